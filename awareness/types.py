@@ -1,0 +1,210 @@
+"""The values that pass between the packages: what they hold, in which shape, in which unit.
+
+Frozen dataclasses and two protocols, nothing that does work. `index` and `model` never import each other; they
+meet in these types. Torch is named in annotations only, so that importing this module costs nothing.
+
+Shapes use B (batch), T (tokens of the prompt), M (tokens of memory), H (query heads), D (head_dim).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    Buffer = bytes | bytearray | memoryview
+
+
+ENCODING_VERSION = 1
+"""Of the way K and V are made: raised whenever the same text would give other bytes."""
+
+
+def digest(*parts: bytes | str) -> str:
+    """blake2b-256 of the parts, each framed by its length, in hex: what content is addressed by everywhere."""
+    hasher = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        hasher.update(len(data).to_bytes(8, "little"))
+        hasher.update(data)
+    return hasher.hexdigest()
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line, safe for terminals and tokenizers: control, bidi and surrogate characters become `\x..`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A span of whole lines of one file, the unit that is routed to, encoded and cited.
+
+    `path` is relative to the root of the repository, with `/`; bytes that are not UTF-8 are held as surrogates
+    (PEP 383). Lines count from 1 and `end_line` is included. `text` is those lines with `\\n` ends, without the last
+    one. `symbol` is the qualified name of the definition it shows (`Class.method`, a Markdown heading) or empty.
+    """
+
+    path: str
+    start_line: int
+    end_line: int
+    symbol: str
+    text: str
+
+    @property
+    def header(self) -> str:
+        """The line that is encoded before the text, so that the latent knows where it comes from."""
+        where = f"{self.path} · {self.symbol}" if self.symbol else self.path
+        return f"# file: {printable(where)}"
+
+    @property
+    def encoded_text(self) -> str:
+        """Exactly what the model reads."""
+        return f"{self.header}\n{self.text}\n"
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the encoded text: the same code under the same path and name is the same chunk on any branch."""
+        return digest(self.encoded_text)
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """Everything that decides what a latent's bytes mean; two latents with equal specs can be read together.
+
+    layers: the decoder layers that read memory, ascending. dtype: of the stored tensor (`bfloat16`, `float32`).
+    encoder: how K/V were made (`self`: the decoder's own). sink: digest of the prefix all chunks were encoded after.
+    quant: how the numbers are stored (`none`: as they are). version: of the way K/V are made, raised whenever the same
+    text would give other bytes. Keys are always stored before RoPE.
+    """
+
+    model: str
+    layers: tuple[int, ...]
+    num_kv_heads: int
+    head_dim: int
+    dtype: str = "bfloat16"
+    encoder: str = "self"
+    sink: str = ""
+    quant: str = "none"
+    version: int = ENCODING_VERSION
+
+    @property
+    def bytes_per_token(self) -> int:
+        """K and V of one token in all memory layers, in bytes."""
+        itemsize = {"bfloat16": 2, "float16": 2, "float32": 4}[self.dtype]
+        return 2 * len(self.layers) * self.num_kv_heads * self.head_dim * itemsize
+
+    def shape(self, tokens: int) -> tuple[int, int, int, int, int]:
+        """[2 (K, V), layers, kv_heads, tokens, head_dim]."""
+        return (2, len(self.layers), self.num_kv_heads, tokens, self.head_dim)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> MemorySpec:
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{**values, "layers": tuple(values["layers"])})
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the spec, part of every latent's key."""
+        return digest(self.to_json())
+
+    def latent_key(self, chunk_digest: str) -> str:
+        """What a latent is stored under: chunk text with header, model fingerprint, geometry, quantisation."""
+        return digest(chunk_digest, self.key)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """K and V of one chunk as raw bytes: the tensor `spec.shape(tokens)`, row-major, in `spec.dtype`."""
+
+    tokens: int
+    data: Buffer
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which tokens of a memory belong to one source: `[start, stop)`; `name` is a chunk's digest or `sink`."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The latents chosen for one question, in order, ready to attend to.
+
+    keys, values: decoder layer -> [B or 1, num_kv_heads, M, head_dim], the keys already rotated to their positions.
+    mask: [B, M], True where a row may look, or None if every row sees all. M may be 0.
+    """
+
+    keys: Mapping[int, torch.Tensor]
+    values: Mapping[int, torch.Tensor]
+    spans: tuple[Span, ...] = ()
+    mask: torch.Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """M, the tokens of the longest row."""
+        return next((k.shape[2] for k in self.keys.values()), 0)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for side in (self.keys, self.values) for t in side.values())
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A chunk that the router found. `score` is in [0, 1], higher is better, and orders the hits of one query."""
+
+    chunk: Chunk
+    score: float
+    chunk_id: int = field(repr=False, default=0)
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A place that an answer rests on.
+
+    attention: the share of memory attention that the answer's tokens gave the chunk, None if no memory was attached.
+    verified: the lines were read again and are what was encoded. rev: the commit they were read from, or None for the
+    work tree.
+    """
+
+    path: str
+    start_line: int
+    end_line: int
+    symbol: str
+    score: float
+    attention: float | None
+    verified: bool
+    rev: str | None = None
+
+
+class KVEncoder(Protocol):
+    """Text -> latents. `encode` yields one latent a text, in order; fastest if texts of like length are neighbours."""
+
+    @property
+    def spec(self) -> MemorySpec: ...
+
+    @property
+    def sink(self) -> Latent:
+        """Latent of the fixed prefix that every text is encoded after, its own keys before RoPE."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Iterator[Latent]: ...
+
+
+class Router(Protocol):
+    """Question -> the chunks worth attaching, best first."""
+
+    def search(self, query: str, *, top_k: int) -> list[Hit]: ...
