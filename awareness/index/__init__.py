@@ -1,0 +1,1 @@
+"""Git, text and disk: files -> chunks -> store, and question -> hits. Knows nothing of models."""

@@ -1,0 +1,96 @@
+"""One path, read safely: never through a symlink, never outside the root, never blocking, never more than a limit.
+
+Which paths there are, and which are worth reading, is decided in `repo`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+MAX_FILE_BYTES = 1 << 20
+MAX_PATH_CHARS = 4096
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
+FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW  # O_NONBLOCK: a FIFO must not hold us
+
+
+class Skip(Exception):
+    """A path has no bytes to give; `reason` is one of a few constant phrases. What is gone is a FileNotFoundError."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def is_safe(path: str) -> bool:
+    """Relative, without `..`, and nothing of git's own, however it is spelled."""
+    if len(path) > MAX_PATH_CHARS or "\0" in path:
+        return False
+    return not any(part in ("", ".", "..") or part.lower() == ".git" for part in path.split("/"))
+
+
+def read_beneath(root: str, path: str) -> bytes:
+    """The bytes of a regular file below `root`.
+
+    Each folder is opened from the one before it, so that no symlink, old or made a moment ago, leads out of the root.
+    """
+    if not is_safe(path):
+        raise Skip("outside the repository")
+    *folders, name = path.split("/")
+    here = _open(root, FOLDER_FLAGS)
+    try:
+        for folder in folders:
+            outer, here = here, _open(folder, FOLDER_FLAGS, here)
+            os.close(outer)
+        return _read(_open(name, FILE_FLAGS, here), MAX_FILE_BYTES)
+    finally:
+        os.close(here)
+
+
+def read_small(path: str, limit: int = MAX_PATH_CHARS) -> bytes:
+    """One of git's own little files, which may be a symlink; empty if it is not text of at most `limit` bytes."""
+    try:
+        data = _read(os.open(path, FILE_FLAGS & ~os.O_NOFOLLOW), limit)
+    except (OSError, Skip):
+        return b""
+    return b"" if b"\0" in data else data
+
+
+def _open(name: str, flags: int, folder: int | None = None) -> int:
+    try:
+        return os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        raise Skip(_why_not(name, folder)) from None
+
+
+def _why_not(name: str, folder: int | None) -> str:
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError:
+        return "unreadable"
+    if stat.S_ISLNK(mode):
+        return "symlink"
+    return "unreadable" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "not a regular file"
+
+
+def _read(fd: int, limit: int) -> bytes:
+    """Takes the descriptor over. A folder where a file was named is the work tree of a submodule."""
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise Skip("submodule")
+        if not stat.S_ISREG(status.st_mode):
+            raise Skip("not a regular file")
+        if status.st_size <= limit:
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+            if len(data) <= limit:  # it may have grown
+                return data
+        raise Skip("larger than 1 MiB")
+    except OSError:
+        raise Skip("unreadable") from None
+    finally:
+        os.close(fd)
