@@ -1,0 +1,137 @@
+"""Text -> latents. `SelfEncoder`: the frozen decoder's own keys and values, causal inside the chunk, after the sink.
+
+Keys are taken before RoPE, behind the key norm where the architecture has one (Qwen3), by hooks on the decoder's
+own projections: no layer is copied or wrapped. The sink is read the way every memory is, at negative positions, so
+that its tokens are computed once and not once a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from awareness.model.fusion import assemble, attached, attention_modules
+from awareness.model.prompt import encode, sink_ids
+from awareness.types import Latent, MemorySpec, digest
+
+BATCH_TOKENS = 1024  # tokens of one forward pass on a CPU; benchmarks/encode.py prints the curve
+
+
+def default_layers(num_layers: int) -> tuple[int, ...]:
+    """The upper five sixths. Below, memory is not read by an untrained model (docs: needle by layer range)."""
+    return tuple(range(num_layers // 6, num_layers))
+
+
+class SelfEncoder:
+    """`KVEncoder` by the decoder itself.
+
+    model must be fused. layers: the memory layers, by default the upper five sixths. fingerprint: identity of the
+    weights. sink: token ids of the fixed prefix, by default the tokenizer's system turn.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        fingerprint: str,
+        layers: Sequence[int] | None = None,
+        sink: Sequence[int] | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        config = model.config
+        chosen = tuple(default_layers(config.num_hidden_layers) if layers is None else layers)
+        ids = sink_ids(tokenizer) if sink is None else list(sink)
+        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.spec = spec_for(fingerprint, config.num_key_value_heads, head_dim, chosen, ids)
+        # Chunks see the sink in every layer while they are encoded; questions see it in the memory layers alone.
+        everywhere = spec_for(
+            fingerprint,
+            config.num_key_value_heads,
+            head_dim,
+            tuple(range(config.num_hidden_layers)),
+            ids,
+            dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        )
+        whole = self._project([ids], everywhere)[0] if ids else _latent(torch.empty(everywhere.shape(0)))
+        self._sink_memory = assemble(model, everywhere, [whole], ["sink"])
+        kept = torch.frombuffer(whole.data, dtype=getattr(torch, everywhere.dtype)) if ids else torch.empty(0)
+        kept = kept.view(everywhere.shape(len(ids)))[:, list(chosen)]
+        self.sink = _latent(kept.to(getattr(torch, self.spec.dtype)))
+
+    def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
+        """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens."""
+        rows: list[list[int]] = []
+        for text in texts:
+            ids = encode(self.tokenizer, text)
+            longest = max([len(ids), *map(len, rows)])
+            if rows and longest * (len(rows) + 1) > self.batch_tokens:
+                yield from self._encode_batch(rows)
+                rows = []
+            rows.append(ids)
+        if rows:
+            yield from self._encode_batch(rows)
+
+    def _encode_batch(self, rows: list[list[int]]) -> list[Latent]:
+        with attached(self.model, self._sink_memory):
+            return self._project(rows, self.spec)
+
+    @torch.inference_mode()
+    def _project(self, rows: list[list[int]], spec: MemorySpec) -> list[Latent]:
+        """Runs the decoder over right-padded rows; being causal, it needs no mask for what is kept."""
+        width = max(len(row) for row in rows)
+        device = next(self.model.parameters()).device
+        input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+        for row, ids in zip(input_ids, rows, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        # [2, L, B, H_kv, T, D]
+        out = torch.empty(
+            (2, len(spec.layers), len(rows), spec.num_kv_heads, width, spec.head_dim), dtype=getattr(torch, spec.dtype)
+        )
+        with _captured_kv(self.model, spec, out):
+            self.model.model(input_ids.to(device), use_cache=False)
+        return [_latent(out[:, :, i, :, : len(ids)]) for i, ids in enumerate(rows)]
+
+
+def spec_for(
+    fingerprint: str,
+    num_kv_heads: int,
+    head_dim: int,
+    layers: tuple[int, ...],
+    sink: Sequence[int],
+    dtype: str = "bfloat16",
+) -> MemorySpec:
+    return MemorySpec(fingerprint, layers, num_kv_heads, head_dim, dtype=dtype, sink=digest(repr(list(sink))))
+
+
+@contextmanager
+def _captured_kv(model: PreTrainedModel, spec: MemorySpec, out: Tensor) -> Iterator[None]:
+    """While open, a forward pass writes K (before RoPE) and V of the memory layers into `out` [2, L, B, H_kv, T, D]."""
+
+    def write_to(target: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            target.copy_(output.unflatten(-1, (-1, spec.head_dim)).flatten(2, -2).transpose(1, 2))
+
+        return hook
+
+    modules = attention_modules(model)
+    with ExitStack() as stack:
+        for i, layer in enumerate(spec.layers):
+            attention = modules[layer]
+            key_source = attention.get_submodule("k_norm" if hasattr(attention, "k_norm") else "k_proj")
+            for source, target in ((key_source, out[0, i]), (attention.get_submodule("v_proj"), out[1, i])):
+                handle = source.register_forward_hook(write_to(target))
+                stack.callback(handle.remove)
+        yield
+
+
+def _latent(tensor: Tensor) -> Latent:
+    """[2, L, H_kv, T, D] -> raw bytes."""
+    flat = tensor.contiguous().view(-1)
+    return Latent(tokens=tensor.shape[3], data=flat.view(torch.uint8).numpy().data)

@@ -1,0 +1,98 @@
+"""Putting memory into a Hugging Face decoder, and taking it out again.
+
+`fuse` points the decoder's attention at ours (attention.py), `unfuse` points it back; weights and module names are
+never touched. `attached` is the only way in which a memory reaches a fused decoder, and it always clears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.models.llama.modeling_llama import rotate_half
+
+from awareness.errors import UsageError
+from awareness.model.attention import IMPLEMENTATION, AttentionTally, LayerMemory, reading
+from awareness.types import Latent, Memory, MemorySpec, Span
+
+ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+
+
+def fuse(model: PreTrainedModel) -> PreTrainedModel:
+    """Makes `model` able to read memory; without one it is exactly what it was with SDPA. Raises UsageError."""
+    name = type(model).__name__
+    if name not in ARCHITECTURES:
+        raise UsageError(f"{name} is not one of the architectures that can read memory: {', '.join(ARCHITECTURES)}")
+    model.set_attn_implementation(IMPLEMENTATION)
+    return model
+
+
+def unfuse(model: PreTrainedModel) -> PreTrainedModel:
+    """Gives `model` back with the stock SDPA attention."""
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """The self-attention module of each decoder layer, in order."""
+    return [layer.self_attn for layer in model.model.layers]
+
+
+@contextmanager
+def attached(model: PreTrainedModel, memory: Memory | None, *, tally: AttentionTally | None = None) -> Iterator[None]:
+    """Inside the block `model` (fused) reads `memory`, in this thread only. With None or no tokens: the base model."""
+    if memory is None or memory.tokens == 0:
+        yield
+        return
+    if model.config._attn_implementation != IMPLEMENTATION:
+        raise UsageError("this decoder cannot read memory yet", hint="call awareness.model.fusion.fuse(model) first")
+    modules = attention_modules(model)
+    layers = {
+        modules[index]: LayerMemory(key, memory.values[index], memory.mask, tally) for index, key in memory.keys.items()
+    }
+    with reading(layers):
+        yield
+
+
+def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
+    """The latent's K and V, [2, layers, H_kv, T, D] in the stored dtype, without a copy."""
+    flat = torch.frombuffer(latent.data, dtype=getattr(torch, spec.dtype))
+    return flat.view(spec.shape(latent.tokens))
+
+
+def assemble(
+    model: PreTrainedModel, spec: MemorySpec, latents: Sequence[Latent], names: Sequence[str] | None = None
+) -> Memory:
+    """Latents in reading order (the sink first) -> a Memory whose keys stand at the positions -M … -1.
+
+    They lie one behind the other, as if they were text before the prompt, so the prompt keeps its positions from 0.
+    names: what each latent's span is called, by default its number.
+    """
+    names = [str(i) for i in range(len(latents))] if names is None else names
+    total = sum(latent.tokens for latent in latents)
+    like = next(model.parameters())
+    keys, values = torch.empty((2, len(spec.layers), spec.num_kv_heads, total, spec.head_dim), dtype=like.dtype)
+    spans: list[Span] = []
+    start = 0
+    for name, latent in zip(names, latents, strict=True):
+        stop = start + latent.tokens
+        key, value = to_tensor(latent, spec)
+        keys[:, :, start:stop], values[:, :, start:stop] = key, value
+        spans.append(Span(name, start, stop))
+        start = stop
+    keys, values = keys.to(like.device), values.to(like.device)
+    keys = rotate(model, keys, torch.arange(-total, 0, device=like.device))
+    return Memory(
+        keys={layer: keys[i][None] for i, layer in enumerate(spec.layers)},
+        values={layer: values[i][None] for i, layer in enumerate(spec.layers)},
+        spans=tuple(spans),
+    )
+
+
+def rotate(model: PreTrainedModel, keys: Tensor, positions: Tensor) -> Tensor:
+    """RoPE (Su et al. 2021) of keys [..., M, D] at positions [M], by the decoder's own frequencies and rounding."""
+    cos, sin = model.model.rotary_emb(keys, positions[None])  # [1, M, D]
+    return keys * cos[0] + rotate_half(keys) * sin[0]

@@ -1,0 +1,102 @@
+"""Memory + prompt -> an answer, streamed. Greedy decoding through transformers' own `generate()`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import TextStreamer
+
+from awareness.model.attention import AttentionTally
+from awareness.model.fusion import attached
+from awareness.model.load import Decoder
+from awareness.types import Memory
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came out. Times are seconds from the call; attention: share of memory attention by span, summing to 1."""
+
+    text: str
+    tokens: int
+    first_token_s: float
+    total_s: float
+    attention: dict[str, float]
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decoding speed behind the first token."""
+        rest = self.total_s - self.first_token_s
+        return (self.tokens - 1) / rest if self.tokens > 1 and rest > 0 else 0.0
+
+
+class _Stream(TextStreamer):
+    """Hands finished pieces of text on; notes when the first token was there."""
+
+    def __init__(self, decoder: Decoder, on_text: Callable[[str], None]) -> None:
+        super().__init__(decoder.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.on_text = on_text
+        self.first_at: float | None = None
+        self.count = 0
+
+    def put(self, value: torch.Tensor) -> None:
+        if not self.next_tokens_are_prompt:
+            self.count += 1
+            if self.first_at is None:
+                self.first_at = time.perf_counter()
+        super().put(value)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self.on_text(text)
+
+
+def generate(
+    decoder: Decoder,
+    prompt_ids: Sequence[int],
+    memory: Memory | None = None,
+    *,
+    max_new_tokens: int,
+    on_text: Callable[[str], None] = lambda _: None,
+    with_attention: bool = False,
+    repetition_penalty: float = 1.0,
+) -> Generation:
+    """Continues one prompt, reading `memory` if given. `on_text` gets the answer piece by piece."""
+    pieces: list[str] = []
+
+    def collect(text: str) -> None:
+        pieces.append(text)
+        on_text(text)
+
+    started = time.perf_counter()
+    stream = _Stream(decoder, collect)
+    tally = AttentionTally() if with_attention and memory is not None else None
+    input_ids = torch.tensor([list(prompt_ids)], device=decoder.model.device)
+    with torch.inference_mode(), attached(decoder.model, memory, tally=tally):
+        decoder.model.generate(  # type: ignore[operator]
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            repetition_penalty=repetition_penalty,
+            streamer=stream,
+        )
+    now = time.perf_counter()
+    return Generation(
+        text="".join(pieces),
+        tokens=stream.count,
+        first_token_s=(stream.first_at or now) - started,
+        total_s=now - started,
+        attention=_by_span(memory, tally),
+    )
+
+
+def _by_span(memory: Memory | None, tally: AttentionTally | None) -> dict[str, float]:
+    """Share of memory attention that each chunk got; the sink, where heads park what they don't use, is left out."""
+    if memory is None or tally is None or tally.weights is None:
+        return {}
+    mass = {s.name: float(tally.weights[s.start : s.stop].sum()) for s in memory.spans if s.name != "sink"}
+    total = sum(mass.values())
+    return {name: value / total for name, value in mass.items()} if total > 0 else {}

@@ -1,0 +1,82 @@
+"""Model folder -> a decoder that can read memory, with its tokenizer.
+
+Safetensors only, no remote code, nothing fetched: sources.py has put everything into the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from awareness.errors import UsageError
+from awareness.model.fusion import ARCHITECTURES, fuse
+from awareness.model.sources import ModelFolder
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A fused model in eval mode, its tokenizer, and the folder they came from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    folder: ModelFolder
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Inside the block transformers shows no bars and no warnings: what the user sees is the command's own affair."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the processor multiplies it in hardware (AMX, AVX512-BF16, CUDA from Ampere on), else fp32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load(folder: ModelFolder, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Decoder:
+    """Loads and fuses. Raises UsageError for an architecture that can't read memory or damaged weights."""
+    device = default_device() if device is None else torch.device(device)
+    with quiet_transformers():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder.path,
+                dtype=default_dtype(device) if dtype is None else dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                attn_implementation="sdpa",
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UsageError(
+                f"model {folder.name} cannot be loaded from {folder.path}: {reason}",
+                hint=f"architectures that work: {', '.join(ARCHITECTURES)}",
+            ) from error
+    # Decoding is greedy unless asked otherwise; sampling settings of the folder would only cause warnings.
+    generation = model.generation_config
+    generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
+    if generation.pad_token_id is None:
+        generation.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
+    model = model.to(device).eval()  # type: ignore[arg-type]
+    return Decoder(fuse(model), tokenizer, folder)

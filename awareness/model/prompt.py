@@ -1,0 +1,66 @@
+"""The words around a question: the sink that chunks are encoded after, and the chat turn that asks.
+
+Everything is token ids. Text from a repository or a user is encoded with special tokens switched off, so that a
+file which contains `<|im_end|>` cannot end a turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from transformers import PreTrainedTokenizerBase
+
+SYSTEM = "You are a helpful assistant that answers questions about the code of a repository."
+_MARK = "\u241e"  # stands for the user's words while the chat template is rendered around them
+_FALLBACK_TURN = f"\n# Question: {_MARK}\n# Answer:"
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of text that nobody vouches for: no special tokens are added, and none are recognised."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def _encode_trusted(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _turns(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
+    """The chat template cut into (system turn, before the user's words, after them)."""
+    if not tokenizer.chat_template:
+        return tokenizer.bos_token or "\n", *_FALLBACK_TURN.split(_MARK)  # type: ignore[return-value]
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": _MARK}]
+    options: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
+    text = cast(str, tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    before, after = text.split(_MARK)
+    cut = before.index(SYSTEM) + len(SYSTEM)
+    system_turn = cast(str, tokenizer.apply_chat_template(messages[:1], tokenize=False))
+    if before.startswith(system_turn) and len(system_turn) >= cut:
+        cut = len(system_turn)
+    return before[:cut], before[cut:], after
+
+
+def sink_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The system turn: the fixed prefix that every chunk is encoded after."""
+    return _encode_trusted(tokenizer, _turns(tokenizer)[0])
+
+
+def question_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    *,
+    chunks: Sequence[str] = (),
+    with_system: bool = True,
+    answer_prefix: str = "",
+) -> list[int]:
+    """A prompt that asks. `chunks`: texts to stand in the prompt itself, between system turn and question.
+
+    with_system=False leaves the system turn out: with memory attached it is there already, as the sink.
+    answer_prefix: the first words of the answer, put into the assistant's mouth.
+    """
+    system, before, after = _turns(tokenizer)
+    ids = _encode_trusted(tokenizer, system) if with_system else []
+    for chunk in chunks:
+        ids += encode(tokenizer, chunk)
+    ids += _encode_trusted(tokenizer, before) + encode(tokenizer, question) + _encode_trusted(tokenizer, after)
+    return ids + (encode(tokenizer, answer_prefix) if answer_prefix else [])

@@ -1,0 +1,191 @@
+"""The joint form: the base model when there is nothing to read, the text in the prompt when there is."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+
+from awareness.errors import UsageError
+from awareness.model.attention import AttentionTally, LayerMemory, attend_concatenated, attend_merged
+from awareness.model.encoder import SelfEncoder, default_layers
+from awareness.model.fusion import assemble, attached, fuse, unfuse
+from awareness.types import Latent, Memory
+
+SINK = [257, 10, 20, 258]
+CHUNK = "def login(self):\n    return 7\n"
+PROMPT = torch.tensor([[40, 41, 42, 43, 44, 45]])
+
+
+def encoder_of(model, tokenizer, **options):
+    options.setdefault("layers", range(model.config.num_hidden_layers))
+    encoder = SelfEncoder(fuse(model), tokenizer, fingerprint="test", sink=SINK, **options)
+    # fp32 latents, so that the comparison measures the mechanism and not the rounding of bf16
+    object.__setattr__(encoder.spec, "dtype", "float32")
+    encoder.sink = Latent(4, encoder._project([SINK], encoder.spec)[0].data)
+    return encoder
+
+
+def memory_of(model, encoder, *texts) -> Memory:
+    return assemble(model, encoder.spec, [encoder.sink, *encoder.encode(texts)])
+
+
+def logits(model, ids, **options):
+    with torch.no_grad():
+        return model(ids, **options).logits
+
+
+def test_fused_without_memory_is_the_base_bitwise(model, tokenizer):
+    base = copy.deepcopy(model)
+    assert base.config._attn_implementation == "sdpa"
+    fuse(model)
+    assert torch.equal(logits(model, PROMPT), logits(base, PROMPT))
+    empty = assemble(model, encoder_of(model, tokenizer).spec, [])
+    assert empty.tokens == 0
+    with attached(model, empty):
+        assert torch.equal(logits(model, PROMPT), logits(base, PROMPT))
+    assert torch.equal(logits(unfuse(model), PROMPT), logits(base, PROMPT))
+    assert list(model.state_dict()) == list(base.state_dict())
+
+
+def test_one_chunk_in_all_layers_is_the_text_in_the_prompt(model, tokenizer):
+    base = copy.deepcopy(model)
+    encoder = encoder_of(model, tokenizer)
+    memory = memory_of(model, encoder, CHUNK)
+    text = torch.tensor([SINK + tokenizer(CHUNK)["input_ids"] + PROMPT[0].tolist()])
+    want = logits(base, text)[:, -PROMPT.shape[1] :]
+    with attached(model, memory):
+        got = logits(model, PROMPT)
+    assert torch.allclose(got, want, atol=1e-4)
+    assert not torch.allclose(got, logits(model, PROMPT), atol=1e-2)  # and the memory matters
+
+
+def test_generate_with_memory_is_generate_with_the_text(model, tokenizer):
+    base = copy.deepcopy(model)
+    memory = memory_of(model, encoder_of(model, tokenizer), CHUNK)
+    text = torch.tensor([SINK + tokenizer(CHUNK)["input_ids"] + PROMPT[0].tolist()])
+    want = base.generate(text, max_new_tokens=12, do_sample=False)[:, text.shape[1] :]
+    with attached(model, memory):
+        cached = model.generate(PROMPT, max_new_tokens=12, do_sample=False)[:, PROMPT.shape[1] :]
+        uncached = model.generate(PROMPT, max_new_tokens=12, do_sample=False, use_cache=False)[:, PROMPT.shape[1] :]
+    assert cached.tolist() == want.tolist() == uncached.tolist()
+
+
+def test_padding_in_a_batch_changes_nothing(model, tokenizer):
+    memory = memory_of(model, encoder_of(model, tokenizer), CHUNK, "x = 1\n")
+    short, long = [40, 41, 42], [50, 51, 52, 53, 54, 55, 56]
+    pad = len(long) - len(short)
+    ids = torch.tensor([[258] * pad + short, long])
+    mask = torch.tensor([[0] * pad + [1] * len(short), [1] * len(long)])
+    with attached(model, memory):
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        batch = logits(model, ids, attention_mask=mask, position_ids=positions)
+        assert not batch.isnan().any()
+        assert torch.allclose(batch[0, pad:], logits(model, torch.tensor([short]))[0], atol=1e-5)
+        assert torch.allclose(batch[1], logits(model, torch.tensor([long]))[0], atol=1e-5)
+        together = model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False)
+        for row, alone in zip(together, (short, long), strict=True):
+            single = model.generate(torch.tensor([alone]), max_new_tokens=8, do_sample=False)
+            assert row[-8:].tolist()[: single.shape[1] - len(alone)] == single[0, len(alone) :].tolist()
+
+
+def test_rows_with_memories_of_different_length(model, tokenizer):
+    """A mask over the memory gives each row its own: equal to reading each alone."""
+    encoder = encoder_of(model, tokenizer)
+    short = memory_of(model, encoder, "a = 1\n")
+    long = memory_of(model, encoder, CHUNK)
+    pad = long.tokens - short.tokens
+
+    def both(side):
+        padded = {
+            i: torch.cat([torch.full_like(getattr(long, side)[i][:, :, :pad], 9.0), t], 2)
+            for i, t in getattr(short, side).items()
+        }
+        return {i: torch.cat([padded[i], getattr(long, side)[i]]) for i in padded}
+
+    mask = torch.ones(2, long.tokens, dtype=torch.bool)
+    mask[0, :pad] = False
+    with attached(model, Memory(both("keys"), both("values"), mask=mask)):
+        got = logits(model, PROMPT.repeat(2, 1))
+    for row, memory in zip(got, (short, long), strict=True):
+        with attached(model, memory):
+            assert torch.allclose(row, logits(model, PROMPT)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("length", "cached"), [(1, 0), (1, 5), (4, 0), (4, 3)])
+@pytest.mark.parametrize("padded", [False, True])
+def test_merged_equals_concatenated(length, cached, padded):
+    torch.manual_seed(1)
+    query, width = torch.randn(2, 6, length, 8), length + cached
+    key, value = torch.randn(2, 2, 2, width, 8)
+    memory = LayerMemory(torch.randn(1, 2, 11, 8), torch.randn(1, 2, 11, 8))
+    mask = None
+    if padded:  # the first row begins with padding: its first query sees nothing of its own
+        mask = torch.ones(length, width, dtype=torch.bool).tril(cached).repeat(2, 1, 1, 1)
+        mask[0, ..., : cached + 1] = False
+    got = attend_merged(query, key, value, mask, memory, 0.3)
+    want = attend_concatenated(query, key, value, mask, memory, 0.3)
+    assert not got.isnan().any()
+    assert torch.allclose(got, want, atol=1e-5)
+
+
+def test_gradient_reaches_memory(model, tokenizer):
+    memory = memory_of(model, encoder_of(model, tokenizer), CHUNK)
+    keys = {i: t.clone().requires_grad_() for i, t in memory.keys.items()}
+    with attached(model, Memory(keys, memory.values)):
+        model(PROMPT).logits.square().mean().backward()
+    assert all(t.grad is not None and t.grad.abs().sum() > 0 for t in keys.values())
+
+
+def test_attached_always_clears_and_is_per_thread(model, tokenizer):
+    memory = memory_of(model, encoder_of(model, tokenizer), CHUNK)
+    base = logits(model, PROMPT)
+    with pytest.raises(RuntimeError, match="boom"), attached(model, memory):
+        raise RuntimeError("boom")
+    assert torch.equal(logits(model, PROMPT), base)
+    elsewhere = []
+    with attached(model, memory):
+        thread = threading.Thread(target=lambda: elsewhere.append(logits(model, PROMPT)))
+        thread.start()
+        thread.join()
+        assert not torch.equal(logits(model, PROMPT), base)
+    assert torch.equal(elsewhere[0], base)
+
+
+def test_tally_is_the_share_of_attention(model, tokenizer):
+    memory = memory_of(model, encoder_of(model, tokenizer), CHUNK)
+    tally = AttentionTally()
+    with attached(model, memory, tally=tally):
+        model.generate(PROMPT, max_new_tokens=3, min_new_tokens=3, do_sample=False)
+    heads = model.config.num_attention_heads * model.config.num_hidden_layers
+    assert tally.weights.shape == (memory.tokens,)
+    assert 0 < tally.weights.sum() < 2 * heads  # two decoding steps after the prefill, each a probability a head
+
+
+def test_chunks_are_encoded_alone_whatever_their_batch(model, tokenizer):
+    encoder = encoder_of(model, tokenizer, batch_tokens=4096)
+    texts = ["a\n", CHUNK, "class B: pass\n"]
+    together = [torch.frombuffer(x.data, dtype=torch.float32) for x in encoder.encode(texts)]
+    alone = [torch.frombuffer(next(encoder.encode([t])).data, dtype=torch.float32) for t in texts]
+    for left, right in zip(together, alone, strict=True):
+        assert torch.allclose(left, right, atol=1e-5)
+
+
+def test_default_layers_start_at_a_sixth():
+    assert default_layers(30) == tuple(range(5, 30))
+    assert default_layers(4) == (0, 1, 2, 3)
+
+
+def test_other_architectures_are_refused(tokenizer):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with pytest.raises(UsageError, match="GPT2LMHeadModel"):
+        fuse(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=10)))
+
+
+def test_unfused_model_with_memory_is_refused(model, tokenizer):
+    memory = memory_of(model, encoder_of(model, tokenizer), CHUNK)
+    with pytest.raises(UsageError, match="cannot read memory"), attached(unfuse(model), memory):
+        pass
