@@ -1,0 +1,78 @@
+"""The folder that an index lives in: which one belongs to a repository, and the names of what is inside.
+
+    <root>/manifest.db      SQLite: what is indexed and where its latents are (store.py)
+    <root>/shards/*.safetensors   immutable, named by their content
+    <root>/lock, lock.pid   held by the one writer, and who that is
+
+A repository's folder is found by the real path of its common git directory, so that its worktrees share it. It is
+in the user's cache, in AWARENESS_INDEX_DIR, or with `--local` in `.awareness/` of the work tree. That an index is
+local is remembered in the cache: a folder `.awareness/` that merely lies in a cloned repository is never trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from awareness.types import digest
+
+FORMAT_VERSION = 1
+LOCAL_FOLDER = ".awareness"
+
+
+@dataclass(frozen=True)
+class IndexLayout:
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.db"
+
+    @property
+    def shards(self) -> Path:
+        return self.root / "shards"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def lock_holder(self) -> Path:
+        return self.root / "lock.pid"
+
+    def shard(self, name: str) -> Path:
+        return self.shards / f"{name}.safetensors"
+
+    @property
+    def exists(self) -> bool:
+        return self.manifest.is_file()
+
+    def create(self) -> None:
+        """Makes the folders, readable by their owner alone."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        self.shards.mkdir(mode=0o700, exist_ok=True)
+        if self.root.name == LOCAL_FOLDER:
+            (self.root / ".gitignore").write_text("*\n")
+
+
+def indexes_dir() -> Path:
+    """Where indexes are kept: AWARENESS_INDEX_DIR, else the user's cache."""
+    if configured := os.environ.get("AWARENESS_INDEX_DIR"):
+        return Path(configured).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "indexes"
+
+
+def layout_for(key: Path, work_tree: Path, *, local: bool = False) -> IndexLayout:
+    """The folder of the repository identified by `key`. `local` moves it into the work tree, from now on."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", work_tree.name)[:40].strip("-.") or "repository"
+    shared = indexes_dir() / f"{name}-{digest(os.fsencode(key))[:16]}"
+    marker = shared.with_name(f"{shared.name}.local-{digest(os.fsencode(work_tree))[:16]}")
+    if local and not marker.exists():
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch(mode=0o600)
+    return IndexLayout(work_tree / LOCAL_FOLDER if marker.exists() else shared)

@@ -1,0 +1,49 @@
+"""Text and identifiers -> search terms, the same way for what is indexed and for what is asked.
+
+`HTTPConnectionPool` becomes itself and `http connection pool`, so that both the name and its words find it.
+Stemming is left to the full-text index (Porter, in SQLite's FTS5).
+"""
+
+from __future__ import annotations
+
+import re
+
+_WORD = re.compile(r"\w+")
+# fooBar, HTTPServer, sha256: where a name falls into words
+_BORDER = re.compile(r"_+|(?<=[^\WA-Z_])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+_LONGEST = 64  # characters of a word worth keeping: beyond it is data, not a name
+
+# Words that say that a question is asked, not what it is about.
+_QUESTION_WORDS = frozenset(
+    """
+    a about all am an and any are as at be been being but by can could did do does doing done each else ever every for
+    from get gets give had happen happens has have having here how i if in into is it its itself just kind know let
+    like look made make makes many may me might more most much must my need no not of off on one or other our out over
+    own part place please same see shall should show so some such tell than that the their them then there these they
+    thing this those through to too under up us use used uses using very want was way we were what when where which
+    while who whom whose why will with within work works would you your code codebase repo repository implemented
+    implementation handled handle located defined find explain describe
+    """.split()
+)
+
+
+def expand(text: str) -> str:
+    """All words of `text` in lower case, each identifier followed by its parts, separated by spaces."""
+    return " ".join(term for word in _WORD.findall(text) for term in _terms(word))
+
+
+def query_terms(question: str) -> list[str]:
+    """The terms worth looking for, each once, in order. Question words go, unless nothing else is there."""
+    words = _WORD.findall(question)
+    chosen = [word for word in words if word.lower() not in _QUESTION_WORDS] or words
+    return list(dict.fromkeys(term for word in chosen for term in _terms(word)))
+
+
+def _terms(word: str) -> list[str]:
+    if len(word) > _LONGEST:
+        return []
+    whole = word.strip("_").lower()
+    parts = [part.lower() for part in _BORDER.split(word.strip("_"))]
+    if not whole:
+        return []
+    return [whole, *parts] if len(parts) > 1 else [whole]
