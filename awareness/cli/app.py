@@ -1,0 +1,68 @@
+"""The `awareness` program: registers the commands, and catches what they raise in the one place that does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from awareness import __version__
+from awareness.cli import ask, eval, index, models, render, search
+from awareness.errors import AwarenessError
+
+app = typer.Typer(
+    name="awareness",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Gives a language model a memory of a git repository.",
+)
+app.command()(index.index)
+app.command()(ask.ask)
+app.command()(search.search)
+app.add_typer(models.app, name="models")
+app.add_typer(eval.app, name="eval")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        render.text(__version__)
+        raise typer.Exit
+
+
+# Typer brings its own copy of click or uses the installed one, by version: this is the base class in either case.
+_BadCommandLine: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+INTERRUPTED = 130
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """One command line -> its exit code."""
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except AwarenessError as error:
+        render.error(error.message, error.hint)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        render.error("interrupted; what was committed stays", "the same command again, which goes on from there")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the one place that may; a user never sees a traceback unasked
+        if isinstance(error, _BadCommandLine):
+            error.show()
+            return error.exit_code
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        render.error(f"{type(error).__name__}: {reason}", "the same command with --verbose, and report what it shows")
+        return 1
+
+
+def main() -> None:
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Options that several commands share: written once, with their help."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from awareness.cli import render
+
+
+class Format(str, Enum):
+    text = "text"
+    json = "json"
+
+
+def _set_quiet(value: bool) -> bool:
+    if value:
+        render.set_volume(quiet=True)
+    return value
+
+
+def _set_verbose(value: bool) -> bool:
+    if value:
+        render.set_volume(verbose=True)
+    return value
+
+
+RepoOption = Annotated[Path, typer.Option("--repo", "-r", help="The repository, or any folder inside it.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Preset, hub id or folder. Default: the index's own.", envvar="AWARENESS_MODEL"),
+]
+RevOption = Annotated[str | None, typer.Option("--rev", help="A commit, branch or tag instead of the work tree.")]
+ScopeOption = Annotated[
+    list[str] | None,
+    typer.Option("--scope", help="Only paths like this glob ('src/**/*.py'); repeatable, a leading ! excludes."),
+]
+TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, max=256, help="How many chunks at the most.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What is printed on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Nothing on stderr but errors.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_set_verbose, help="Details on stderr; tracebacks of errors.")
+]
+BudgetOption = Annotated[
+    str,
+    typer.Option("--budget", envvar="AWARENESS_LATENTS_BUDGET", help="Disk for latents, like 512MiB or 2GiB."),
+]
+DEFAULT_BUDGET = "2GiB"

@@ -1,0 +1,148 @@
+"""Everything that a person sees: the only module that prints, and the only one that knows Rich.
+
+Data goes to stdout, all else to stderr. Text that comes from a repository or a model passes through `safe`, which
+leaves no control character, so that no escape sequence reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from awareness.types import printable
+
+
+@dataclass
+class _Volume:
+    quiet: bool = False
+    verbose: bool = False
+
+
+_volume = _Volume()
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False)
+
+
+def set_volume(*, quiet: bool | None = None, verbose: bool | None = None) -> None:
+    """Sets what is not None."""
+    _volume.quiet = _volume.quiet if quiet is None else quiet
+    _volume.verbose = _volume.verbose if verbose is None else verbose
+
+
+def safe(text: str) -> str:
+    """`text` with its lines and tabs, and every other control, bidi or surrogate character made visible."""
+    return "\n".join("\t".join(printable(cell) for cell in line.split("\t")) for line in text.split("\n"))
+
+
+def data(value: dict[str, Any]) -> None:
+    """One JSON object on stdout, on one line."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def text(line: str = "", style: str | None = None) -> None:
+    """A line of the answer on stdout."""
+    _out.print(Text(safe(line), style=style or ""))
+
+
+def stream(piece: str) -> None:
+    """A piece of the answer on stdout, at once."""
+    sys.stdout.write(safe(piece))
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """Rows on stdout; columns of numbers are set to the right."""
+    drawn = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(safe(f"{cell:.2f}" if isinstance(cell, float) else str(cell))) for cell in row))
+    _out.print(drawn, soft_wrap=False)
+
+
+def note(message: str) -> None:
+    """What the program is doing, on stderr; silent with --quiet."""
+    if not _volume.quiet:
+        _err.print(Text(safe(message), style="dim"), soft_wrap=True)
+
+
+def detail(message: str) -> None:
+    """More of the same, with --verbose alone."""
+    if _volume.verbose:
+        note(message)
+
+
+def error(message: str, hint: str | None) -> None:
+    """One line that says what is wrong, and the next command."""
+    line = Text.assemble(("error: ", "bold red"), safe(message.replace("\n", " ")))
+    if hint:
+        line.append(f"\n  try: {safe(hint)}", style="cyan")
+    _err.print(line, soft_wrap=True)
+    if _volume.verbose:
+        _err.print(traceback.format_exc(), markup=False, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Units a second, once it is known."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{_quantity(speed, task.description)}/s" if speed else "", style="dim")
+
+
+class _Count(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text(_quantity(task.completed, task.description) if task.completed else "")
+        return Text(f"{_quantity(task.completed, task.description)} of {_quantity(task.total, task.description)}")
+
+
+def _quantity(number: float, what: str) -> str:
+    if what.startswith("downloading"):
+        return human_bytes(number)
+    return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
+
+
+def human_bytes(number: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on stderr with rate and time left; yields the callback that moves it. Nothing where nobody watches."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        _Count(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    hidden = _volume.quiet or not _err.is_terminal
+    with Progress(*columns, console=_err, transient=True, disable=hidden) as bar:
+        current: dict[str, Any] = {"what": None, "task": None}
+
+        def move(what: str, done: int, total: int | None) -> None:
+            if what != current["what"]:
+                if current["task"] is not None:
+                    bar.remove_task(current["task"])
+                current.update(what=what, task=bar.add_task(what, total=total))
+            bar.update(current["task"], completed=done, total=total)
+
+        yield move

@@ -1,0 +1,127 @@
+"""What every command on a repository needs: the repository, its index, its model, each made when first asked for.
+
+Here `index` and `model` are handed to each other. Torch is imported only by `decoder()` and what follows from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from awareness.cli import render
+from awareness.errors import NoIndex, UsageError
+from awareness.index import build
+from awareness.index.layout import IndexLayout, layout_for
+from awareness.index.repo import Repository, build_scope
+from awareness.index.search import LexicalRouter
+from awareness.index.store import Store
+from awareness.model import sources
+
+if TYPE_CHECKING:
+    from awareness.model.encoder import SelfEncoder
+    from awareness.model.load import Decoder
+
+
+@dataclass
+class Workspace:
+    """A repository (its work tree, or the commit `rev`) together with its index."""
+
+    repository: Repository
+    layout: IndexLayout
+    rev: str | None
+
+    @classmethod
+    def open(cls, path: Path, *, rev: str | None = None, local: bool = False) -> Workspace:
+        repository = Repository.open(path)
+        commit = repository.resolve(rev) if rev else None
+        return cls(repository, layout_for(repository.key, repository.root, local=local), commit)
+
+    @property
+    def snapshot_name(self) -> str:
+        return build.snapshot_name(self.repository, self.rev)
+
+    def open_snapshot(self) -> tuple[Store, int]:
+        """The index and the id of this workspace's snapshot in it. Raises NoIndex."""
+        command = f"awareness index {self.repository.root}" + (f" --rev {self.rev[:12]}" if self.rev else "")
+        try:
+            store = Store.open(self.layout)
+        except NoIndex:
+            raise NoIndex(f"{self.repository.root} is not indexed yet", hint=command) from None
+        snapshot = store.snapshot_id(self.snapshot_name)
+        if snapshot is None:
+            store.close()
+            raise NoIndex(f"{self.rev or self.repository.root} is not in the index yet", hint=command)
+        return store, snapshot
+
+    def model_name(self, asked_for: str | None) -> str:
+        """The model asked for, else the one the snapshot was indexed for, else the default."""
+        if asked_for:
+            return asked_for
+        if self.layout.exists:
+            with Store.open(self.layout) as store:
+                if known := store.snapshot_key(self.snapshot_name):
+                    return known[0]
+        return sources.DEFAULT_MODEL
+
+    def refresh(self, store: Store, folder: sources.ModelFolder, *, scope: Sequence[str] = ()) -> build.Refreshed:
+        """Brings the routing index up to date. Call inside `writing(layout)`."""
+        with render.progress() as progress:
+            return build.refresh(
+                store,
+                self.repository,
+                model=folder.name,
+                fingerprint=folder.fingerprint,
+                token_starts=lambda: sources.token_starts(folder),
+                rev=self.rev,
+                scope=scope,
+                progress=progress,
+            )
+
+
+def router(store: Store, snapshot: int, scope: Sequence[str] | None) -> LexicalRouter:
+    return LexicalRouter(store, snapshot, build_scope(scope) if scope else None)
+
+
+def pull_model(name: str) -> sources.ModelFolder:
+    """The model's folder, fetched with a bar if it is missing."""
+    if found := sources.find(name):
+        return found
+    render.note(f"fetching {name}, once")
+    with render.progress() as progress:
+        return sources.pull(name, progress)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A decoder and the encoder that makes latents with it."""
+
+    decoder: Decoder
+
+    @cached_property
+    def encoder(self) -> SelfEncoder:
+        from awareness.model.encoder import SelfEncoder
+
+        return SelfEncoder(self.decoder.model, self.decoder.tokenizer, fingerprint=self.decoder.folder.fingerprint)
+
+
+def load_model(folder: sources.ModelFolder) -> LoadedModel:
+    from awareness.model.load import load
+
+    render.detail(f"loading {folder.name} from {folder.path}")
+    return LoadedModel(load(folder))
+
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def parse_bytes(text: str) -> int:
+    """'512MiB' -> 536870912. Raises UsageError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if not found or found[2].lower() not in _UNITS:
+        raise UsageError(f"'{text}' is not a size", hint="a number with a unit, like --budget 512MiB")
+    return int(float(found[1]) * _UNITS[found[2].lower()])

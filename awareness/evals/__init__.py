@@ -1,0 +1,1 @@
+"""Measurements that tell whether the memory is read."""
