@@ -41,7 +41,10 @@ INTERRUPTED = 130
 def run(arguments: list[str] | None = None) -> int:
     """One command line -> its exit code."""
     try:
-        return app(arguments, standalone_mode=False) or 0
+        code = app(arguments, standalone_mode=False) or 0
+        if code == INTERRUPTED:  # how some versions of Typer pass Ctrl-C on
+            raise KeyboardInterrupt
+        return code
     except AwarenessError as error:
         render.error(error.message, error.hint)
         return error.exit_code

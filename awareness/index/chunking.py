@@ -23,8 +23,8 @@ take more than half of `max_tokens`.
 
 **Promises.** Chunks ascend and don't overlap; every line that is not blank is in exactly one; `encoded_text` has at
 most `max_tokens` tokens. A line too long on its own becomes several chunks of that one line (`start_line == end_line`),
-each a substring of it, which joined give the line (parts of nothing but whitespace are dropped). Only a path whose
-header alone reaches `max_tokens` breaks the bound: then the header is not counted.
+each a substring of it, which joined give the line (parts of nothing but whitespace are dropped). Only a path
+whose header leaves no room for a character breaks the bound; where it reaches `max_tokens` by itself, it isn't counted.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _INTERPRETERS = {name: name for name in ("python", "ruby", "php", "lua")} | dict
 )
 _CPP = re.compile(
     r"^[ \t]*(?:class\s+\w+|namespace\b|template\s*<|using\s+(?:namespace\b|\w+\s*=)|(?:public|private|protected)\s*:)",
-    re.M,
+    re.MULTILINE,
 )
 
 TokenStarts = Callable[[str], Sequence[int]]

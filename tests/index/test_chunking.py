@@ -14,6 +14,8 @@ from awareness.index import languages
 from awareness.index.chunking import TokenStarts, chunk_file, language_of
 from awareness.types import Chunk
 
+Spans = list[tuple[int, int, str]]
+
 
 def words(text: str) -> list[int]:
     return [match.start() for match in re.finditer(r"\w+|[^\w\s]", text)]
@@ -28,7 +30,7 @@ def count(chunk: Chunk, token_starts: TokenStarts = words) -> int:
     return len(token_starts(chunk.encoded_text))
 
 
-def spans(chunks: list[Chunk]) -> list[tuple[int, int, str]]:
+def spans(chunks: list[Chunk]) -> Spans:
     return [(chunk.start_line, chunk.end_line, chunk.symbol) for chunk in chunks]
 
 
@@ -548,9 +550,7 @@ jobs:
 
 
 @pytest.mark.parametrize(("path", "max_tokens", "text", "expected"), SAMPLES, ids=[sample[0] for sample in SAMPLES])
-def test_each_language_is_cut_at_its_definitions(
-    path: str, max_tokens: int, text: str, expected: list[tuple[int, int, str]]
-) -> None:
+def test_each_language_is_cut_at_its_definitions(path: str, max_tokens: int, text: str, expected: Spans) -> None:
     chunks = chunk_file(path, text, words, max_tokens=max_tokens)
     assert spans(chunks) == expected
     check_promises(chunks, text, max_tokens)
@@ -562,10 +562,10 @@ def test_every_core_language_has_its_grammar(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "max_tokens", "text", "expected"), SAMPLES, ids=[sample[0] for sample in SAMPLES])
-def test_a_file_that_fits_is_one_chunk(
-    path: str, max_tokens: int, text: str, expected: list[tuple[int, int, str]]
-) -> None:
-    (chunk,) = chunk_file(path, text, words, max_tokens=400)
+def test_a_file_that_fits_is_one_chunk(path: str, max_tokens: int, text: str, expected: Spans) -> None:
+    (whole,) = chunk_file(path, text, words, max_tokens=1000)
+    (chunk,) = chunk_file(path, text, words, max_tokens=count(whole) + 4)  # the name may be another: 4 for the header
+    assert len(chunk_file(path, text, words, max_tokens=count(whole) - 5)) > 1
     assert (chunk.start_line, chunk.end_line) == (1, text.count("\n"))
     assert chunk.text == text.removesuffix("\n")
 
@@ -598,15 +598,16 @@ def test_language_of(path: str, text: str, language: str | None) -> None:
 # --- what stays together ---
 
 
-def test_a_function_that_fits_is_never_cut() -> None:
+@pytest.mark.parametrize("token_starts", [words, blurred])
+def test_a_function_that_fits_is_never_cut(token_starts: TokenStarts) -> None:
     """Whatever the budget: a function is in one chunk exactly if its own chunk is within it."""
     functions = [f"def f{n}(a):\n" + f"    a += {n}\n" * n + "    return a" for n in range(1, 14)]
     text = "\n\n\n".join(functions)
     for max_tokens in range(16, 70):
-        chunks = chunk_file("a.py", text, words, max_tokens=max_tokens)
-        check_promises(chunks, text, max_tokens)
+        chunks = chunk_file("a.py", text, token_starts, max_tokens=max_tokens)
+        check_promises(chunks, text, max_tokens, token_starts)
         for n, function in enumerate(functions, 1):
-            fits = count(Chunk("a.py", 1, 1, f"f{n}", function)) <= max_tokens
+            fits = count(Chunk("a.py", 1, 1, f"f{n}", function), token_starts) <= max_tokens
             assert any(function in chunk.text for chunk in chunks) == fits
 
 
@@ -691,11 +692,27 @@ def test_a_markdown_fence_that_fits_is_not_cut() -> None:
         ("a.md", "# The `run` [page](http://x) ##", "The run page"),
         ("a.md", "Title\n=====", "Title"),
         ("a.md", "```\n# no\n```", ""),
+        ("a.md", "---\n# no\ntitle: x\n---\n# Yes", "Yes"),
     ],
 )
 def test_names(path: str, text: str, symbol: str) -> None:
     (chunk,) = chunk_file(path, text, words)
     assert chunk.symbol == symbol
+
+
+def test_definitions_of_one_group_have_their_own_names() -> None:
+    text = "package p\n\ntype (\n" + "".join(f"\tT{n} struct {{ a, b, c, d int }}\n" for n in range(3)) + ")\n"
+    assert spans(chunk_file("a.go", text, words, max_tokens=24)) == [(1, 4, "T0"), (5, 5, "T1"), (6, 7, "T2")]
+
+
+def test_a_node_that_ends_with_its_line_end_does_not_take_the_next_line() -> None:
+    text = "#define ONE (1 + 2 + 3)\n#define TWO (1 + 2 + 3)\n"
+    assert spans(chunk_file("a.c", text, words, max_tokens=24)) == [(1, 1, "ONE"), (2, 2, "TWO")]
+
+
+def test_an_overline_belongs_to_its_title() -> None:
+    text = "".join(f"===\n{name}\n===\n\nSome words of {name} itself.\n\n" for name in ("One", "Two"))
+    assert spans(chunk_file("a.rst", text, words, max_tokens=24)) == [(1, 5, "One"), (7, 11, "Two")]
 
 
 def test_a_continuation_carries_the_name_of_its_function() -> None:
@@ -761,9 +778,34 @@ def test_a_path_too_long_still_gets_on() -> None:
     assert spans(chunks) == [(1, 2, "")]
 
 
-def test_a_line_with_no_room_is_cut_to_characters() -> None:
-    chunks = chunk_file("a", "bcd", lambda text: list(range(len(text))), max_tokens=len("# file: a\n\n") + 1)
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_line_with_no_room_is_cut_to_characters(each: int) -> None:
+    """Room for one token: even if a character has two, every part has a character."""
+
+    def characters(text: str) -> list[int]:
+        return sorted([*range(len(text))] * each)
+
+    chunks = chunk_file("a", "bcd", characters, max_tokens=each * len("# file: a\n\n") + 1)
     assert [chunk.text for chunk in chunks] == ["b", "c", "d"]
+
+
+def test_white_space_in_a_line_too_long_is_no_chunk() -> None:
+    text = "a" + " " * 9 + "b"
+    chunks = chunk_file("a", text, lambda text: range(len(text)), max_tokens=len("# file: a\n\n") + 3)
+    assert [chunk.text for chunk in chunks] == ["a  ", " b"]
+
+
+def test_a_function_at_the_limit_is_counted_exactly() -> None:
+    """In its file it has 4 tokens more than alone, too many; a BPE may do that, and the function still fits."""
+
+    def crowded(text: str) -> list[int]:
+        more = [] if text.startswith("# file") else [match.start() for match in re.finditer("\n", text)][:4]
+        return sorted([*words(text), *more])
+
+    function = "def f(a):\n" + "    a += 1\n" * 12 + "    return a"
+    text = f"{function}\n\n\n{function.replace('f(', 'g(')}"
+    limit = count(Chunk("a.py", 1, 1, "f", function))
+    assert spans(chunk_file("a.py", text, crowded, max_tokens=limit)) == [(1, 14, "f"), (17, 30, "g")]
 
 
 def test_no_tokens_at_all_is_refused() -> None:

@@ -1,0 +1,273 @@
+"""The commands as a user types them, on a real repository, with a tiny real model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from awareness import __version__
+from awareness.cli.app import run
+from tests.conftest import git, write_tree
+
+
+@pytest.fixture
+def at(sample: Path, model_folder: Path, capfd):
+    """Runs one command line on the sample repository: (exit code, stdout, stderr)."""
+
+    def call(*arguments: str, repo: bool = True) -> tuple[int, str, str]:
+        line = [*arguments]
+        if line[0] == "index":
+            line[1:1] = [str(sample)] if repo else []
+            line += ["--model", str(model_folder)]
+        elif repo:
+            line += ["--repo", str(sample)]
+        code = run(line)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_version_and_help(capfd):
+    assert run(["--version"]) == 0
+    assert capfd.readouterr().out == f"{__version__}\n"
+    assert run(["ask", "--help"]) == 0
+    assert "--max-new-tokens" in capfd.readouterr().out
+
+
+def test_index_reports_what_it_did(at):
+    code, out, _err = at("index", "--format", "json")
+    first = json.loads(out)
+    assert code == 0
+    assert (first["files"], first["reused"], first["removed"], first["skipped"]) == (4, 0, 0, [])
+    assert first["latents"] == first["chunks"] == first["added"] == first["encoded"]
+    assert first["tokens"] > 0 and first["bytes"] > 0
+    _, out, _ = at("index", "--format", "json")
+    second = json.loads(out)
+    assert (second["added"], second["reused"], second["encoded"], second["tokens"]) == (0, first["chunks"], 0, 0)
+    assert (second["latents"], second["bytes"]) == (first["latents"], first["bytes"])
+
+
+def test_index_again_loads_no_model(at, monkeypatch):
+    at("index")
+    monkeypatch.setattr("awareness.cli.index.load_model", lambda folder: pytest.fail("the model was loaded"))
+    assert at("index")[0] == 0
+
+
+def test_rebuild_starts_again(at, sample):
+    at("index")
+    code, out, _ = at("index", "--rebuild", "--format", "json")
+    assert (code, json.loads(out)["reused"]) == (0, 0)
+
+
+def test_lazy_makes_no_latents_and_search_works(at):
+    _, out, _ = at("index", "--lazy", "--format", "json")
+    assert json.loads(out)["latents"] == 0
+    code, out, err = at("search", "HTTPConnectionPool")
+    assert code == 0
+    assert out.startswith("src/pool.py:1-5  HTTPConnectionPool")
+    assert err == ""
+
+
+def test_search_json(at):
+    at("index", "--lazy")
+    code, out, _ = at("search", "sign cookie", "--format", "json", "--top-k", "2", "--scope", "src/**")
+    found = json.loads(out)
+    assert code == 0
+    assert set(found) == {"query", "hits", "seconds"}
+    assert [set(hit) for hit in found["hits"]] == [
+        {"path", "start_line", "end_line", "symbol", "score", "preview"}
+    ] * len(found["hits"])
+    assert found["hits"][0]["path"] == "src/auth.py"
+
+
+def test_search_finds_nothing(at):
+    at("index", "--lazy")
+    code, out, err = at("search", "qwertzuiop")
+    assert (code, out) == (1, "")
+    assert "qwertzuiop" in err
+
+
+def test_no_index(at):
+    code, out, err = at("search", "x")
+    assert (code, out) == (10, "")
+    assert "awareness index" in err
+
+
+def test_ask_indexes_first_and_answers_with_verified_citations(at, sample, model_folder):
+    code, out, _err = at(
+        "ask", "HTTPConnectionPool acquire", "--model", str(model_folder), "-n", "5", "--format", "json"
+    )
+    answer = json.loads(out)
+    assert code == 0
+    assert set(answer) == {
+        "question", "answer", "abstained", "mode", "model", "citations", "memory", "timings", "tokens_per_s",
+    }  # fmt: skip
+    assert (answer["abstained"], answer["mode"]) == (False, "joint")
+    best = answer["citations"][0]
+    assert set(best) == {
+        "path", "start_line", "end_line", "symbol", "score", "attention", "verified", "rev",
+    }  # fmt: skip
+    assert (best["path"], best["start_line"], best["verified"], best["rev"]) == ("src/pool.py", 1, True, None)
+    assert sum(c["attention"] for c in answer["citations"]) == pytest.approx(1, abs=0.01)
+    assert set(answer["timings"]) == {"route_s", "load_s", "first_token_s", "total_s"}
+    assert answer["memory"]["chunks"] == len(answer["citations"])
+    assert answer["memory"]["tokens"] > 0
+
+
+@pytest.mark.parametrize("mode", ["text", "none"])
+def test_ask_in_the_other_modes(at, model_folder, mode):
+    line = ("ask", "HTTPConnectionPool acquire", "--model", str(model_folder), "-n", "3", "--mode", mode)
+    code, out, _ = at(*line, "--format", "json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["memory"]["tokens"] == 0
+    assert [c["attention"] for c in answer["citations"]] == [None] * len(answer["citations"])
+    assert bool(answer["citations"]) == (mode == "text")
+
+
+def test_ask_abstains(at, model_folder):
+    question = "kubernetes ingress helm manifest rollout of the cookie"
+    code, out, _ = at("ask", question, "--model", str(model_folder), "--format", "json")
+    answer = json.loads(out)
+    assert (code, answer["abstained"], answer["answer"], answer["citations"]) == (1, True, "", [])
+    assert answer["nearest"][0]["path"] in {"src/auth.py", "docs/guide.md"}
+    code, out, _err = at("ask", question, "--model", str(model_folder))
+    assert code == 1 and out.startswith("Not found in this repository. Nearest:")
+
+
+def test_ask_sees_edits_made_since_the_index(at, sample, model_folder):
+    at("index")
+    write_tree(sample, {"src/pool.py": "\n\nclass HTTPConnectionPool:\n    def renamed(self):\n        return 1\n"})
+    line = ("ask", "HTTPConnectionPool", "--model", str(model_folder), "-n", "2", "--format", "json")
+    answer = json.loads(at(*line)[1])
+    assert (answer["citations"][0]["path"], answer["citations"][0]["start_line"]) == ("src/pool.py", 3)
+
+
+def test_a_citation_that_no_longer_holds_is_not_printed(at, sample, model_folder, monkeypatch):
+    """The file changes between routing and printing: what it says now was never encoded."""
+    at("index")
+    monkeypatch.setattr("awareness.cli.ask._bring_up_to_date", lambda *_: None)
+    write_tree(sample, {"src/pool.py": "class HTTPConnectionPool: ...\n"})
+    answer = json.loads(at("ask", "HTTPConnectionPool acquire cookie", "-n", "2", "--format", "json")[1])
+    cited = answer["citations"] + answer.get("nearest", [])
+    assert "src/pool.py" not in {c["path"] for c in cited}
+
+
+def test_ask_at_a_revision(at, sample, model_folder):
+    git(sample, "rm", "-q", "src/pool.py")
+    git(sample, "commit", "-qm", "second")
+    line = ("ask", "HTTPConnectionPool acquire", "--model", str(model_folder), "-n", "2", "--format", "json")
+    answer = json.loads(at(*line, "--rev", "HEAD~1")[1])
+    assert answer["citations"][0]["path"] == "src/pool.py"
+    assert answer["citations"][0]["rev"] == git(sample, "rev-parse", "HEAD~1").strip()
+
+
+def test_the_index_remembers_its_model(at, model_folder):
+    at("index", "--lazy")
+    assert json.loads(at("ask", "HTTPConnectionPool", "-n", "1", "--format", "json")[1])["model"] == str(model_folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        (["search", "x", "--repo", "/nonexistent"], 2, "/nonexistent"),
+        (["search", "x", "--rev", "nope"], 2, "nope"),
+        (["index", "--model", "no such model"], 2, "no such model"),
+        (["index", "--budget", "lots"], 2, "lots"),
+        (["search"], 2, "Missing argument"),
+        (["search", "x", "--top-k", "0"], 2, "--top-k"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["models", "path", "qwen3-0.6b"], 3, "awareness models pull qwen3-0.6b"),
+        (["eval", "needle", "--chunks", "1,x"], 2, "1,x"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(line, code, says, sample, capfd, monkeypatch):
+    monkeypatch.chdir(sample)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert run(line) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_model_the_hub_does_not_give(sample, capfd, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert run(["models", "pull", "qwen3-0.6b"]) == 3
+    err = capfd.readouterr().err
+    assert "--model smollm2-135m" in err and "awareness models pull" in err
+
+
+def test_models_list(capfd):
+    assert run(["models", "list", "--format", "json"]) == 0
+    names = [model["name"] for model in json.loads(capfd.readouterr().out)["models"]]
+    assert names[0] == "smollm2-135m" and "qwen3-0.6b" in names
+
+
+def test_a_damaged_manifest_says_how_to_go_on(at, sample):
+    at("index", "--lazy")
+    from awareness.cli.workspace import Workspace
+
+    Workspace.open(sample).layout.manifest.write_bytes(b"garbage" * 1000)
+    code, out, err = at("search", "x")
+    assert (code, out) == (12, "")
+    assert "awareness index --rebuild" in err
+
+
+def test_no_escape_sequence_reaches_the_terminal(at, sample):
+    write_tree(
+        sample, {"src/evil\x1b[31m.py": "def evil_name():\n    return '\x1b]52;c;cHduZWQ=\x07 \x9b31m \u202e'\n"}
+    )
+    at("index", "--lazy")
+    _, out, err = at("search", "evil_name")
+    assert "evil_name" in out
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out + err)
+
+
+def test_verbose_lists_what_was_left_out(at, sample):
+    write_tree(sample, {".env": "TOKEN=1\n"})
+    (sample / "logo.bin").write_bytes(b"\0\1\2")
+    _, _, err = at("index", "--lazy", "--verbose")
+    assert "left out: .env: secret" in err and "left out: logo.bin: binary" in err
+
+
+def test_needle_writes_table_json_and_picture(at, sample, model_folder, tmp_path, capfd):
+    source = "".join(f"def function_{i}(a, b):\n    return a * {i} + b\n\n\n" for i in range(40))
+    write_tree(sample, {"src/many.py": source})
+    line = ["eval", "needle", "--repo", str(sample), "--model", str(model_folder), "--samples", "2", "--chunks", "1,2"]
+    line += ["--chunk-tokens", "200", "--out", str(tmp_path / "out")]
+    assert run([*line, "--format", "json"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert set(result["arms"]) == {"none", "text", "joint"}
+    assert {(c["arm"], c["chunks"]) for c in result["grid"]} == {(a, n) for a in result["arms"] for n in (1, 2)}
+    assert sum(c["n"] for c in result["grid"]) == 2 * 2 * 3
+    assert json.loads((tmp_path / "out/needle.json").read_text()) == result
+    assert (tmp_path / "out/needle.png").read_bytes().startswith(b"\x89PNG")
+    assert run(line) == 0
+    assert "joint" in capfd.readouterr().out
+
+
+def test_ctrl_c_keeps_what_was_committed(sample, model_folder, monkeypatch):
+    """Interrupted while it encodes: exit 130, the routing index is there, the next run goes on."""
+    body = "".join(f"    x{j} = {j}\n" for j in range(100))
+    write_tree(sample, {f"src/m{i}.py": f"def f{i}():\n{body}" for i in range(60)})
+    command = [sys.executable, "-m", "awareness.cli.app", "index", str(sample), "--model", str(model_folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    searching = [sys.executable, "-m", "awareness.cli.app", "search", "f7", "--repo", str(sample)]
+    while subprocess.run(searching, capture_output=True).returncode != 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err and "Traceback" not in err
+    done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert (result["added"], result["latents"]) == (0, result["chunks"])
