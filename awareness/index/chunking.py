@@ -23,8 +23,8 @@ take more than half of `max_tokens`.
 
 **Promises.** Chunks ascend and don't overlap; every line that is not blank is in exactly one; `encoded_text` has at
 most `max_tokens` tokens. A line too long on its own becomes several chunks of that one line (`start_line == end_line`),
-each a substring of it, which joined give the line (parts of nothing but whitespace are dropped). Only a path
-whose header leaves no room for a character breaks the bound; where it reaches `max_tokens` by itself, it isn't counted.
+each a substring of it, which joined give the line (parts of nothing but whitespace are dropped). Only a path whose
+header leaves no room for a character breaks the bound; where it reaches `max_tokens` by itself, it isn't counted.
 """
 
 from __future__ import annotations
@@ -367,8 +367,9 @@ class _Cutter:
         line, label, room = self.lines[row], self.label(symbol)[0], self.room(symbol)
         begin = 0
         while begin < len(line):
-            last = bisect_left(self.starts, self.offsets[row] + max(begin, 1)) + room - (begin == 0)
-            end = min(self.starts[last] - self.offsets[row], len(line)) if last < len(self.starts) else len(line)
+            last = bisect_left(self.starts, self.offsets[row] + begin) + room
+            end = self.starts[last] - self.offsets[row] if last < len(self.starts) else len(line)
+            end = max(begin + 1, min(end, len(line)))  # one character may be several tokens
             while True:
                 chunk = Chunk(self.path, row + 1, row + 1, label, line[begin:end])
                 over = len(self.token_starts(chunk.encoded_text)) - self.limit

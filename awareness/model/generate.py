@@ -60,6 +60,7 @@ def generate(
     *,
     max_new_tokens: int,
     on_text: Callable[[str], None] = lambda _: None,
+    min_new_tokens: int = 0,
     with_attention: bool = False,
     repetition_penalty: float = 1.0,
 ) -> Generation:
@@ -79,6 +80,7 @@ def generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
             max_new_tokens=max_new_tokens,
+            min_new_tokens=min_new_tokens,
             do_sample=False,
             repetition_penalty=repetition_penalty,
             streamer=stream,

@@ -1,0 +1,44 @@
+"""What the benchmarks share: synthetic source code, medians, a table."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+_WORDS = "session cache retry upload auth queue shard lease page burst token proxy index worker socket batch frame".split()
+
+
+def seconds(work: Callable[[], object], repeat: int) -> float:
+    """Median wall time of `work`, after one run that is not counted."""
+    work()
+    taken = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def source_file(rng: random.Random, functions: int) -> str:
+    """Python that looks like code: functions of some lines, with docstrings, calls and branches."""
+    out = ["import os", ""]
+    for _ in range(functions):
+        a, b, c = rng.sample(_WORDS, 3)
+        out += ["", f"def {a}_{b}_{rng.randrange(10**6)}({a}, {b}=None, *, {c}={rng.randrange(1000)}):"]
+        out += [f'    """{a.title()} the {b} of a {c}, and the next {rng.choice(_WORDS)}."""']
+        for _ in range(rng.randint(3, 18)):
+            x, y = rng.sample(_WORDS, 2)
+            out.append(f"    if {x}_{rng.randrange(100)} > {y}.{rng.choice(_WORDS)}({rng.randrange(10**4)}):")
+            out.append(f"        {x} = {y}[{rng.randrange(50)}] + os.environ.get('{x.upper()}', {a})")
+        out.append(f"    return {a}")
+    return "\n".join(out) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A Markdown table on stdout."""
+    print("| " + " | ".join(header) + " |")
+    print("| " + " | ".join("---" for _ in header) + " |")
+    for row in rows:
+        print("| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row) + " |")

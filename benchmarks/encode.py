@@ -1,0 +1,109 @@
+"""How close indexing comes to the bare model.
+
+    python benchmarks/encode.py [--tokens 40000] [--model smollm2-135m]
+
+Builds a synthetic repository, and in one process measures the bare forward pass of the decoder (no cache, no output
+head, 256-token rows) at several batch sizes, and `encode_pending` over the repository with an empty store: hooks,
+copies, digests, shards on disk, SQL. Both alternate, so that a noisy machine troubles them alike. The ratio of the
+medians is what counts. Peak memory is the process's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from common import seconds, source_file, table
+
+from awareness.index import build
+from awareness.index.layout import IndexLayout
+from awareness.index.lock import writing
+from awareness.index.repo import Repository
+from awareness.index.store import Store
+from awareness.model import sources
+from awareness.model.encoder import SelfEncoder
+from awareness.model.load import load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=40_000)
+    parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only-index", action="store_true", help="one index run, for its peak memory")
+    options = parser.parse_args()
+    folder = sources.pull(options.model)
+    decoder = load(folder)
+    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint)
+    with tempfile.TemporaryDirectory() as scratch:
+        repository = make_repository(Path(scratch) / "repo", options.tokens, sources.token_starts(folder))
+        if options.only_index:
+            speed, tokens = index_speed(Path(scratch) / "index", repository, folder, encoder)
+            print(f"{tokens} tokens at {speed:.0f} tokens/s, peak memory {peak():.2f} GiB")
+            return
+        bare = {size: bare_speed(decoder.model, size) for size in (1, 2, 4, 8, 16)}
+        table(("rows of 256 in a batch", "bare forward, tokens/s"), [(k, round(v)) for k, v in bare.items()])
+        best = max(bare, key=bare.__getitem__)
+        pairs = []
+        for i in range(options.rounds):
+            before = bare_speed(decoder.model, best)
+            speed, tokens = index_speed(Path(scratch) / f"index{i}", repository, folder, encoder)
+            after = bare_speed(decoder.model, best)
+            pairs.append((speed, (before + after) / 2))
+        print()
+        table(
+            ("round", "indexing, tokens/s", "bare, tokens/s", "ratio"),
+            [(i, round(a), round(b), a / b) for i, (a, b) in enumerate(pairs)],
+        )
+        ratio = statistics.median(a / b for a, b in pairs)
+        print(f"\nmedian ratio {ratio:.2f} over {tokens} tokens; peak memory {peak():.2f} GiB; {folder.name}")
+
+
+def make_repository(root: Path, tokens: int, token_starts: build.TokenStarts) -> Repository:
+    rng = random.Random(0)
+    root.mkdir()
+    done = number = 0
+    while done < tokens:
+        text = source_file(rng, functions=20)
+        (root / f"module_{number}.py").write_text(text)
+        done += len(token_starts(text))
+        number += 1
+    return Repository.open(root)
+
+
+@torch.inference_mode()
+def bare_speed(model: torch.nn.Module, rows: int) -> float:
+    ids = torch.randint(0, 40_000, (rows, 256))
+    return ids.numel() / seconds(lambda: model.model(ids, use_cache=False), repeat=5)
+
+
+def index_speed(
+    root: Path, repository: Repository, folder: sources.ModelFolder, encoder: SelfEncoder
+) -> tuple[float, int]:
+    layout = IndexLayout(root)
+    with writing(layout), Store.create(layout) as store:
+        refreshed = build.refresh(
+            store,
+            repository,
+            model=folder.name,
+            fingerprint=folder.fingerprint,
+            token_starts=lambda: sources.token_starts(folder),
+        )
+        started = time.perf_counter()
+        encoded = build.encode_pending(store, refreshed.snapshot, encoder, budget=64 << 30)
+        return encoded.tokens / (time.perf_counter() - started), encoded.tokens
+
+
+def peak() -> float:
+    """Peak resident memory in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+
+
+if __name__ == "__main__":
+    main()
