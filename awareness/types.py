@@ -130,9 +130,13 @@ class Latent:
     data: Buffer
 
 
+SINK = "sink"
+"""What the sink is called where chunks are called by their digest."""
+
+
 @dataclass(frozen=True)
 class Span:
-    """Which tokens of a memory belong to one source: `[start, stop)`; `name` is a chunk's digest or `sink`."""
+    """Which tokens of a memory belong to one source: `[start, stop)`; `name` is a chunk's digest, or `SINK`."""
 
     name: str
     start: int

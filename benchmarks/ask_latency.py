@@ -91,7 +91,7 @@ def measure(decoder, encoder, store, chunks, options) -> tuple[float, ...]:  # t
 
     def attach():  # type: ignore[no-untyped-def]
         latents, sink = build.load_latents(store, encoder, chunks, budget=64 << 30)
-        return assemble(decoder.model, encoder.spec, [sink, *latents])
+        return assemble(decoder.model, encoder.spec, sink, latents)
 
     def first_token(memory_of, prompt) -> float:  # type: ignore[no-untyped-def]
         started = time.perf_counter()
@@ -125,7 +125,9 @@ def draw(rows: list[tuple[float, ...]], model: str, path: Path) -> None:
     axes.plot(sizes, [row[2] for row in rows], "o-", label="text in the prompt")
     axes.plot(sizes, [row[1] for row in rows], "o-", label="latents")
     for size, latents, _, ratio, *_ in rows:
-        axes.annotate(f"×{ratio:.2f}", (size, latents), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
+        axes.annotate(
+            f"×{ratio:.2f}", (size, latents), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8
+        )
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [f"{size // 1024}k" for size in sizes])
     axes.set_yscale("log")

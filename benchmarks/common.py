@@ -7,7 +7,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-_WORDS = "session cache retry upload auth queue shard lease page burst token proxy index worker socket batch frame".split()
+_WORDS = (
+    "session cache retry upload auth queue shard lease page burst token proxy index worker socket batch frame".split()
+)
 
 
 def seconds(work: Callable[[], object], repeat: int) -> float:

@@ -154,9 +154,9 @@ def _answer(
     texts: Sequence[str] = ()
     if mode is Mode.joint:
         latents, sink = build.load_latents(store, model.encoder, chunks, budget=budget)
-        names = ["sink", *(chunk.digest for chunk in chunks)]
+        names = [chunk.digest for chunk in chunks]
         # The best chunk stands last, next to the question.
-        memory = assemble(decoder.model, model.encoder.spec, [sink, *latents[::-1]], [names[0], *names[:0:-1]])
+        memory = assemble(decoder.model, model.encoder.spec, sink, latents[::-1], names[::-1])
     elif mode is Mode.text:
         texts = [chunk.encoded_text for chunk in reversed(chunks)]
     prompt = question_ids(decoder.tokenizer, question, chunks=texts, with_system=memory is None)

@@ -132,7 +132,7 @@ def _ask(decoder: Decoder, encoder: SelfEncoder, case: NeedleCase, arm: str) -> 
     """The number that the model answers with, or an empty string."""
     memory = None
     if arm == "joint":
-        memory = assemble(decoder.model, encoder.spec, [encoder.sink, *encoder.encode(case.texts)])
+        memory = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(case.texts)))
     prompt = question_ids(
         decoder.tokenizer,
         case.question,

@@ -17,8 +17,8 @@ from awareness.index.chunking import CHUNKER_VERSION, TokenStarts, chunk_file
 from awareness.index.kinds import kind_of
 from awareness.index.lock import writing
 from awareness.index.repo import Repository, SkippedFile, SourceFile, decode
-from awareness.index.store import SINK, IndexedFile, Store, StoredChunk
-from awareness.types import Chunk, KVEncoder, Latent, MemorySpec
+from awareness.index.store import IndexedFile, Store, StoredChunk
+from awareness.types import SINK, Chunk, KVEncoder, Latent, MemorySpec
 
 MAX_CHUNK_TOKENS = 256
 SHARD_BYTES = 64 << 20

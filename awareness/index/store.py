@@ -21,9 +21,7 @@ from awareness.index import manifest
 from awareness.index.layout import IndexLayout
 from awareness.index.lexical import expand
 from awareness.index.shards import ShardPlace, checksum_of, read_places, write_shard
-from awareness.types import Chunk, Latent, MemorySpec, digest
-
-SINK = "sink"  # the chunk digest under which a model's sink latent is kept
+from awareness.types import SINK, Chunk, Latent, MemorySpec, digest
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from awareness.model.fusion import assemble, attached, attention_modules
+from awareness.model.fusion import assemble, attached, attention_modules, to_tensor
 from awareness.model.prompt import encode, sink_ids
 from awareness.types import Latent, MemorySpec, digest
 
@@ -59,11 +59,9 @@ class SelfEncoder:
             ids,
             dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         )
-        whole = self._project([ids], everywhere)[0] if ids else _latent(torch.empty(everywhere.shape(0)))
-        self._sink_memory = assemble(model, everywhere, [whole], ["sink"])
-        kept = torch.frombuffer(whole.data, dtype=getattr(torch, everywhere.dtype)) if ids else torch.empty(0)
-        kept = kept.view(everywhere.shape(len(ids)))[:, list(chosen)]
-        self.sink = _latent(kept.to(getattr(torch, self.spec.dtype)))
+        whole = self._project([ids], everywhere)[0] if ids else Latent(0, bytearray())
+        self._sink_memory = assemble(model, everywhere, whole, [])
+        self.sink = _latent(to_tensor(whole, everywhere)[:, list(chosen)].to(getattr(torch, self.spec.dtype)))
 
     def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
         """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens."""

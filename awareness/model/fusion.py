@@ -16,8 +16,10 @@ from transformers.models.llama.modeling_llama import rotate_half
 
 from awareness.errors import UsageError
 from awareness.model.attention import IMPLEMENTATION, AttentionTally, LayerMemory, reading
-from awareness.types import Latent, Memory, MemorySpec, Span
+from awareness.types import SINK, Latent, Memory, MemorySpec, Span
 
+SHARPNESS = 1.2
+"""Of the scores of several chunks; chosen on needles in flask and httpx (docs/field-notes.md)."""
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
@@ -59,25 +61,39 @@ def attached(model: PreTrainedModel, memory: Memory | None, *, tally: AttentionT
 
 def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
     """The latent's K and V, [2, layers, H_kv, T, D] in the stored dtype, without a copy."""
-    flat = torch.frombuffer(latent.data, dtype=getattr(torch, spec.dtype))
-    return flat.view(spec.shape(latent.tokens))
+    dtype = getattr(torch, spec.dtype)
+    if latent.tokens == 0:
+        return torch.empty(spec.shape(0), dtype=dtype)
+    return torch.frombuffer(latent.data, dtype=dtype).view(spec.shape(latent.tokens))
 
 
 def assemble(
-    model: PreTrainedModel, spec: MemorySpec, latents: Sequence[Latent], names: Sequence[str] | None = None
+    model: PreTrainedModel,
+    spec: MemorySpec,
+    sink: Latent,
+    chunks: Sequence[Latent],
+    names: Sequence[str] | None = None,
+    *,
+    sharpness: float | None = None,
 ) -> Memory:
-    """Latents in reading order (the sink first) -> a Memory whose keys stand at the positions -M … -1.
+    """The sink and the chunks' latents, in reading order -> a Memory whose keys stand at the positions -M … -1.
 
     They lie one behind the other, as if they were text before the prompt, so the prompt keeps its positions from 0.
-    names: what each latent's span is called, by default its number.
+    names: what each chunk's span is called, by default its number.
+    sharpness: what the scores of the chunks' keys are multiplied by. Chunks that were encoded apart never competed, so
+    untrained attention spreads over too many of them; a lower temperature corrects it (APE, Yang et al. 2025, section
+    4.2). The sink is left as it is: sharpened too, it takes what the chunks should get. By default `SHARPNESS`, and 1
+    for a single chunk, which is then exactly the text in the prompt.
     """
-    names = [str(i) for i in range(len(latents))] if names is None else names
-    total = sum(latent.tokens for latent in latents)
+    names = [str(i) for i in range(len(chunks))] if names is None else names
+    if sharpness is None:
+        sharpness = SHARPNESS if len(chunks) > 1 else 1.0
+    total = sink.tokens + sum(latent.tokens for latent in chunks)
     like = next(model.parameters())
     keys, values = torch.empty((2, len(spec.layers), spec.num_kv_heads, total, spec.head_dim), dtype=like.dtype)
     spans: list[Span] = []
     start = 0
-    for name, latent in zip(names, latents, strict=True):
+    for name, latent in zip((SINK, *names), (sink, *chunks), strict=True):
         stop = start + latent.tokens
         key, value = to_tensor(latent, spec)
         keys[:, :, start:stop], values[:, :, start:stop] = key, value
@@ -85,6 +101,7 @@ def assemble(
         start = stop
     keys, values = keys.to(like.device), values.to(like.device)
     keys = rotate(model, keys, torch.arange(-total, 0, device=like.device))
+    keys[:, :, sink.tokens :] *= sharpness
     return Memory(
         keys={layer: keys[i][None] for i, layer in enumerate(spec.layers)},
         values={layer: values[i][None] for i, layer in enumerate(spec.layers)},

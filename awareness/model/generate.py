@@ -12,7 +12,7 @@ from transformers import TextStreamer
 from awareness.model.attention import AttentionTally
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
-from awareness.types import Memory
+from awareness.types import SINK, Memory
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,6 @@ def _by_span(memory: Memory | None, tally: AttentionTally | None) -> dict[str, f
     """Share of memory attention that each chunk got; the sink, where heads park what they don't use, is left out."""
     if memory is None or tally is None or tally.weights is None:
         return {}
-    mass = {s.name: float(tally.weights[s.start : s.stop].sum()) for s in memory.spans if s.name != "sink"}
+    mass = {s.name: float(tally.weights[s.start : s.stop].sum()) for s in memory.spans if s.name != SINK}
     total = sum(mass.values())
     return {name: value / total for name, value in mass.items()} if total > 0 else {}

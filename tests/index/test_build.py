@@ -14,9 +14,10 @@ from awareness.index import build
 from awareness.index.layout import IndexLayout, layout_for
 from awareness.index.lock import writing
 from awareness.index.repo import Repository
-from awareness.index.store import SINK, Store
+from awareness.index.store import Store
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
+from awareness.types import SINK
 from tests.conftest import git, tiny_model, tiny_tokenizer, write_tree
 
 GIB = 1 << 30

@@ -11,7 +11,7 @@ import torch
 from awareness.errors import UsageError
 from awareness.model.attention import AttentionTally, LayerMemory, attend_concatenated, attend_merged
 from awareness.model.encoder import SelfEncoder, default_layers
-from awareness.model.fusion import assemble, attached, fuse, unfuse
+from awareness.model.fusion import SHARPNESS, assemble, attached, fuse, unfuse
 from awareness.types import Latent, Memory
 
 SINK = [257, 10, 20, 258]
@@ -29,7 +29,7 @@ def encoder_of(model, tokenizer, **options):
 
 
 def memory_of(model, encoder, *texts) -> Memory:
-    return assemble(model, encoder.spec, [encoder.sink, *encoder.encode(texts)])
+    return assemble(model, encoder.spec, encoder.sink, list(encoder.encode(texts)))
 
 
 def logits(model, ids, **options):
@@ -42,7 +42,8 @@ def test_fused_without_memory_is_the_base_bitwise(model, tokenizer):
     assert base.config._attn_implementation == "sdpa"
     fuse(model)
     assert torch.equal(logits(model, PROMPT), logits(base, PROMPT))
-    empty = assemble(model, encoder_of(model, tokenizer).spec, [])
+    encoder = encoder_of(model, tokenizer)
+    empty = assemble(model, encoder.spec, Latent(0, bytearray()), [])
     assert empty.tokens == 0
     with attached(model, empty):
         assert torch.equal(logits(model, PROMPT), logits(base, PROMPT))
@@ -129,6 +130,17 @@ def test_merged_equals_concatenated(length, cached, padded):
     want = attend_concatenated(query, key, value, mask, memory, 0.3)
     assert not got.isnan().any()
     assert torch.allclose(got, want, atol=1e-5)
+
+
+def test_several_chunks_are_sharpened_and_the_sink_is_not(model, tokenizer):
+    encoder = encoder_of(model, tokenizer)
+    latents = list(encoder.encode([CHUNK, "x = 1\n"]))
+    plain = assemble(model, encoder.spec, encoder.sink, latents, sharpness=1.0)
+    sharp = assemble(model, encoder.spec, encoder.sink, latents)
+    for layer, keys in plain.keys.items():
+        assert torch.equal(sharp.keys[layer][:, :, : len(SINK)], keys[:, :, : len(SINK)])
+        assert torch.allclose(sharp.keys[layer][:, :, len(SINK) :], keys[:, :, len(SINK) :] * SHARPNESS)
+        assert torch.equal(sharp.values[layer], plain.values[layer])
 
 
 def test_gradient_reaches_memory(model, tokenizer):

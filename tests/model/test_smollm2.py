@@ -41,8 +41,8 @@ def test_one_chunk_in_all_layers_is_the_text_in_the_prompt(decoder, base):
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="x", layers=range(30))
     object.__setattr__(encoder.spec, "dtype", "float32")
     sink = sink_ids(decoder.tokenizer)
-    latents = [Latent(len(sink), encoder._project([sink], encoder.spec)[0].data), *encoder.encode([CHUNK])]
-    memory = assemble(decoder.model, encoder.spec, latents)
+    in_fp32 = Latent(len(sink), encoder._project([sink], encoder.spec)[0].data)
+    memory = assemble(decoder.model, encoder.spec, in_fp32, list(encoder.encode([CHUNK])))
     question = question_ids(decoder.tokenizer, "What is MAX_TRIES?", with_system=False)
     want = logits(base, sink + encode(decoder.tokenizer, CHUNK) + question)[-len(question) :]
     with attached(decoder.model, memory):
@@ -74,7 +74,7 @@ def test_its_weights_in_the_qwen2_class_give_the_same_logits(decoder, base):
 def test_a_constant_is_read_from_memory(decoder):
     """The main job in one line: not in the prompt, not in the weights, and yet in the answer."""
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="x")
-    memory = assemble(decoder.model, encoder.spec, [encoder.sink, *encoder.encode([CHUNK])])
+    memory = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode([CHUNK])))
     ids = question_ids(decoder.tokenizer, "What is MAX_TRIES?", with_system=False, answer_prefix="MAX_TRIES = ")
     assert generate(decoder, ids, memory, max_new_tokens=4).text == "4821"
     assert generate(decoder, ids, None, max_new_tokens=4).text != "4821"
