@@ -12,15 +12,17 @@ _WORDS = (
 )
 
 
+def once(work: Callable[[], object]) -> float:
+    """Wall time of `work` in seconds."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def seconds(work: Callable[[], object], repeat: int) -> float:
     """Median wall time of `work`, after one run that is not counted."""
     work()
-    taken = []
-    for _ in range(repeat):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return statistics.median(once(work) for _ in range(repeat))
 
 
 def source_file(rng: random.Random, functions: int) -> str:

@@ -1,7 +1,7 @@
 """One shard: a safetensors file of many latents, written once, named by its content, never changed.
 
 Written to a temporary name, fsync, rename, fsync of the folder: it is either whole or not there. Each latent has its
-own digest, kept in the manifest and checked whenever the latent is read. Files are read, not mapped, so that a
+own checksum, kept in the manifest and checked whenever the latent is read. Files are read, not mapped, so that a
 truncated one is an error and never a SIGBUS. Tensors are named by latent key and the header holds the MemorySpec, so
 that a shard says by itself what it is.
 """
@@ -14,8 +14,9 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
+
+from xxhash import xxh3_128_hexdigest
 
 from awareness.errors import IndexCorrupt
 from awareness.index.layout import FORMAT_VERSION
@@ -24,7 +25,7 @@ from awareness.types import Latent, MemorySpec
 
 @dataclass(frozen=True)
 class ShardPlace:
-    """Where one latent lies. file_bytes: the size that the whole shard must have. checksum: blake2b of the latent."""
+    """Where one latent lies. file_bytes: the size that the whole shard must have. checksum: of the latent's bytes."""
 
     path: Path
     file_bytes: int
@@ -35,7 +36,8 @@ class ShardPlace:
 
 
 def checksum_of(data: bytes | bytearray | memoryview) -> str:
-    return blake2b(data, digest_size=32).hexdigest()
+    """XXH3-128, which finds damage at the speed of memory. Identity (chunks, keys, shard names) is blake2b's affair."""
+    return f"xxh3:{xxh3_128_hexdigest(data)}"
 
 
 def read_places(places: Sequence[ShardPlace]) -> list[Latent]:
@@ -64,7 +66,7 @@ def read_places(places: Sequence[ShardPlace]) -> list[Latent]:
 def write_shard(path: Path, spec: MemorySpec, latents: dict[str, Latent]) -> tuple[dict[str, int], int]:
     """Writes latents, given by chunk digest; returns the offset of each in the file, and the size of the file."""
     import torch
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     dtype = getattr(torch, spec.dtype)
     names = {spec.latent_key(key): key for key in latents}
@@ -72,18 +74,19 @@ def write_shard(path: Path, spec: MemorySpec, latents: dict[str, Latent]) -> tup
         name: torch.frombuffer(latents[key].data, dtype=dtype).view(spec.shape(latents[key].tokens))
         for name, key in names.items()
     }
-    content = save(tensors, metadata={"format": "awareness", "version": str(FORMAT_VERSION), "spec": spec.to_json()})
-    header = int.from_bytes(content[:8], "little")
-    entries = json.loads(content[8 : 8 + header])
-    offsets = {key: 8 + header + entries[name]["data_offsets"][0] for name, key in names.items()}
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-        stream.write(content)
-        stream.flush()
+    said = {"format": "awareness", "version": str(FORMAT_VERSION), "spec": spec.to_json()}
+    save_file(tensors, temporary, metadata=said)
+    with temporary.open("rb") as stream:
+        os.fchmod(stream.fileno(), 0o600)
         os.fsync(stream.fileno())
+        header = int.from_bytes(stream.read(8), "little")
+        entries = json.loads(stream.read(header))
+        size = os.fstat(stream.fileno()).st_size
+    offsets = {key: 8 + header + entries[name]["data_offsets"][0] for name, key in names.items()}
     temporary.rename(path)
     sync_folder(path.parent)
-    return offsets, len(content)
+    return offsets, size
 
 
 def sync_folder(folder: Path) -> None:

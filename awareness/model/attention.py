@@ -4,8 +4,9 @@
 
 The memory's keys join the softmax of self-attention. With `lse` the log-sum-exp of a side's scores this is the same
 as gating, `o = (1 - a)·o_self + a·o_mem` with `a = sigmoid(lse_mem - lse_self)` (FlashAttention's merge of blocks,
-Dao et al. 2022, section 3.1): the gate is the softmax's own. Both ways of computing it are here, and are equal:
-concatenated (one SDPA call, differentiable, any mask) and merged (two fused calls, nothing copied, for inference).
+Dao et al. 2022, section 3.1): the gate is the softmax's own. Three ways of computing it are here, and are equal:
+concatenated (one SDPA call with a mask: differentiable, any memory), merged (two fused calls, nothing copied: for
+inference) and prefixed (one causal call: for a memory much shorter than the prompt).
 
 `attention_forward` is registered with transformers' `AttentionInterface`, so no layer is wrapped and `generate()`,
 the KV cache and padding work as they are. A layer that has nothing to read calls the stock SDPA function: bitwise
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 IMPLEMENTATION = "awareness"
@@ -92,9 +93,11 @@ def attention_forward(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if memory.tally is not None and query.shape[2] == 1:
         memory.tally.add(_memory_share(query, key, attention_mask, memory, scale))
+    plain = attention_mask is None and memory.mask is None and key.shape[2] == query.shape[2]
     needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, memory.key, memory.value))
-    fused = query.device.type == "cpu" and memory.mask is None and dropout == 0.0 and not needs_grad
-    if fused:
+    if plain and memory.key.shape[2] * 4 <= query.shape[2]:
+        output = attend_prefixed(query, key, value, memory, scale, dropout)
+    elif query.device.type == "cpu" and memory.mask is None and dropout == 0.0 and not needs_grad:
         output = attend_merged(query, key, value, attention_mask, memory, scale)
     else:
         output = attend_concatenated(query, key, value, attention_mask, memory, scale, dropout)
@@ -132,6 +135,28 @@ def attend_concatenated(
     return output.reshape(batch, heads, length, head_dim)
 
 
+def attend_prefixed(
+    query: Tensor, key: Tensor, value: Tensor, memory: LayerMemory, scale: float, dropout: float = 0.0
+) -> Tensor:
+    """The same by one causal call over the memory and a longer prompt, for a short memory such as the sink.
+
+    No mask and no cache: S = T. Each memory column gets an idle query, which makes the causal square whole and costs
+    M/T of the attention. Differentiable; shapes as in `attention_forward`; returns [B, H, T, D].
+    """
+    batch, heads, _, head_dim = query.shape
+    idle = query.new_zeros(batch, heads, memory.key.shape[2], head_dim)
+    output = scaled_dot_product_attention(
+        torch.cat([idle, query], dim=2),
+        torch.cat([memory.key.expand(batch, -1, -1, -1), key], dim=2),
+        torch.cat([memory.value.expand(batch, -1, -1, -1), value], dim=2),
+        dropout_p=dropout,
+        is_causal=True,
+        scale=scale,
+        enable_gqa=True,
+    )
+    return output[:, :, memory.key.shape[2] :]
+
+
 def attend_merged(
     query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, memory: LayerMemory, scale: float
 ) -> Tensor:
@@ -141,25 +166,21 @@ def attend_merged(
     """
     batch, heads, length, head_dim = query.shape
     group = heads // key.shape[1]
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # takes grouped queries; tells the lse
     rows = query.reshape(batch, key.shape[1], group * length, head_dim)
     mem_key, mem_value = (t.expand(batch, -1, -1, -1) for t in (memory.key, memory.value))
     mem_out, mem_lse = flash(rows, mem_key, mem_value, scale=scale)
-    mem_out = mem_out.reshape(batch, heads, length, head_dim)
-    mem_lse = mem_lse.reshape(batch, heads, length, 1)
 
     causal = length > 1 and attention_mask is None and key.shape[2] == length
     own = None if causal or (length == 1 and attention_mask is None) else _own_mask(attention_mask, length, key)
-    bias = None if own is None else _additive(own, query)
-    if length == 1:  # a decoding step: the heads of a group as rows, as above
+    bias = None if own is None else _additive(own, query).expand(batch, 1, -1, -1)
+    if length == 1:  # a decoding step: the heads of a group as rows, so that a key is fetched once for all of them
         bias = None if bias is None else bias.expand(batch, 1, group, -1)
         own_out, own_lse = flash(rows, key, value, attn_mask=bias, scale=scale)
     else:
-        own_key, own_value = repeat_kv(key, group), repeat_kv(value, group)
-        bias = None if bias is None else bias.expand(batch, 1, -1, -1)
-        own_out, own_lse = flash(query, own_key, own_value, is_causal=causal, attn_mask=bias, scale=scale)
-    own_out = own_out.reshape(batch, heads, length, head_dim)
-    own_lse = own_lse.reshape(batch, heads, length, 1)
+        own_out, own_lse = flash(query, key, value, is_causal=causal, attn_mask=bias, scale=scale)
+    mem_out, own_out = (t.reshape(batch, heads, length, head_dim) for t in (mem_out, own_out))
+    mem_lse, own_lse = (t.reshape(batch, heads, length, 1) for t in (mem_lse, own_lse))
     if own is not None:  # a row of padding sees nothing of its own: it reads the memory alone
         blind = ~own.any(dim=-1, keepdim=True)
         own_lse = own_lse.masked_fill(blind, -torch.inf)

@@ -8,7 +8,7 @@ that its tokens are computed once and not once a chunk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from awareness.model.fusion import assemble, attached, attention_modules, to_ten
 from awareness.model.prompt import encode, sink_ids
 from awareness.types import Latent, MemorySpec, digest
 
-BATCH_TOKENS = 1024  # tokens of one forward pass on a CPU; benchmarks/encode.py prints the curve
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
 
 
 def default_layers(num_layers: int) -> tuple[int, ...]:
@@ -42,12 +42,13 @@ class SelfEncoder:
         fingerprint: str,
         layers: Sequence[int] | None = None,
         sink: Sequence[int] | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         config = model.config
         chosen = tuple(default_layers(config.num_hidden_layers) if layers is None else layers)
         ids = sink_ids(tokenizer) if sink is None else list(sink)
-        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
+        self.model, self.tokenizer = model, tokenizer
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.spec = spec_for(fingerprint, config.num_key_value_heads, head_dim, chosen, ids)
         # Chunks see the sink in every layer while they are encoded; questions see it in the memory layers alone.
@@ -92,7 +93,7 @@ class SelfEncoder:
         out = torch.empty(
             (2, len(spec.layers), len(rows), spec.num_kv_heads, width, spec.head_dim), dtype=getattr(torch, spec.dtype)
         )
-        with _captured_kv(self.model, spec, out):
+        with _captured_kv(self.model, spec, out), suppress(_AllCaptured):
             self.model.model(input_ids.to(device), use_cache=False)
         return [_latent(out[:, :, i, :, : len(ids)]) for i, ids in enumerate(rows)]
 
@@ -108,13 +109,22 @@ def spec_for(
     return MemorySpec(fingerprint, layers, num_kv_heads, head_dim, dtype=dtype, sink=digest(repr(list(sink))))
 
 
+class _AllCaptured(Exception):
+    """Ends a forward pass whose remaining work nobody needs."""
+
+
 @contextmanager
 def _captured_kv(model: PreTrainedModel, spec: MemorySpec, out: Tensor) -> Iterator[None]:
-    """While open, a forward pass writes K (before RoPE) and V of the memory layers into `out` [2, L, B, H_kv, T, D]."""
+    """While open, a forward pass writes K (before RoPE) and V of the memory layers into `out` [2, L, B, H_kv, T, D].
 
-    def write_to(target: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
+    With the last of them it is over, by `_AllCaptured`: what is above adds nothing to a latent.
+    """
+
+    def write_to(target: Tensor, last: bool) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
             target.copy_(output.unflatten(-1, (-1, spec.head_dim)).flatten(2, -2).transpose(1, 2))
+            if last:
+                raise _AllCaptured
 
         return hook
 
@@ -124,7 +134,8 @@ def _captured_kv(model: PreTrainedModel, spec: MemorySpec, out: Tensor) -> Itera
             attention = modules[layer]
             key_source = attention.get_submodule("k_norm" if hasattr(attention, "k_norm") else "k_proj")
             for source, target in ((key_source, out[0, i]), (attention.get_submodule("v_proj"), out[1, i])):
-                handle = source.register_forward_hook(write_to(target))
+                last = layer == spec.layers[-1] and source is attention.get_submodule("v_proj")
+                handle = source.register_forward_hook(write_to(target, last))
                 stack.callback(handle.remove)
         yield
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from awareness.errors import UsageError
-from awareness.model.attention import AttentionTally, LayerMemory, attend_concatenated, attend_merged
+from awareness.model.attention import AttentionTally, LayerMemory, attend_concatenated, attend_merged, attend_prefixed
 from awareness.model.encoder import SelfEncoder, default_layers
 from awareness.model.fusion import SHARPNESS, assemble, attached, fuse, unfuse
 from awareness.types import Latent, Memory
@@ -90,6 +90,14 @@ def test_padding_in_a_batch_changes_nothing(model, tokenizer):
         for row, alone in zip(together, (short, long), strict=True):
             single = model.generate(torch.tensor([alone]), max_new_tokens=8, do_sample=False)
             assert row[-8:].tolist()[: single.shape[1] - len(alone)] == single[0, len(alone) :].tolist()
+
+
+def test_prefixed_equals_concatenated():
+    torch.manual_seed(1)
+    query, (key, value) = torch.randn(2, 6, 20, 8), torch.randn(2, 2, 2, 20, 8)
+    memory = LayerMemory(torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8))
+    got = attend_prefixed(query, key, value, memory, 0.3)
+    assert torch.allclose(got, attend_concatenated(query, key, value, None, memory, 0.3), atol=1e-5)
 
 
 def test_rows_with_memories_of_different_length(model, tokenizer):
