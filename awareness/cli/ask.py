@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from awareness.types import Memory
 
 
+REPETITION_PENALTY = 1.15
+
+
 class Mode(str, Enum):
     joint = "joint"
     text = "text"
@@ -41,7 +44,7 @@ def ask(
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
     top_k: options.TopKOption = 8,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Length of the answer.")] = 160,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Length of the answer.")] = 128,
     mode: Annotated[
         Mode,
         typer.Option("--mode", help="How the model gets the chunks: as memory, as text in its prompt, not."),
@@ -144,7 +147,7 @@ def _answer(
 ) -> _Answered:
     from awareness.model.fusion import assemble
     from awareness.model.generate import generate
-    from awareness.model.prompt import question_ids
+    from awareness.model.prompt import BRIEFLY, question_ids
 
     loading = time.perf_counter()
     decoder = model.decoder
@@ -159,14 +162,22 @@ def _answer(
         memory = assemble(decoder.model, model.encoder.spec, sink, latents[::-1], names[::-1])
     elif mode is Mode.text:
         texts = [chunk.encoded_text for chunk in reversed(chunks)]
-    prompt = question_ids(decoder.tokenizer, question, chunks=texts, with_system=memory is None)
+    prompt = question_ids(decoder.tokenizer, question + BRIEFLY, chunks=texts, with_system=memory is None)
     memory_json = {
         "chunks": len(chunks),
         "tokens": memory.tokens if memory else 0,
         "bytes": memory.nbytes if memory else 0,
     }
     load_s = time.perf_counter() - loading
-    generation = generate(decoder, prompt, memory, max_new_tokens=max_new_tokens, on_text=on_text, with_attention=True)
+    generation = generate(
+        decoder,
+        prompt,
+        memory,
+        max_new_tokens=max_new_tokens,
+        on_text=on_text,
+        with_attention=True,
+        repetition_penalty=REPETITION_PENALTY,
+    )
     return _Answered(generation, used, memory_json, load_s)
 
 

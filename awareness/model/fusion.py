@@ -20,6 +20,8 @@ from awareness.types import SINK, Latent, Memory, MemorySpec, Span
 
 SHARPNESS = 1.2
 """Of the scores of several chunks; chosen on needles in flask and httpx (docs/field-notes.md)."""
+RETRIEVAL_DEPTH = (0.4, 0.8)
+"""Share of the depth where retrieval heads sit (Wu et al. 2024): whose attention tells what was read."""
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
@@ -45,15 +47,20 @@ def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
 
 @contextmanager
 def attached(model: PreTrainedModel, memory: Memory | None, *, tally: AttentionTally | None = None) -> Iterator[None]:
-    """Inside the block `model` (fused) reads `memory`, in this thread only. With None or no tokens: the base model."""
+    """Inside the block `model` (fused) reads `memory`, in this thread only. With None or no tokens: the base model.
+
+    tally: collects the memory attention of the layers of `RETRIEVAL_DEPTH`.
+    """
     if memory is None or memory.tokens == 0:
         yield
         return
     if model.config._attn_implementation != IMPLEMENTATION:
         raise UsageError("this decoder cannot read memory yet", hint="call awareness.model.fusion.fuse(model) first")
     modules = attention_modules(model)
+    first, stop = (round(len(modules) * share) for share in RETRIEVAL_DEPTH)
     layers = {
-        modules[index]: LayerMemory(key, memory.values[index], memory.mask, tally) for index, key in memory.keys.items()
+        modules[i]: LayerMemory(key, memory.values[i], memory.mask, tally if first <= i < stop else None)
+        for i, key in memory.keys.items()
     }
     with reading(layers):
         yield

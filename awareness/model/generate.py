@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import TextStreamer
+from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TextStreamer
 
 from awareness.model.attention import AttentionTally
 from awareness.model.fusion import attached
@@ -64,7 +64,10 @@ def generate(
     with_attention: bool = False,
     repetition_penalty: float = 1.0,
 ) -> Generation:
-    """Continues one prompt, reading `memory` if given. `on_text` gets the answer piece by piece."""
+    """Continues one prompt, reading `memory` if given. `on_text` gets the answer piece by piece.
+
+    repetition_penalty (Keskar et al. 2019) counts what was generated, not the prompt, which an answer may well quote.
+    """
     pieces: list[str] = []
 
     def collect(text: str) -> None:
@@ -82,7 +85,9 @@ def generate(
             max_new_tokens=max_new_tokens,
             min_new_tokens=min_new_tokens,
             do_sample=False,
-            repetition_penalty=repetition_penalty,
+            logits_processor=LogitsProcessorList(
+                [RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=input_ids.shape[1])]
+            ),
             streamer=stream,
         )
     now = time.perf_counter()

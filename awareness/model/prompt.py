@@ -12,6 +12,8 @@ from typing import Any, cast
 from transformers import PreTrainedTokenizerBase
 
 SYSTEM = "You are a helpful assistant that answers questions about the code of a repository."
+BRIEFLY = " Answer in one sentence."
+"""Put behind a question: small models wander off without it."""
 _MARK = "\u241e"  # stands for the user's words while the chat template is rendered around them
 _FALLBACK_TURN = f"\n# Question: {_MARK}\n# Answer:"
 
