@@ -73,7 +73,8 @@ def needle(
     title = (
         f"needles found, {report.model}, {chunk_tokens}-token chunks of {repo.resolve().name}, n={samples}, seed={seed}"
     )
-    render.table(("chunks", *names), rows, title=title)
+    render.text(title)
+    render.table(("chunks", *names), rows)
     if out:
         render.note(f"{out / 'needle.json'} and {out / 'needle.png'} written")
 

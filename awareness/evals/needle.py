@@ -124,7 +124,10 @@ def run(
                 right.setdefault((arm, number, case.depth), []).append(found)
                 done += 1
                 progress("asking", done, total)
-    grid = [Cell(*key, sum(hits) / len(hits), len(hits)) for key, hits in sorted(right.items())]
+    grid = [
+        Cell(*key, sum(hits) / len(hits), len(hits))
+        for key, hits in sorted(right.items(), key=lambda item: (arms.index(item[0][0]), *item[0]))
+    ]
     return NeedleReport(decoder.folder.name, seed, samples, chunk_tokens, tuple(grid))
 
 

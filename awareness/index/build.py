@@ -7,6 +7,7 @@ latents for one question and encodes what is not there yet. No step does work fo
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -81,15 +82,14 @@ def refresh(
     skipped: list[SkippedFile] = []
     current: dict[str, str] = {}
     fresh: dict[str, IndexedFile] = {}
-    cut: list[TokenStarts] = []
+    starts = functools.cache(token_starts)
     for entry in repository.scan(rev=rev, scope=scope):
         if isinstance(entry, SkippedFile):
             skipped.append(entry)
             continue
         current[entry.path] = entry.digest
         if before.get(entry.path) != entry.digest and not store.has_file(entry.path, entry.digest, chunking):
-            cut = cut or [token_starts()]
-            fresh[entry.path] = _cut(entry, cut[0], max_tokens)
+            fresh[entry.path] = _cut(entry, starts(), max_tokens)
             progress("reading", len(current), None)
     snapshot = store.snapshot_id(name)
     if snapshot is not None and current == before and store.snapshot_key(name) == (model, scope_key):

@@ -271,3 +271,26 @@ def test_ctrl_c_keeps_what_was_committed(sample, model_folder, monkeypatch):
     done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     assert (result["added"], result["latents"]) == (0, result["chunks"])
+
+
+@pytest.mark.parametrize("kind", ["bare", "plain", "worktree"])
+def test_other_kinds_of_repository(kind, sample, model_folder, tmp_path, capfd):
+    root = tmp_path / kind
+    if kind == "bare":
+        git(sample, "clone", "-q", "--bare", str(sample), str(root))
+    elif kind == "worktree":
+        git(sample, "worktree", "add", "-q", str(root))
+    else:
+        write_tree(root, {"src/pool.py": (sample / "src/pool.py").read_text()})
+    line = ["ask", "HTTPConnectionPool acquire", "--repo", str(root), "--model", str(model_folder), "-n", "2"]
+    assert run([*line, "--format", "json"]) == 0
+    best = json.loads(capfd.readouterr().out)["citations"][0]
+    assert (best["path"], best["verified"]) == ("src/pool.py", True)
+
+
+def test_an_empty_repository(tmp_path, model_folder, capfd):
+    git(tmp_path, "init", "-q", "empty")
+    assert run(["index", str(tmp_path / "empty"), "--model", str(model_folder), "--format", "json"]) == 0
+    assert json.loads(capfd.readouterr().out)["files"] == 0
+    assert run(["ask", "anything", "--repo", str(tmp_path / "empty")]) == 1
+    assert "anything" in capfd.readouterr().err
