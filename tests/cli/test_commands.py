@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -254,23 +252,29 @@ def test_needle_writes_table_json_and_picture(at, sample, model_folder, tmp_path
     assert "joint" in capfd.readouterr().out
 
 
-def test_ctrl_c_keeps_what_was_committed(sample, model_folder, monkeypatch):
-    """Interrupted while it encodes: exit 130, the routing index is there, the next run goes on."""
-    body = "".join(f"    x{j} = {j}\n" for j in range(100))
-    write_tree(sample, {f"src/m{i}.py": f"def f{i}():\n{body}" for i in range(60)})
-    command = [sys.executable, "-m", "awareness.cli.app", "index", str(sample), "--model", str(model_folder)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    searching = [sys.executable, "-m", "awareness.cli.app", "search", "f7", "--repo", str(sample)]
-    while subprocess.run(searching, capture_output=True).returncode != 0 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "interrupted" in err and "Traceback" not in err
-    done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout)
+def test_ctrl_c_keeps_what_was_committed(at, sample, monkeypatch):
+    """SIGINT while it encodes: exit 130, what was committed is there, the next run makes the rest."""
+    body = "".join(f"    x{j} = {j}\n" for j in range(60))
+    write_tree(sample, {f"src/m{i}.py": f"def f{i}():\n{body}" for i in range(10)})
+    monkeypatch.setattr("awareness.index.build.SHARD_BYTES", 100_000)  # many small shards
+
+    @contextmanager
+    def interrupting():
+        def move(what: str, done: int, total: int | None) -> None:
+            if what == "encoding" and total and done > total / 2:
+                signal.raise_signal(signal.SIGINT)
+
+        yield move
+
+    with monkeypatch.context() as patch:
+        patch.setattr("awareness.cli.render.progress", interrupting)
+        code, out, err = at("index")
+    assert (code, out) == (130, "")
+    assert "interrupted; what was committed stays" in err and "Traceback" not in err
+    assert at("search", "f7")[0] == 0
+    result = json.loads(at("index", "--format", "json")[1])
     assert (result["added"], result["latents"]) == (0, result["chunks"])
+    assert 0 < result["encoded"] < result["chunks"] * 0.7
 
 
 @pytest.mark.parametrize("kind", ["bare", "plain", "worktree"])

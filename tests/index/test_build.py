@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -192,18 +193,14 @@ def test_a_question_is_answered_while_another_process_writes(sample, encoder):
     layout = layout_for(sample, sample)
     refreshed, _ = index(sample, layout, encoder, budget=0)
     child = os.fork()
-    if child == 0:  # the other process
+    if child == 0:  # the other process; it is killed below
         with writing(layout):
-            os.close(1)
-            os.read(0, 0)
-            import time
-
-            time.sleep(3)
+            time.sleep(60)
         os._exit(0)
     try:
-        import time
-
-        time.sleep(0.5)
+        deadline = time.monotonic() + 20
+        while layout.lock_holder.read_text() != str(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
         with pytest.raises(IndexLocked, match=f"pid {child}"), writing(layout):
             pass
         with Store.open(layout) as store:
