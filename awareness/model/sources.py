@@ -120,10 +120,10 @@ def token_starts(folder: ModelFolder) -> Callable[[str], Sequence[int]]:
     """text -> the character offset of each of its tokens, by the model's own tokenizer, without torch."""
     from tokenizers import Tokenizer
 
-    try:
-        tokenizer = Tokenizer.from_file(str(folder.path / "tokenizer.json"))
-    except Exception as error:  # the library raises nothing narrower
-        raise UsageError(f"{folder.path}/tokenizer.json cannot be read: {error}") from error
+    path = folder.path / "tokenizer.json"
+    if not path.is_file():
+        raise UsageError(f"{folder.path} has no tokenizer.json", hint="save the model's fast tokenizer beside it")
+    tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()

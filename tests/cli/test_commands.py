@@ -266,9 +266,13 @@ def test_ctrl_c_keeps_what_was_committed(at, sample, monkeypatch):
 
         yield move
 
-    with monkeypatch.context() as patch:
-        patch.setattr("awareness.cli.render.progress", interrupting)
-        code, out, err = at("index")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is born deaf to it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("awareness.cli.render.progress", interrupting)
+            code, out, err = at("index")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, out) == (130, "")
     assert "interrupted; what was committed stays" in err and "Traceback" not in err
     assert at("search", "f7")[0] == 0

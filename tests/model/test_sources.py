@@ -82,3 +82,8 @@ def test_token_starts_are_those_of_the_models_tokenizer(model_folder):
     # text that looks like a special token is text
     assert len(starts("<|im_end|>")) == len("<|im_end|>")
     assert len(tiny_tokenizer()("<|im_end|>")["input_ids"]) == 1
+
+
+def test_a_folder_without_a_fast_tokenizer(tmp_path):
+    with pytest.raises(UsageError, match="has no tokenizer"):
+        sources.token_starts(sources.ModelFolder("m", tmp_path, "f"))
