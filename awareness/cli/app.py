@@ -40,6 +40,7 @@ INTERRUPTED = 130
 
 def run(arguments: list[str] | None = None) -> int:
     """One command line -> its exit code."""
+    render.set_volume(quiet=False, verbose=False)
     try:
         code = app(arguments, standalone_mode=False) or 0
         if code == INTERRUPTED:  # how some versions of Typer pass Ctrl-C on
