@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     import torch
 
     Buffer = bytes | bytearray | memoryview
+
+
+Progress = Callable[[str, int, "int | None"], None]
+"""(what is being done, how much is done, out of how much if known)"""
+
+
+def silent(what: str, done: int, total: int | None) -> None:
+    """The `Progress` that nobody watches."""
 
 
 ENCODING_VERSION = 1
@@ -67,6 +75,11 @@ class Chunk:
     def encoded_text(self) -> str:
         """Exactly what the model reads."""
         return f"{self.header}\n{self.text}\n"
+
+    @property
+    def place(self) -> str:
+        """`path:first-last`, as editors and people write it."""
+        return f"{self.path}:{self.start_line}-{self.end_line}"
 
     @cached_property
     def digest(self) -> str:
@@ -172,7 +185,6 @@ class Hit:
 
     chunk: Chunk
     score: float
-    chunk_id: int = field(repr=False, default=0)
 
 
 @dataclass(frozen=True)

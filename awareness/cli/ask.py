@@ -245,7 +245,7 @@ def _abstain(
         render.text("Not found in this repository. Nearest:")
         for hit in nearest[:3]:
             chunk = hit.chunk
-            render.text(f"  {chunk.path}:{chunk.start_line}-{chunk.end_line}  {chunk.symbol}  score {hit.score:.2f}")
+            render.text(f"  {chunk.place}  {chunk.symbol}  score {hit.score:.2f}")
             render.text(f"      {preview(hit, lines=1).strip()}")
     raise NothingFound(
         f"the repository does not seem to answer '{question}'", hint="name a file, class or function you know of"

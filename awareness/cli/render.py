@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
+from awareness.types import Progress as ProgressCallback
 from awareness.types import printable
 
 
@@ -124,7 +125,7 @@ def human_bytes(number: float) -> str:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int | None], None]]:
+def progress() -> Iterator[ProgressCallback]:
     """A bar on stderr with rate and time left; yields the callback that moves it. Nothing where nobody watches."""
     columns = (
         SpinnerColumn(),

@@ -34,7 +34,7 @@ def search(
         render.data({"query": query, "hits": [_as_json(hit) for hit in hits], "seconds": round(seconds, 4)})
     for hit in hits if format is options.Format.text else ():
         chunk = hit.chunk
-        render.text(f"{chunk.path}:{chunk.start_line}-{chunk.end_line}  {chunk.symbol}  {hit.score:.2f}", style="bold")
+        render.text(f"{chunk.place}  {chunk.symbol}  {hit.score:.2f}", style="bold")
         for line in preview(hit).split("\n"):
             render.text(f"    {line}")
     if not hits:

@@ -1,6 +1,6 @@
 """What every command on a repository needs: the repository, its index, its model, each made when first asked for.
 
-Here `index` and `model` are handed to each other. Torch is imported only by `decoder()` and what follows from it.
+Here `index` and `model` are handed to each other. Torch is imported only by `load_model` and what follows from it.
 """
 
 from __future__ import annotations

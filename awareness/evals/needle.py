@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from awareness.errors import UsageError
@@ -19,7 +19,7 @@ from awareness.model.fusion import assemble
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.prompt import question_ids
-from awareness.types import Chunk
+from awareness.types import Chunk, Progress, silent
 
 ARMS = ("none", "text", "joint")
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -109,7 +109,7 @@ def run(
     chunk_tokens: int,
     seed: int,
     arms: Sequence[str] = ARMS,
-    progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    progress: Progress = silent,
 ) -> NeedleReport:
     """Puts `samples` cases for each number of chunks to every arm."""
     if unknown := set(arms) - set(ARMS):

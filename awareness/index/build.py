@@ -19,16 +19,11 @@ from awareness.index.kinds import kind_of
 from awareness.index.lock import writing
 from awareness.index.repo import Repository, SkippedFile, SourceFile, decode
 from awareness.index.store import IndexedFile, Store, StoredChunk
-from awareness.types import SINK, Chunk, KVEncoder, Latent, MemorySpec
+from awareness.types import SINK, Chunk, KVEncoder, Latent, MemorySpec, Progress, silent
 
 MAX_CHUNK_TOKENS = 256
 SHARD_BYTES = 64 << 20
 EAGER_SHARE = 0.9  # of the budget; the rest is for latents made on demand
-Progress = Callable[[str, int, "int | None"], None]
-
-
-def _silent(what: str, done: int, total: int | None) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ def refresh(
     rev: str | None = None,
     scope: Sequence[str] = (),
     max_tokens: int = MAX_CHUNK_TOKENS,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Refreshed:
     """Makes the snapshot show the files as they are now. Call inside `writing(layout)`.
 
@@ -121,7 +116,7 @@ def _mark(spec: MemorySpec, budget: int) -> str:
 
 
 def encode_pending(
-    store: Store, snapshot: int, encoder: KVEncoder, *, budget: int, progress: Progress = _silent
+    store: Store, snapshot: int, encoder: KVEncoder, *, budget: int, progress: Progress = silent
 ) -> Encoded:
     """Encodes what is missing of the snapshot, the most useful first, up to the budget. Call inside `writing(layout)`.
 
@@ -135,7 +130,7 @@ def encode_pending(
         return Encoded(postponed=postponed)
     total = sum(chunk.tokens for chunk in wanted)
     store.make_room(total * spec.bytes_per_token, budget)
-    done = latents = size = 0
+    done = latents = 0
     progress("encoding", 0, total)
     with _ShardWriter(store, spec) as writer:
         for group in _by_shard(wanted, spec):
@@ -147,9 +142,8 @@ def encode_pending(
                 progress("encoding", done, total)
             writer.put(encoded)
             latents += len(encoded)
-    size = writer.written
     store.mark_encoded(snapshot, _mark(spec, budget))
-    return Encoded(latents, done, size, postponed)
+    return Encoded(latents, done, writer.written, postponed)
 
 
 def keep_sink(store: Store, encoder: KVEncoder) -> None:

@@ -58,7 +58,7 @@ class LexicalRouter:
             name = chunk.symbol.rpartition(".")[2].lower()
             if name and name in words:  # the definition itself, rather than its uses
                 worth *= 1.2
-            hits.append(Hit(chunk, min(1.0, worth * -bm25 / best), chunk_id))
+            hits.append(Hit(chunk, min(1.0, worth * -bm25 / best)))
         hits.sort(key=lambda hit: (-hit.score, hit.chunk.path, hit.chunk.start_line))
         return [replace(hit, score=round(hit.score, 4)) for hit in _spread(hits)[:top_k]]
 

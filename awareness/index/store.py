@@ -111,8 +111,11 @@ class Store:
         return {_path_out(path): file_digest for path, file_digest in rows}
 
     def has_file(self, path: str, file_digest: str, chunking: str) -> bool:
-        sql = "SELECT 1 FROM file WHERE path = ? AND digest = ? AND chunking = ?"
-        return self.db.execute(sql, (_path_in(path), file_digest, chunking)).fetchone() is not None
+        return self._find_file((_path_in(path), file_digest, chunking)) is not None
+
+    def _find_file(self, key: tuple[bytes, str, str]) -> int | None:
+        row = self.db.execute("SELECT id FROM file WHERE path = ? AND digest = ? AND chunking = ?", key).fetchone()
+        return cast(int, row[0]) if row else None
 
     def write_snapshot(
         self, name: str, files: Iterable[IndexedFile], *, chunking: str, model: str, rev: str | None, scope: str
@@ -136,9 +139,8 @@ class Store:
 
     def _file_id(self, file: IndexedFile, chunking: str) -> int:
         key = (_path_in(file.path), file.digest, chunking)
-        found = self.db.execute("SELECT id FROM file WHERE path = ? AND digest = ? AND chunking = ?", key).fetchone()
-        if found:
-            return cast(int, found[0])
+        if (found := self._find_file(key)) is not None:
+            return found
         self.db.execute("INSERT INTO file(path, digest, chunking) VALUES (?, ?, ?)", key)
         file_id = self.db.last_insert_rowid()
         for chunk, tokens in file.chunks or ():

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class AttentionTally:
     `reading()` by who wants to know; without one, nothing is computed.
     """
 
-    weights: Tensor | None = field(default=None)
+    weights: Tensor | None = None
 
     def add(self, probabilities: Tensor) -> None:
         """probabilities: [B, H_kv, H/H_kv, M], of one decoding step in one layer."""

