@@ -6,7 +6,8 @@
     ├── ModelNotAvailable        3    the model is neither cached nor can it be fetched
     ├── NoIndex                 10    nothing was indexed yet
     ├── IndexLocked             11    another process is writing
-    └── IndexCorrupt            12    what is on disk is not what was written
+    ├── IndexCorrupt            12    what is on disk is not what was written
+    └── StorageFailed           13    the disk is full, fails, or may not be written
 
 A message names the value that was wrong; `hint` is the next command to type. The library raises these, the
 command line prints them once (cli/app.py). Anything else that escapes is a bug.
@@ -48,3 +49,7 @@ class IndexLocked(AwarenessError):
 
 class IndexCorrupt(AwarenessError):
     exit_code = 12
+
+
+class StorageFailed(AwarenessError):
+    exit_code = 13

@@ -11,15 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
 
-    Buffer = bytes | bytearray | memoryview
-
+Buffer = bytes | bytearray | memoryview
 
 Progress = Callable[[str, int, "int | None"], None]
 """(what is being done, how much is done, out of how much if known)"""
@@ -31,6 +30,11 @@ def silent(what: str, done: int, total: int | None) -> None:
 
 ENCODING_VERSION = 1
 """Of the way K and V are made: raised whenever the same text would give other bytes."""
+
+QUANT_BITS = {"int8": 8, "int4": 4, "int2": 2, "fp8": 8}
+"""Ways of storing latents in fewer bits than their dtype has (model/quant.py), and the bits of one number."""
+QUANT_GROUP = 64
+"""Tokens that share one scale of a key channel."""
 
 
 def digest(*parts: bytes | str) -> str:
@@ -93,8 +97,8 @@ class MemorySpec:
 
     layers: the decoder layers that read memory, ascending. dtype: of the stored tensor (`bfloat16`, `float32`).
     encoder: how K/V were made (`self`: the decoder's own). sink: digest of the prefix all chunks were encoded after.
-    quant: how the numbers are stored (`none`: as they are). version: of the way K/V are made, raised whenever the same
-    text would give other bytes. Keys are always stored before RoPE.
+    quant: how the numbers are stored, `none` (as they are) or one of `QUANT_BITS`; the sink is never quantised.
+    version: of the way K/V are made, raised whenever the same text would give other bytes. Keys are stored before RoPE.
     """
 
     model: str
@@ -108,10 +112,20 @@ class MemorySpec:
     version: int = ENCODING_VERSION
 
     @property
-    def bytes_per_token(self) -> int:
-        """K and V of one token in all memory layers, in bytes."""
-        itemsize = {"bfloat16": 2, "float16": 2, "float32": 4}[self.dtype]
-        return 2 * len(self.layers) * self.num_kv_heads * self.head_dim * itemsize
+    def raw(self) -> MemorySpec:
+        """The same without quantisation: what the sink is stored by, and what is attended to."""
+        return replace(self, quant="none")
+
+    def latent_bytes(self, tokens: int) -> int:
+        """Size of a latent of so many tokens. Quantised: codes of K and V, and a scale and an offset (float16 each, fp8
+        without the offset) for each key channel and group of tokens, and for each token of a value head."""
+        heads = len(self.layers) * self.num_kv_heads
+        numbers = heads * self.head_dim * tokens
+        if self.quant == "none":
+            return 2 * numbers * {"bfloat16": 2, "float16": 2, "float32": 4}[self.dtype]
+        groups = -(-tokens // QUANT_GROUP)
+        parameters = 2 if self.quant == "fp8" else 4
+        return 2 * numbers * QUANT_BITS[self.quant] // 8 + heads * parameters * (self.head_dim * groups + tokens)
 
     def shape(self, tokens: int) -> tuple[int, int, int, int, int]:
         """[2 (K, V), layers, kv_heads, tokens, head_dim]."""
@@ -122,8 +136,14 @@ class MemorySpec:
 
     @classmethod
     def from_json(cls, text: str) -> MemorySpec:
+        """Raises ValueError, TypeError or KeyError for what no `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "layers": tuple(values["layers"])})
+        spec = cls(**{**values, "layers": tuple(values["layers"])})
+        numbers = (spec.num_kv_heads, spec.head_dim, spec.version, *(layer + 1 for layer in spec.layers))
+        texts = (spec.model, spec.dtype, spec.encoder, spec.sink, spec.quant)
+        if not all(type(n) is int and 0 < n < 1 << 20 for n in numbers) or not all(type(t) is str for t in texts):
+            raise ValueError(f"not a MemorySpec: {text:.80}")
+        return spec
 
     @cached_property
     def key(self) -> str:
@@ -137,7 +157,7 @@ class MemorySpec:
 
 @dataclass(frozen=True)
 class Latent:
-    """K and V of one chunk as raw bytes: the tensor `spec.shape(tokens)`, row-major, in `spec.dtype`."""
+    """K and V of one chunk as bytes: the tensor `spec.shape(tokens)`, row-major, in `spec.dtype`, or quantised."""
 
     tokens: int
     data: Buffer
@@ -192,8 +212,8 @@ class Citation:
     """A place that an answer rests on.
 
     attention: the share of memory attention that the answer's tokens gave the chunk, None if no memory was attached.
-    verified: the lines were read again and are what was encoded. rev: the commit they were read from, or None for the
-    work tree.
+    verified: the lines were read again, from the repository or from the pack, and are what was encoded. rev: the commit
+    they are from, or None for the work tree. origin: which pack or repository, None where only one repository is asked.
     """
 
     path: str
@@ -204,17 +224,18 @@ class Citation:
     attention: float | None
     verified: bool
     rev: str | None = None
+    origin: str | None = None
 
 
 class KVEncoder(Protocol):
-    """Text -> latents. `encode` yields one latent a text, in order; fastest if texts of like length are neighbours."""
+    """Text -> latents by `spec`. `encode` yields one a text, in order; fastest if neighbours are of like length."""
 
     @property
     def spec(self) -> MemorySpec: ...
 
     @property
     def sink(self) -> Latent:
-        """Latent of the fixed prefix that every text is encoded after, its own keys before RoPE."""
+        """Latent, by `spec.raw`, of the fixed prefix that every text is encoded after, its own keys before RoPE."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Iterator[Latent]: ...

@@ -90,8 +90,8 @@ def measure(decoder, encoder, store, chunks, options) -> tuple[float, ...]:  # t
     short_prompt = question_ids(decoder.tokenizer, QUESTION, with_system=False)
 
     def attach():  # type: ignore[no-untyped-def]
-        latents, sink = build.load_latents(store, encoder, chunks, budget=64 << 30)
-        return assemble(decoder.model, encoder.spec, sink, latents)
+        latents = build.load_latents(store, encoder, chunks, budget=64 << 30)
+        return assemble(decoder.model, encoder.spec, encoder.sink, latents)
 
     def first_token(memory_of, prompt) -> float:  # type: ignore[no-untyped-def]
         started = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.search import preview
-from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model, router
-from awareness.errors import IndexLocked, NothingFound
+from awareness.cli.origin import Found, Origin, opened, repositories, search_all
+from awareness.cli.search import as_json, preview
+from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model
+from awareness.errors import IndexLocked, NothingFound, StorageFailed, UsageError
 from awareness.index import build
 from awareness.index.lock import writing
-from awareness.index.repo import Repository, decode
 from awareness.index.search import WEAK_SCORE
 from awareness.index.store import Store
 from awareness.model import sources
-from awareness.types import Chunk, Citation, Hit
+from awareness.types import Citation, Latent, MemorySpec
 
 if TYPE_CHECKING:
     from awareness.model.generate import Generation
@@ -39,7 +39,8 @@ class Mode(str, Enum):
 
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know about the code.")],
-    repo: options.RepoOption = Path("."),
+    repo: options.ReposOption = None,
+    memory: options.MemoryOption = None,
     model: options.ModelOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
@@ -57,20 +58,18 @@ def ask(
     """Ask a question about a repository; indexes it first if there is no index."""
     started = time.perf_counter()
     limit = parse_bytes(budget)
-    workspace = Workspace.open(repo, rev=rev)
-    folder = pull_model(workspace.model_name(model))
-    _bring_up_to_date(workspace, folder)
-    store, snapshot = workspace.open_snapshot()
-    with store:
+    _bring_up_to_date(repositories(repo, memory), rev, model)
+    with opened(repo, memory, rev) as origins:
+        folder = pull_model(model or _model_of(origins))
         routing = time.perf_counter()
-        hits = router(store, snapshot, scope).search(question, top_k=top_k)
+        found = search_all(origins, question, scope, top_k)
         route_s = time.perf_counter() - routing
-        verified = [hit for hit in hits if is_verified(workspace.repository, hit.chunk, workspace.rev)]
-        if mode is not Mode.none and (not verified or verified[0].score < WEAK_SCORE):
+        verified = [one for one in found if one.origin.verify(one.hit.chunk)]
+        if mode is not Mode.none and (not verified or verified[0].hit.score < WEAK_SCORE):
             _abstain(question, mode, folder.name, verified, started, route_s, format)
         on_text = render.stream if format is options.Format.text else _discard
-        answered = _answer(question, mode, load_model(folder), store, verified, limit, max_new_tokens, on_text)
-    citations = [_citation(hit, answered, workspace.rev) for hit in answered.hits]
+        answered = _answer(question, mode, folder, verified, limit, max_new_tokens, on_text)
+    citations = [_citation(one, answered.generation) for one in answered.used]
     total_s = time.perf_counter() - started
     generation = answered.generation
     if format is options.Format.json:
@@ -91,9 +90,9 @@ def ask(
     render.text()
     if citations:
         render.text("\nSources", style="bold")
-    for citation in citations:
+    for one, citation in zip(answered.used, citations, strict=True):
         share = "" if citation.attention is None else f"  read {citation.attention:.0%}"
-        render.text(f"  {place(citation)}  {citation.symbol}  score {citation.score:.2f}{share}")
+        render.text(f"  {one.place}  {citation.symbol}  score {citation.score:.2f}{share}")
     render.note(
         f"\n{folder.name}, {mode.value}: {answered.memory_json['tokens']} tokens of memory,"
         f" first token {generation.first_token_s:.2f} s after loading, {generation.tokens_per_s:.0f} tokens/s,"
@@ -110,61 +109,65 @@ class _Answered:
     """What the decoder said, the hits it was given, and what was attached. load_s: model, latents and attaching."""
 
     generation: Generation
-    hits: list[Hit]
+    used: list[Found]
     memory_json: dict[str, int]
     load_s: float
 
 
-def _bring_up_to_date(workspace: Workspace, folder: sources.ModelFolder) -> None:
+def _bring_up_to_date(repos: Sequence[Path], rev: str | None, model: str | None) -> None:
     """Chunks are cut and searchable before the answer; latents are made for what the question needs."""
-    first = not workspace.layout.exists
-    try:
-        with writing(workspace.layout), Store.create(workspace.layout) as store:
-            key = store.snapshot_key(workspace.snapshot_name)
-            scope = key[1].split("\n") if key and key[1] else ()
-            refreshed = workspace.refresh(store, folder, scope=scope)
-    except IndexLocked as error:
+    for repo in repos:
+        workspace = Workspace.open(repo, rev=rev)
+        folder = pull_model(workspace.model_name(model))
+        first = not workspace.layout.exists
+        try:
+            with writing(workspace.layout), Store.create(workspace.layout) as store:
+                known = store.snapshot(workspace.snapshot_name)
+                refreshed = workspace.refresh(store, folder, scope=known.scope if known else ())
+        except (IndexLocked, StorageFailed) as error:
+            if first:
+                raise
+            render.note(f"{error.message}; answering from the index as it is")
+            continue
         if first:
-            raise
-        render.note(f"{error.message}; answering from the index as it is")
-        return
-    if first:
-        render.note(
-            f"indexed {refreshed.files} files, {refreshed.chunks} chunks; latents are made as questions need them,"
-            " all at once with: awareness index"
-        )
+            render.note(
+                f"indexed {refreshed.files} files, {refreshed.chunks} chunks; latents are made as questions need them,"
+                " all at once with: awareness index"
+            )
+
+
+def _model_of(origins: Sequence[Origin]) -> str:
+    """The model that a pack was made by, else the first repository's. What a stranger's pack names is never fetched."""
+    packs = [origin for origin in origins if origin.spec]
+    if not packs:
+        return origins[0].model
+    name = packs[0].model
+    if name not in sources.PRESETS:
+        raise UsageError(f"{packs[0].name} was made by the model '{name}'", hint="--model with a model that you trust")
+    return name
 
 
 def _answer(
     question: str,
     mode: Mode,
-    model: LoadedModel,
-    store: Store,
-    hits: list[Hit],
+    folder: sources.ModelFolder,
+    found: list[Found],
     budget: int,
     max_new_tokens: int,
     on_text: Callable[[str], None],
 ) -> _Answered:
-    from awareness.model.fusion import assemble
     from awareness.model.generate import generate
     from awareness.model.prompt import BRIEFLY, question_ids
 
     loading = time.perf_counter()
+    model = load_model(folder)
     decoder = model.decoder
-    used = [] if mode is Mode.none else hits
-    chunks = [hit.chunk for hit in used]
-    memory: Memory | None = None
-    texts: Sequence[str] = ()
-    if mode is Mode.joint:
-        latents, sink = build.load_latents(store, model.encoder, chunks, budget=budget)
-        names = [chunk.digest for chunk in chunks]
-        # The best chunk stands last, next to the question.
-        memory = assemble(decoder.model, model.encoder.spec, sink, latents[::-1], names[::-1])
-    elif mode is Mode.text:
-        texts = [chunk.encoded_text for chunk in reversed(chunks)]
+    used = [] if mode is Mode.none else found
+    memory = _memory_of(model, used, budget) if mode is Mode.joint else None
+    texts = [one.hit.chunk.encoded_text for one in reversed(used)] if mode is Mode.text else ()
     prompt = question_ids(decoder.tokenizer, question + BRIEFLY, chunks=texts, with_system=memory is None)
     memory_json = {
-        "chunks": len(chunks),
+        "chunks": len(used),
         "tokens": memory.tokens if memory else 0,
         "bytes": memory.nbytes if memory else 0,
     }
@@ -181,34 +184,46 @@ def _answer(
     return _Answered(generation, used, memory_json, load_s)
 
 
-def is_verified(repository: Repository, chunk: Chunk, rev: str | None) -> bool:
-    """Reads the chunk's lines again: are they what was encoded?"""
-    data = repository.read(chunk.path, rev=rev)
-    if data is None:
-        return False
-    lines = decode(data).split("\n")[chunk.start_line - 1 : chunk.end_line]
-    now = "\n".join(lines)
-    return now == chunk.text or (chunk.start_line == chunk.end_line and chunk.text in now)
+def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory:
+    """The latents of the hits, from wherever each of them is, the best last: next to the question."""
+    from awareness.model.fusion import assemble
+
+    base = model.encoder.spec
+    latents: dict[tuple[int, str], tuple[Latent, MemorySpec]] = {}
+    for origin in {id(one.origin): one.origin for one in used}.values():
+        spec = replace(base, quant=origin.quant)
+        if origin.spec not in (None, spec):
+            raise UsageError(
+                f"the latents of {origin.name} were made by another model than {model.decoder.folder.name}",
+                hint=f"--model {origin.model}",
+            )
+        chunks = [one.hit.chunk for one in used if one.origin is origin]
+        found = build.load_latents(origin.store, model.encoder.storing_as(origin.quant), chunks, budget=budget)
+        latents |= {(id(origin), c.digest): (latent, spec) for c, latent in zip(chunks, found, strict=True)}
+    ordered = [latents[id(one.origin), one.hit.chunk.digest] for one in reversed(used)]
+    return assemble(
+        model.decoder.model,
+        base,
+        model.encoder.sink,
+        [latent for latent, _ in ordered],
+        [one.hit.chunk.digest for one in reversed(used)],
+        specs=[spec for _, spec in ordered],
+    )
 
 
-def _citation(hit: Hit, answered: _Answered, rev: str | None) -> Citation:
-    chunk = hit.chunk
-    attention = answered.generation.attention.get(chunk.digest)
+def _citation(found: Found, generation: Generation) -> Citation:
+    chunk = found.hit.chunk
+    attention = generation.attention.get(chunk.digest)
     return Citation(
         chunk.path,
         chunk.start_line,
         chunk.end_line,
         chunk.symbol,
-        hit.score,
+        found.hit.score,
         None if attention is None else round(attention, 4),
         verified=True,
-        rev=rev,
-    )
-
-
-def place(citation: Citation) -> str:
-    return f"{citation.path}:{citation.start_line}-{citation.end_line}" + (
-        f"@{citation.rev[:12]}" if citation.rev else ""
+        rev=found.origin.rev,
+        origin=found.origin.name,
     )
 
 
@@ -218,7 +233,7 @@ def _timings(route_s: float, load_s: float, first_token_s: float, total_s: float
 
 
 def _abstain(
-    question: str, mode: Mode, model: str, nearest: list[Hit], started: float, route_s: float, format: options.Format
+    question: str, mode: Mode, model: str, nearest: list[Found], started: float, route_s: float, format: options.Format
 ) -> None:
     """Says that the repository does not answer this, and shows what comes nearest. Raises NothingFound."""
     if format is options.Format.json:
@@ -231,22 +246,17 @@ def _abstain(
                 "mode": mode.value,
                 "model": model,
                 "citations": [],
-                "nearest": [
-                    {"path": h.chunk.path, "start_line": h.chunk.start_line, "end_line": h.chunk.end_line,
-                     "symbol": h.chunk.symbol, "score": h.score}
-                    for h in nearest
-                ],
+                "nearest": [as_json(one, with_preview=False) for one in nearest],
                 "memory": {"chunks": 0, "tokens": 0, "bytes": 0},
                 "timings": _timings(route_s, 0.0, 0.0, total_s),
                 "tokens_per_s": 0.0,
             }
-        )  # fmt: skip
+        )
     elif nearest:
         render.text("Not found in this repository. Nearest:")
-        for hit in nearest[:3]:
-            chunk = hit.chunk
-            render.text(f"  {chunk.place}  {chunk.symbol}  score {hit.score:.2f}")
-            render.text(f"      {preview(hit, lines=1).strip()}")
+        for one in nearest[:3]:
+            render.text(f"  {one.place}  {one.hit.chunk.symbol}  score {one.hit.score:.2f}")
+            render.text(f"      {preview(one.hit, lines=1).strip()}")
     raise NothingFound(
         f"the repository does not seem to answer '{question}'", hint="name a file, class or function you know of"
     )

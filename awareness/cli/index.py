@@ -11,9 +11,12 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import Workspace, load_model, parse_bytes, pull_model
+from awareness.cli.workspace import Workspace, load_model, parse_bytes, pull_model, quant_of
+from awareness.errors import IndexCorrupt, NoIndex
 from awareness.index import build
+from awareness.index.layout import IndexLayout
 from awareness.index.lock import writing
+from awareness.index.manifest import delete as delete_manifest
 from awareness.index.store import Store
 from awareness.types import ENCODING_VERSION
 
@@ -23,6 +26,7 @@ def index(
     model: options.ModelOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
+    quant: options.QuantOption = None,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Only the routing index; latents are made when asked for.")
@@ -38,18 +42,19 @@ def index(
     limit = parse_bytes(budget)
     workspace = Workspace.open(repo, rev=rev, local=local)
     with writing(workspace.layout):
-        if rebuild:
-            _throw_away(workspace)
         folder = pull_model(workspace.model_name(model))
+        if rebuild:
+            _throw_away(workspace.layout)
         with Store.create(workspace.layout) as store:
-            store.sweep()
+            store.latents.sweep()
+            stored_as = quant_of(store, quant)
             refreshed = workspace.refresh(store, folder, scope=scope or ())
             for file in refreshed.skipped:
                 render.detail(f"left out: {file.path}: {file.reason}")
-            spec = store.spec_made_by(folder.fingerprint, ENCODING_VERSION)
+            spec = store.latents.spec_made_by(folder.fingerprint, ENCODING_VERSION, stored_as)
             encoded = build.Encoded()
             if not lazy and not (spec and build.is_encoded(store, refreshed.snapshot, spec, limit)):
-                encoder = load_model(folder).encoder
+                encoder = load_model(folder, stored_as).encoder
                 spec = encoder.spec
                 with render.progress() as progress:
                     encoded = build.encode_pending(store, refreshed.snapshot, encoder, budget=limit, progress=progress)
@@ -61,6 +66,7 @@ def index(
                 "repository": str(workspace.repository.root),
                 "rev": workspace.rev,
                 "model": folder.name,
+                "quant": stored_as,
                 "files": refreshed.files,
                 "chunks": refreshed.chunks,
                 "added": refreshed.added,
@@ -94,8 +100,13 @@ def index(
         render.note(f"{len(refreshed.skipped)} files left out; --verbose lists them")
 
 
-def _throw_away(workspace: Workspace) -> None:
-    layout = workspace.layout
-    for path in layout.root.glob("manifest.db*"):
-        path.unlink()
-    shutil.rmtree(layout.shards, ignore_errors=True)
+def _throw_away(layout: IndexLayout) -> None:
+    """Empties the index; one that can't even be opened is deleted."""
+    try:
+        with Store.open(layout) as store:
+            store.clear()
+    except NoIndex:
+        pass
+    except IndexCorrupt:
+        delete_manifest(layout)
+        shutil.rmtree(layout.shards, ignore_errors=True)

@@ -11,6 +11,14 @@ import typer
 from awareness.cli import render
 
 
+class Quant(str, Enum):
+    none = "none"
+    int8 = "int8"
+    int4 = "int4"
+    int2 = "int2"
+    fp8 = "fp8"
+
+
 class Format(str, Enum):
     text = "text"
     json = "json"
@@ -29,6 +37,14 @@ def _set_verbose(value: bool) -> bool:
 
 
 RepoOption = Annotated[Path, typer.Option("--repo", "-r", help="The repository, or any folder inside it.")]
+ReposOption = Annotated[
+    list[Path] | None,
+    typer.Option("--repo", "-r", help="The repository, or any folder inside it; repeatable. Default: this folder's."),
+]
+MemoryOption = Annotated[
+    list[Path] | None,
+    typer.Option("--memory", help="A file made by `awareness pack`; repeatable, with or without --repo."),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Preset, hub id or folder. Default: the index's own.", envvar="AWARENESS_MODEL"),
@@ -49,3 +65,7 @@ BudgetOption = Annotated[
     typer.Option("--budget", envvar="AWARENESS_LATENTS_BUDGET", help="Disk for latents, like 512MiB or 2GiB."),
 ]
 DEFAULT_BUDGET = "2GiB"
+QuantOption = Annotated[
+    Quant | None,
+    typer.Option("--quant", envvar="AWARENESS_LATENTS_QUANT", help="How latents are stored. Default: the index's own."),
+]

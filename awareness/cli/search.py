@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import Workspace, router
+from awareness.cli.origin import Found, opened, search_all
 from awareness.errors import NothingFound
 from awareness.types import Hit
 
 
 def search(
     query: Annotated[str, typer.Argument(help="Words or identifiers.")],
-    repo: options.RepoOption = Path("."),
+    repo: options.ReposOption = None,
+    memory: options.MemoryOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
     top_k: options.TopKOption = 8,
@@ -26,18 +26,16 @@ def search(
 ) -> None:
     """Find the places that a question is about."""
     started = time.perf_counter()
-    store, snapshot = Workspace.open(repo, rev=rev).open_snapshot()
-    with store:
-        hits = router(store, snapshot, scope).search(query, top_k=top_k)
+    with opened(repo, memory, rev) as origins:
+        found = search_all(origins, query, scope, top_k)
     seconds = time.perf_counter() - started
     if format is options.Format.json:
-        render.data({"query": query, "hits": [_as_json(hit) for hit in hits], "seconds": round(seconds, 4)})
-    for hit in hits if format is options.Format.text else ():
-        chunk = hit.chunk
-        render.text(f"{chunk.place}  {chunk.symbol}  {hit.score:.2f}", style="bold")
-        for line in preview(hit).split("\n"):
+        render.data({"query": query, "hits": [as_json(one) for one in found], "seconds": round(seconds, 4)})
+    for one in found if format is options.Format.text else ():
+        render.text(f"{one.place}  {one.hit.chunk.symbol}  {one.hit.score:.2f}", style="bold")
+        for line in preview(one.hit).split("\n"):
             render.text(f"    {line}")
-    if not hits:
+    if not found:
         raise NothingFound(f"nothing found for '{query}'", hint="other words, or a wider --scope")
 
 
@@ -47,13 +45,15 @@ def preview(hit: Hit, lines: int = 3) -> str:
     return "\n".join(line[:120] for line in telling[:lines])
 
 
-def _as_json(hit: Hit) -> dict[str, object]:
-    chunk = hit.chunk
+def as_json(found: Found, *, with_preview: bool = True) -> dict[str, object]:
+    chunk = found.hit.chunk
+    shown = {"preview": preview(found.hit)} if with_preview else {}
     return {
         "path": chunk.path,
         "start_line": chunk.start_line,
         "end_line": chunk.end_line,
         "symbol": chunk.symbol,
-        "score": hit.score,
-        "preview": preview(hit),
+        "score": found.hit.score,
+        "origin": found.origin.name,
+        **shown,
     }

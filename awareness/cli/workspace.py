@@ -5,6 +5,7 @@ Here `index` and `model` are handed to each other. Torch is imported only by `lo
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from awareness.cli import render
-from awareness.errors import NoIndex, UsageError
+from awareness.cli import options, render
+from awareness.errors import IndexCorrupt, NoIndex, UsageError
 from awareness.index import build
 from awareness.index.layout import IndexLayout, layout_for
-from awareness.index.repo import Repository, build_scope
-from awareness.index.search import LexicalRouter
+from awareness.index.repo import Repository, decode
 from awareness.index.store import Store
 from awareness.model import sources
+from awareness.types import Chunk
 
 if TYPE_CHECKING:
     from awareness.model.encoder import SelfEncoder
@@ -51,21 +52,30 @@ class Workspace:
             store = Store.open(self.layout)
         except NoIndex:
             raise NoIndex(f"{self.repository.root} is not indexed yet", hint=command) from None
-        snapshot = store.snapshot_id(self.snapshot_name)
+        snapshot = store.snapshot(self.snapshot_name)
         if snapshot is None:
             store.close()
             raise NoIndex(f"{self.rev or self.repository.root} is not in the index yet", hint=command)
-        return store, snapshot
+        return store, snapshot.id
 
     def model_name(self, asked_for: str | None) -> str:
         """The model asked for, else the one the snapshot was indexed for, else the default."""
         if asked_for:
             return asked_for
         if self.layout.exists:
-            with Store.open(self.layout) as store:
-                if known := store.snapshot_key(self.snapshot_name):
-                    return known[0]
+            with contextlib.suppress(IndexCorrupt), Store.open(self.layout) as store:
+                if known := store.snapshot(self.snapshot_name):
+                    return known.model
         return sources.DEFAULT_MODEL
+
+    def shows(self, chunk: Chunk) -> bool:
+        """Reads the chunk's lines again: are they what was encoded?"""
+        data = self.repository.read(chunk.path, rev=self.rev)
+        if data is None:
+            return False
+        lines = decode(data).split("\n")[chunk.start_line - 1 : chunk.end_line]
+        now = "\n".join(lines)
+        return now == chunk.text or (chunk.start_line == chunk.end_line and chunk.text in now)
 
     def refresh(self, store: Store, folder: sources.ModelFolder, *, scope: Sequence[str] = ()) -> build.Refreshed:
         """Brings the routing index up to date. Call inside `writing(layout)`."""
@@ -82,10 +92,6 @@ class Workspace:
             )
 
 
-def router(store: Store, snapshot: int, scope: Sequence[str] | None) -> LexicalRouter:
-    return LexicalRouter(store, snapshot, build_scope(scope) if scope else None)
-
-
 def pull_model(name: str) -> sources.ModelFolder:
     """The model's folder, fetched with a bar if it is missing."""
     if found := sources.find(name):
@@ -97,24 +103,27 @@ def pull_model(name: str) -> sources.ModelFolder:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A decoder and the encoder that makes latents with it."""
+    """A decoder and the encoder that makes latents with it. quant: how those are stored."""
 
     decoder: Decoder
+    quant: str
 
     @cached_property
     def encoder(self) -> SelfEncoder:
         from awareness.model.encoder import SelfEncoder
 
-        return SelfEncoder(self.decoder.model, self.decoder.tokenizer, fingerprint=self.decoder.folder.fingerprint)
+        fingerprint = self.decoder.folder.fingerprint
+        return SelfEncoder(self.decoder.model, self.decoder.tokenizer, fingerprint=fingerprint, quant=self.quant)
 
 
-def load_model(folder: sources.ModelFolder) -> LoadedModel:
+def load_model(folder: sources.ModelFolder, quant: str = "none") -> LoadedModel:
     from awareness.model.load import load
 
     render.detail(f"loading {folder.name} from {folder.path}")
-    return LoadedModel(load(folder))
+    return LoadedModel(load(folder), quant)
 
 
+DEFAULT_QUANT = "none"
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -125,3 +134,12 @@ def parse_bytes(text: str) -> int:
     if not found or found[2].lower() not in _UNITS:
         raise UsageError(f"'{text}' is not a size", hint="a number with a unit, like --budget 512MiB")
     return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def quant_of(store: Store, asked_for: options.Quant | None = None) -> str:
+    """How this index stores latents: as asked for now, which is remembered, else as before, else the default."""
+    if asked_for is None:
+        return store.setting("quant") or DEFAULT_QUANT
+    if store.setting("quant") != asked_for.value:
+        store.remember("quant", asked_for.value)
+    return asked_for.value

@@ -19,7 +19,7 @@ from awareness.model.fusion import assemble
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.prompt import question_ids
-from awareness.types import Chunk, Progress, silent
+from awareness.types import Chunk, Memory, Progress, silent
 
 ARMS = ("none", "text", "joint")
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -132,14 +132,18 @@ def run(
 
 
 def _ask(decoder: Decoder, encoder: SelfEncoder, case: NeedleCase, arm: str) -> str:
-    """The number that the model answers with, or an empty string."""
-    memory = None
     if arm == "joint":
         memory = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(case.texts)))
+        return answered(decoder, case, memory)
+    return answered(decoder, case, None, as_text=arm == "text")
+
+
+def answered(decoder: Decoder, case: NeedleCase, memory: Memory | None, *, as_text: bool = False) -> str:
+    """The number that the model answers with, or an empty string. as_text: the chunks stand in the prompt."""
     prompt = question_ids(
         decoder.tokenizer,
         case.question,
-        chunks=case.texts if arm == "text" else (),
+        chunks=case.texts if as_text else (),
         with_system=memory is None,
         answer_prefix=case.answer_prefix,
     )

@@ -7,22 +7,24 @@ latents for one question and encodes what is not there yet. No step does work fo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from awareness.errors import IndexLocked
+from awareness.errors import IndexLocked, StorageFailed
 from awareness.index.chunking import CHUNKER_VERSION, TokenStarts, chunk_file
 from awareness.index.kinds import kind_of
 from awareness.index.lock import writing
 from awareness.index.repo import Repository, SkippedFile, SourceFile, decode
+from awareness.index.secrets import find_secrets
+from awareness.index.shards import SHARD_BYTES
 from awareness.index.store import IndexedFile, Store, StoredChunk
 from awareness.types import SINK, Chunk, KVEncoder, Latent, MemorySpec, Progress, silent
 
 MAX_CHUNK_TOKENS = 256
-SHARD_BYTES = 64 << 20
 EAGER_SHARE = 0.9  # of the budget; the rest is for latents made on demand
 
 
@@ -72,7 +74,6 @@ def refresh(
     """
     name = snapshot_name(repository, rev)
     chunking = f"{CHUNKER_VERSION}:{max_tokens}:{fingerprint}"
-    scope_key = "\n".join(scope)
     before = store.snapshot_files(name, chunking)
     skipped: list[SkippedFile] = []
     current: dict[str, str] = {}
@@ -86,13 +87,13 @@ def refresh(
         if before.get(entry.path) != entry.digest and not store.has_file(entry.path, entry.digest, chunking):
             fresh[entry.path] = _cut(entry, starts(), max_tokens)
             progress("reading", len(current), None)
-    snapshot = store.snapshot_id(name)
-    if snapshot is not None and current == before and store.snapshot_key(name) == (model, scope_key):
-        chunks = store.totals(snapshot).chunks
-        return Refreshed(snapshot, len(current), chunks, added=0, reused=chunks, removed=0, skipped=skipped)
-    old = set(store.chunk_digests(snapshot)) if snapshot is not None else set()
+    known = store.snapshot(name)
+    if known and current == before and (known.model, known.scope) == (model, tuple(scope)):
+        chunks = store.totals(known.id).chunks
+        return Refreshed(known.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=skipped)
+    old = set(store.chunk_digests(known.id)) if known else set()
     files = (fresh.get(path) or IndexedFile(path, digest, None) for path, digest in current.items())
-    snapshot = store.write_snapshot(name, files, chunking=chunking, model=model, rev=rev, scope=scope_key)
+    snapshot = store.write_snapshot(name, files, chunking=chunking, model=model, rev=rev, scope=scope)
     new = store.chunk_digests(snapshot)
     reused = sum(digest in old for digest in new)
     return Refreshed(
@@ -101,9 +102,10 @@ def refresh(
 
 
 def _cut(source: SourceFile, token_starts: TokenStarts, max_tokens: int) -> IndexedFile:
-    chunks = chunk_file(source.path, decode(source.data), token_starts, max_tokens=max_tokens)
+    text = decode(source.data)
+    chunks = chunk_file(source.path, text, token_starts, max_tokens=max_tokens)
     sized = [(chunk, len(token_starts(chunk.encoded_text))) for chunk in chunks]
-    return IndexedFile(source.path, source.digest, sized)
+    return IndexedFile(source.path, source.digest, sized, find_secrets(text))
 
 
 def is_encoded(store: Store, snapshot: int, spec: MemorySpec, budget: int) -> bool:
@@ -116,11 +118,18 @@ def _mark(spec: MemorySpec, budget: int) -> str:
 
 
 def encode_pending(
-    store: Store, snapshot: int, encoder: KVEncoder, *, budget: int, progress: Progress = silent
+    store: Store,
+    snapshot: int,
+    encoder: KVEncoder,
+    *,
+    budget: int,
+    progress: Progress = silent,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Encoded:
     """Encodes what is missing of the snapshot, the most useful first, up to the budget. Call inside `writing(layout)`.
 
     budget: bytes of latents on disk. Encoding and writing overlap; each shard is committed as it is finished.
+    is_interrupted: asked after every latent; once it says yes, what is there is written and the rest left for later.
     """
     spec = encoder.spec
     keep_sink(store, encoder)
@@ -129,59 +138,70 @@ def encode_pending(
         store.mark_encoded(snapshot, _mark(spec, budget))
         return Encoded(postponed=postponed)
     total = sum(chunk.tokens for chunk in wanted)
-    store.make_room(total * spec.bytes_per_token, budget)
+    store.latents.make_room(sum(spec.latent_bytes(chunk.tokens) for chunk in wanted), budget)
     done = latents = 0
     progress("encoding", 0, total)
     with _ShardWriter(store, spec) as writer:
         for group in _by_shard(wanted, spec):
-            group.sort(key=lambda chunk: -chunk.tokens)
             encoded: dict[str, Latent] = {}
-            for chunk, latent in zip(group, encoder.encode([c.chunk.encoded_text for c in group]), strict=True):
-                encoded[chunk.chunk.digest] = latent
+            for chunk, latent in encode_chunks(encoder, group):
+                encoded[chunk.digest] = latent
                 done += latent.tokens
                 progress("encoding", done, total)
+                if is_interrupted():
+                    break
             writer.put(encoded)
             latents += len(encoded)
+            if is_interrupted():
+                return Encoded(latents, done, writer.written, postponed)
     store.mark_encoded(snapshot, _mark(spec, budget))
     return Encoded(latents, done, writer.written, postponed)
 
 
+def encode_chunks(encoder: KVEncoder, chunks: Sequence[StoredChunk]) -> Iterator[tuple[Chunk, Latent]]:
+    """The latents of some chunks, the longest first: neighbours of like length are batched well."""
+    ordered = sorted(chunks, key=lambda chunk: -chunk.tokens)
+    latents = encoder.encode([chunk.chunk.encoded_text for chunk in ordered])
+    return ((chunk.chunk, latent) for chunk, latent in zip(ordered, latents, strict=True))
+
+
 def keep_sink(store: Store, encoder: KVEncoder) -> None:
     """The sink's latent is stored once per spec."""
-    if store.missing(encoder.spec, [SINK]):
-        store.write_latents(encoder.spec, {SINK: encoder.sink}, eager=True)
+    if store.latents.missing(encoder.spec.raw, [SINK]):
+        store.latents.write(encoder.spec.raw, {SINK: encoder.sink}, eager=True)
 
 
-def load_latents(
-    store: Store, encoder: KVEncoder, chunks: Sequence[Chunk], *, budget: int
-) -> tuple[list[Latent], Latent]:
-    """The latents of these chunks, in order, and the sink's.
+def load_latents(store: Store, encoder: KVEncoder, chunks: Sequence[Chunk], *, budget: int) -> list[Latent]:
+    """The latents of these chunks, in order.
 
-    What is missing is encoded now, and kept unless another process is writing.
+    What is missing is encoded now, and kept if it fits the budget, the disk takes it and no other process is writing:
+    an answer does not depend on any of that.
     """
     spec = encoder.spec
-    found = store.read_latents(spec, [SINK, *(chunk.digest for chunk in chunks)])
+    found = store.latents.read(spec, [chunk.digest for chunk in chunks])
     absent = {chunk.digest: chunk for chunk in chunks if chunk.digest not in found}
-    if absent or SINK not in found:
-        texts = [chunk.encoded_text for chunk in absent.values()]
-        made = dict(zip(absent, encoder.encode(texts), strict=True))
-        try:
-            with writing(store.layout):
-                keep_sink(store, encoder)
-                store.make_room(sum(len(latent.data) for latent in made.values()), budget)
-                if made:
-                    store.write_latents(spec, made, eager=False)
-                store.touch(spec, [digest for digest in found if digest != SINK])
-        except IndexLocked:
-            pass  # the answer does not depend on keeping them
-        found = {SINK: encoder.sink, **found, **made}
-    return [found[chunk.digest] for chunk in chunks], found[SINK]
+    if absent:
+        made = dict(zip(absent, encoder.encode([chunk.encoded_text for chunk in absent.values()]), strict=True))
+        with contextlib.suppress(IndexLocked, StorageFailed), writing(store.layout):
+            _keep(store, encoder, made, budget)
+            store.latents.touch(spec, list(found))
+        found |= made
+    return [found[chunk.digest] for chunk in chunks]
+
+
+def _keep(store: Store, encoder: KVEncoder, made: dict[str, Latent], budget: int) -> None:
+    size = sum(len(latent.data) for latent in made.values())
+    if size > budget:
+        return
+    keep_sink(store, encoder)
+    store.latents.make_room(size, budget)
+    store.latents.write(encoder.spec, made, eager=False)
 
 
 def _worth_encoding(store: Store, snapshot: int, spec: MemorySpec, budget: int) -> tuple[list[StoredChunk], int]:
     """Chunks without a latent that fit the budget, source before tests before docs; and how many do not fit."""
     ordered = sorted(store.chunks(snapshot), key=lambda chunk: kind_of(chunk.chunk.path))
-    missing = set(store.missing(spec, (chunk.chunk.digest for chunk in ordered)))
+    missing = set(store.latents.missing(spec, (chunk.chunk.digest for chunk in ordered)))
     wanted: dict[str, StoredChunk] = {}
     postponed: set[str] = set()
     room = budget
@@ -191,7 +211,7 @@ def _worth_encoding(store: Store, snapshot: int, spec: MemorySpec, budget: int) 
         if name in seen:
             continue
         seen.add(name)
-        room -= chunk.tokens * spec.bytes_per_token
+        room -= spec.latent_bytes(chunk.tokens)
         if name in missing:
             if room >= 0:
                 wanted[name] = chunk
@@ -206,7 +226,7 @@ def _by_shard(chunks: Iterable[StoredChunk], spec: MemorySpec) -> Iterator[list[
     size = 0
     for chunk in chunks:
         group.append(chunk)
-        size += chunk.tokens * spec.bytes_per_token
+        size += spec.latent_bytes(chunk.tokens)
         if size >= SHARD_BYTES:
             yield group
             group, size = [], 0
@@ -229,7 +249,7 @@ class _ShardWriter:
             while (latents := self._queue.get()) is not None:
                 if self._failure is None:
                     try:
-                        self.written += store.write_latents(self.spec, latents, eager=True)
+                        self.written += store.latents.write(self.spec, latents, eager=True)
                     except BaseException as error:  # noqa: BLE001 - raised again in the encoder's thread
                         self._failure = error
 

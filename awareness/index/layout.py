@@ -18,7 +18,7 @@ from pathlib import Path
 
 from awareness.types import digest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LOCAL_FOLDER = ".awareness"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from awareness.errors import IndexLocked
 from awareness.index.layout import IndexLayout
+from awareness.index.tensorfile import refusals
 
 
 @contextlib.contextmanager
@@ -15,17 +16,26 @@ def writing(layout: IndexLayout) -> Iterator[None]:
     """Holds the index's one writer lock (kernel flock: free at once if the holder dies). Raises IndexLocked."""
     from filelock import FileLock, Timeout
 
-    layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = FileLock(layout.lock, timeout=0.2)
+    with refusals(layout.root):
+        layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise IndexLocked(
+                f"another awareness process (pid {_holder(layout)}) is writing to {layout.root}",
+                hint="try again when it is done",
+            ) from None
     try:
-        lock.acquire()
-    except Timeout:
-        holder = layout.lock_holder.read_text().strip() if layout.lock_holder.exists() else "unknown"
-        raise IndexLocked(
-            f"another awareness process (pid {holder}) is writing to {layout.root}", hint="try again when it is done"
-        ) from None
-    try:
-        layout.lock_holder.write_text(str(os.getpid()))
+        with refusals(layout.root):
+            layout.lock_holder.write_text(str(os.getpid()))
         yield
     finally:
         lock.release()
+
+
+def _holder(layout: IndexLayout) -> str:
+    """The holder's pid, once it has written it down."""
+    with contextlib.suppress(OSError):
+        return layout.lock_holder.read_text().strip() or "unknown"
+    return "unknown"

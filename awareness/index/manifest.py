@@ -1,26 +1,30 @@
 """The manifest: a SQLite file (through apsw) with tables of what is indexed. Its schema, and opening it safely.
 
-WAL, synchronous=FULL. What the tables are used for is store.py's affair.
+WAL, synchronous=FULL, and SQLite's checksum VFS: eight bytes at the end of every page, compared whenever the page is
+read, so that no flipped bit of the manifest passes for data. What the tables are used for is store.py's affair.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import apsw
 
-from awareness.errors import IndexCorrupt, NoIndex
+from awareness.errors import IndexCorrupt, NoIndex, StorageFailed
 from awareness.index.layout import FORMAT_VERSION, IndexLayout
-from awareness.index.shards import sync_folder
+from awareness.index.shards import REPAIR
+from awareness.index.tensorfile import AFTERWARDS, refusals, sync_folder
 
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE snapshot(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rev TEXT, model TEXT NOT NULL,
     scope TEXT NOT NULL, encoded TEXT, updated REAL NOT NULL) STRICT;
 CREATE TABLE file(id INTEGER PRIMARY KEY, path BLOB NOT NULL, digest TEXT NOT NULL, chunking TEXT NOT NULL,
-    UNIQUE(path, digest, chunking)) STRICT;
+    secrets TEXT NOT NULL, UNIQUE(path, digest, chunking)) STRICT;
 CREATE TABLE snapshot_file(snapshot_id INTEGER NOT NULL REFERENCES snapshot ON DELETE CASCADE,
     file_id INTEGER NOT NULL REFERENCES file, PRIMARY KEY(snapshot_id, file_id)) STRICT, WITHOUT ROWID;
 CREATE INDEX snapshot_file_by_file ON snapshot_file(file_id);
@@ -31,7 +35,7 @@ CREATE INDEX chunk_by_file ON chunk(file_id);
 CREATE INDEX chunk_by_digest ON chunk(digest);
 CREATE TABLE spec(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, json TEXT NOT NULL) STRICT;
 CREATE TABLE shard(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL,
-    eager INTEGER NOT NULL, used REAL NOT NULL) STRICT;
+    header TEXT NOT NULL, eager INTEGER NOT NULL, used REAL NOT NULL) STRICT;
 CREATE TABLE latent(spec_id INTEGER NOT NULL REFERENCES spec, chunk_digest TEXT NOT NULL,
     shard_id INTEGER NOT NULL REFERENCES shard ON DELETE CASCADE, offset INTEGER NOT NULL, bytes INTEGER NOT NULL,
     tokens INTEGER NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY(spec_id, chunk_digest)) STRICT, WITHOUT ROWID;
@@ -47,51 +51,86 @@ _PRAGMAS = {
     "trusted_schema": False,
     "cell_size_check": True,
 }
-_START_AGAIN = "awareness index --rebuild"
+START_AGAIN = "awareness index --rebuild"
+_CHECKSUM_BYTES = 8  # at the end of a page: what the checksum VFS looks for
+
+
+@functools.cache
+def checksum_vfs() -> str:
+    """Loads SQLite's checksum VFS into this process, once; returns its name."""
+    from apsw import sqlite_extra
+
+    with contextlib.closing(apsw.Connection(":memory:")) as connection:
+        try:
+            sqlite_extra.load(connection, "cksumvfs")
+        except (sqlite_extra.NotAvailable, LookupError, apsw.Error) as error:
+            raise StorageFailed(
+                f"this build of apsw has no checksums for SQLite: {error}", hint="pip install --only-binary apsw apsw"
+            ) from error
+    return "cksmvfs"
 
 
 def create(layout: IndexLayout) -> None:
     """Makes an empty manifest under another name and renames it, so that it is either whole or not there."""
-    layout.create()
-    temporary = layout.manifest.with_name(f"manifest.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    connection = apsw.Connection(str(temporary))
-    connection.execute("PRAGMA synchronous = FULL")
-    with connection:
-        connection.execute(_SCHEMA)
-        connection.execute("INSERT INTO meta VALUES ('format_version', ?)", (str(FORMAT_VERSION),))
-    connection.close()
-    temporary.rename(layout.manifest)
-    sync_folder(layout.root)
+    with failures(layout.manifest):
+        layout.create()
+        temporary = layout.manifest.with_name(f"manifest.{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
+        with contextlib.closing(apsw.Connection(str(temporary), vfs=checksum_vfs())) as connection:
+            connection.reserve_bytes("main", _CHECKSUM_BYTES)
+            connection.pragma("synchronous", "FULL")
+            with connection:
+                connection.execute(_SCHEMA)
+                connection.execute("INSERT INTO meta VALUES ('format_version', ?)", (str(FORMAT_VERSION),))
+        os.rename(temporary, layout.manifest)
+        sync_folder(layout.root)
+
+
+def delete(layout: IndexLayout) -> None:
+    """Deletes the manifest with its log. Only for one that can't be opened: a reader would see two of them."""
+    with failures(layout.manifest):
+        for path in layout.root.glob("manifest.*"):
+            path.unlink(missing_ok=True)
 
 
 def connect(layout: IndexLayout) -> apsw.Connection:
     """An open connection. Raises NoIndex, or IndexCorrupt for a file that can't be read or has an unknown format."""
     if not layout.exists:
         raise NoIndex(f"there is no index in {layout.root}", hint="awareness index")
-    with corruption(layout):
-        connection = apsw.Connection(str(layout.manifest), flags=apsw.SQLITE_OPEN_READWRITE)
-        connection.set_busy_timeout(10_000)
-        for pragma, value in _PRAGMAS.items():
-            connection.pragma(pragma, value)
-        found = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
-    version = found[0] if found else "none"
-    if version != str(FORMAT_VERSION):
-        connection.close()
-        raise IndexCorrupt(
-            f"{layout.manifest} has format version {version}, this program reads {FORMAT_VERSION}", hint=_START_AGAIN
-        )
+    with failures(layout.manifest):
+        connection = apsw.Connection(str(layout.manifest), flags=apsw.SQLITE_OPEN_READWRITE, vfs=checksum_vfs())
+        try:
+            connection.set_busy_timeout(10_000)
+            for pragma, value in _PRAGMAS.items():
+                connection.pragma(pragma, value)
+            found = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
+            version = found[0] if found else "none"
+            if version != str(FORMAT_VERSION):
+                raise IndexCorrupt(
+                    f"{layout.manifest} has format version {version}, this program reads {FORMAT_VERSION}",
+                    hint=START_AGAIN,
+                )
+            if str(connection.pragma("checksum_verification")) != "1":
+                raise IndexCorrupt(f"{layout.manifest} has no checksums", hint=REPAIR)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
 @contextlib.contextmanager
-def corruption(layout: IndexLayout) -> Iterator[None]:
-    """Turns what SQLite says of damaged files into IndexCorrupt."""
+def failures(manifest: Path) -> Iterator[None]:
+    """Turns what SQLite says of damage into IndexCorrupt, and of a disk that is full or fails into StorageFailed."""
     try:
-        yield
+        with refusals(manifest):
+            yield
     except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
-        raise IndexCorrupt(f"{layout.manifest}: {error}", hint=_START_AGAIN) from error
+        raise IndexCorrupt(f"{manifest}: {error}", hint=REPAIR) from error
+    except (apsw.IOError, apsw.FullError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+            raise IndexCorrupt(f"{manifest}: a page is damaged", hint=REPAIR) from error
+        raise StorageFailed(f"{manifest}: {error}", hint=AFTERWARDS) from error
     except apsw.SQLError as error:
         if "no such table" not in str(error) and "no such column" not in str(error):
             raise
-        raise IndexCorrupt(f"{layout.manifest} is not an index: {error}", hint=_START_AGAIN) from error
+        raise IndexCorrupt(f"{manifest} is not an index: {error}", hint=REPAIR) from error

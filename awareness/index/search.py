@@ -45,14 +45,16 @@ class LexicalRouter:
     def search(self, query: str, *, top_k: int) -> list[Hit]:
         """The best chunks, best first; empty if no word of the question is in the repository."""
         terms = query_terms(query)
-        rows = self._candidates(terms)
-        if not rows:
-            return []
-        best = self._best_possible(terms)
+        with self.store.reading():
+            rows = self._candidates(terms)
+            if not rows:
+                return []
+            best = self._best_possible(terms)
+            chunks = self.store.chunks_by_id([chunk_id for chunk_id, _ in rows])
         words = set(terms)
         hits = []
         for chunk_id, bm25 in rows:
-            chunk = self.store.chunk(chunk_id).chunk
+            chunk = chunks[chunk_id].chunk
             kind = kind_of(chunk.path)
             worth = 1.0 if words & _ASKS_FOR.get(kind, set()) else _WORTH[kind]
             name = chunk.symbol.rpartition(".")[2].lower()
@@ -70,11 +72,12 @@ class LexicalRouter:
         if self.in_scope is not None:
             self._fill_scope()
             scope = " AND c.file_id IN (SELECT file_id FROM temp.scope)"
-        rows = self.store.db.execute(
+        rows = self.store.rows(
             f"SELECT c.id, bm25(chunk_fts, {SYMBOL_WEIGHT}, {PATH_WEIGHT}, {BODY_WEIGHT}) AS rank FROM chunk_fts"
             " JOIN chunk c ON c.id = chunk_fts.rowid JOIN snapshot_file sf ON sf.file_id = c.file_id"
             f" AND sf.snapshot_id = ? WHERE chunk_fts MATCH ?{scope} ORDER BY rank LIMIT {_CANDIDATES}",
-            (self.snapshot, " OR ".join(f'"{term}"' for term in terms)),
+            self.snapshot,
+            " OR ".join(f'"{term}"' for term in terms),
         )
         return list(rows)
 
@@ -83,7 +86,7 @@ class LexicalRouter:
         self.store.db.execute(
             "CREATE TEMP TABLE IF NOT EXISTS scope(file_id INTEGER PRIMARY KEY); DELETE FROM temp.scope"
         )
-        inside = [(file_id,) for file_id, path in self.store.files(self.snapshot) if self.in_scope(path)]
+        inside = [(file_id,) for file_id, path, _ in self.store.files(self.snapshot) if self.in_scope(path)]
         self.store.db.executemany("INSERT INTO temp.scope VALUES (?)", inside)
 
     def _best_possible(self, terms: list[str]) -> float:

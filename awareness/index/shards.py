@@ -1,9 +1,8 @@
 """One shard: a safetensors file of many latents, written once, named by its content, never changed.
 
-Written to a temporary name, fsync, rename, fsync of the folder: it is either whole or not there. Each latent has its
-own checksum, kept in the manifest and checked whenever the latent is read. Files are read, not mapped, so that a
-truncated one is an error and never a SIGBUS. Tensors are named by latent key and the header holds the MemorySpec, so
-that a shard says by itself what it is.
+A shard says by itself what it is: its header holds the MemorySpec, and for each latent the chunk's digest and the
+checksum, so that a lost manifest can be made again without encoding anything. The manifest holds the same checksums,
+checked whenever a latent is read. Files are read, not mapped, so that a truncated one is an error and never a SIGBUS.
 """
 
 from __future__ import annotations
@@ -11,21 +10,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from xxhash import xxh3_128_hexdigest
-
 from awareness.errors import IndexCorrupt
 from awareness.index.layout import FORMAT_VERSION
-from awareness.types import Latent, MemorySpec
+from awareness.index.tensorfile import Header, Malformed, TensorInfo, checksum_of, read_header, write
+from awareness.types import Latent, MemorySpec, digest
+
+REPAIR = "awareness repair"
+SHARD_BYTES = 64 << 20
+"""About how large a shard is made."""
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 @dataclass(frozen=True)
-class ShardPlace:
-    """Where one latent lies. file_bytes: the size that the whole shard must have. checksum: of the latent's bytes."""
+class LatentPlace:
+    """Where one latent lies. file_bytes: the size that the whole file must have. checksum: of the latent's bytes."""
 
     path: Path
     file_bytes: int
@@ -35,12 +38,85 @@ class ShardPlace:
     checksum: str
 
 
-def checksum_of(data: bytes | bytearray | memoryview) -> str:
-    """XXH3-128, which finds damage at the speed of memory. Identity (chunks, keys, shard names) is blake2b's affair."""
-    return f"xxh3:{xxh3_128_hexdigest(data)}"
+@dataclass(frozen=True)
+class ShardContent:
+    """What a shard says of itself: its spec, and chunk digest -> (offset, bytes, tokens, checksum) of each latent."""
+
+    spec: MemorySpec
+    latents: dict[str, tuple[int, int, int, str]]
+    header_checksum: str
+    file_bytes: int
 
 
-def read_places(places: Sequence[ShardPlace]) -> list[Latent]:
+def tensor_info(spec: MemorySpec, chunk_digest: str, tokens: int) -> TensorInfo:
+    """How a latent stands in a file: under its latent key, as numbers, or as bytes if it is quantised."""
+    name = spec.latent_key(chunk_digest)
+    if spec.quant == "none":
+        return TensorInfo(name, _DTYPES[spec.dtype], spec.shape(tokens))
+    return TensorInfo(name, "U8", (spec.latent_bytes(tokens),))
+
+
+def shard_name(spec: MemorySpec, checksums: Mapping[str, str]) -> str:
+    """Follows from the content. checksums: chunk digest -> checksum of its latent."""
+    return digest(spec.key, *(f"{key} {value}" for key, value in sorted(checksums.items())))
+
+
+def write_shard(folder: Path, spec: MemorySpec, latents: Mapping[str, Latent]) -> tuple[str, ShardContent]:
+    """Writes latents, given by chunk digest, into a new shard of the folder; returns its name and what it holds."""
+    tokens = {key: latent.tokens for key, latent in latents.items()}
+    checksums = {key: checksum_of(latent.data) for key, latent in latents.items()}
+    name = shard_name(spec, checksums)
+    header = write(
+        folder / f"{name}.safetensors",
+        [tensor_info(spec, key, latent.tokens) for key, latent in latents.items()],
+        (latent.data for latent in latents.values()),
+        lambda _: describe(spec, tokens, checksums, kind="shard"),
+    )
+    return name, content_of(header, kind="shard")
+
+
+def describe(spec: MemorySpec, tokens: Mapping[str, int], checksums: Mapping[str, str], *, kind: str) -> dict[str, str]:
+    """The metadata of a file of latents."""
+    return {
+        "format": f"awareness-{kind}",
+        "version": str(FORMAT_VERSION),
+        "spec": spec.to_json(),
+        "latents": json.dumps({key: [tokens[key], checksums[key]] for key in tokens}),
+    }
+
+
+def content_of(header: Header, *, kind: str) -> ShardContent:
+    """What the header says, every field checked against every other. Raises Malformed."""
+    said = header.metadata
+    if said.get("format") != f"awareness-{kind}":
+        raise Malformed(f"it is no {kind} of awareness")
+    if said.get("version") != str(FORMAT_VERSION):
+        raise Malformed(f"it has format version {said.get('version')!r:.20}, this program reads {FORMAT_VERSION}")
+    try:
+        spec = MemorySpec.from_json(said["spec"])
+        latents = {}
+        for chunk_digest, (tokens, checksum) in json.loads(said["latents"]).items():
+            info = tensor_info(spec, chunk_digest, tokens)
+            if header.tensors[info.name] != info or not isinstance(checksum, str):
+                raise Malformed("a latent is not what it is said to be")
+            latents[chunk_digest] = (header.offsets[info.name], info.nbytes, tokens, checksum)
+    except Malformed:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        raise Malformed("its metadata cannot be read") from None
+    return ShardContent(spec, latents, header.checksum, header.file_bytes)
+
+
+def read_content(path: Path, *, kind: str = "shard") -> ShardContent:
+    """What the file at `path` says of itself. Raises Malformed, or OSError if it can't be read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return content_of(read_header(descriptor), kind=kind)
+    finally:
+        os.close(descriptor)
+
+
+def read_places(places: Sequence[LatentPlace]) -> list[Latent]:
     """The latents at these places, every byte checked. Raises IndexCorrupt naming the file."""
     with contextlib.ExitStack() as stack:
         files: dict[Path, int] = {}
@@ -49,12 +125,13 @@ def read_places(places: Sequence[ShardPlace]) -> list[Latent]:
                 files[place.path] = _open(place)
                 stack.callback(os.close, files[place.path])
 
-        def read(place: ShardPlace) -> Latent:
+        def read(place: LatentPlace) -> Latent:
             data = bytearray(place.length)
-            if (
-                os.preadv(files[place.path], [data], place.offset) != place.length
-                or checksum_of(data) != place.checksum
-            ):
+            try:
+                whole = os.preadv(files[place.path], [data], place.offset) == place.length
+            except OSError as error:
+                raise _damaged(f"{place.path}: {error.strerror}") from error
+            if not whole or checksum_of(data) != place.checksum:
                 raise _damaged(f"a latent in {place.path} is damaged")
             return Latent(place.tokens, data)
 
@@ -63,42 +140,7 @@ def read_places(places: Sequence[ShardPlace]) -> list[Latent]:
             return list(pool.map(read, places))
 
 
-def write_shard(path: Path, spec: MemorySpec, latents: dict[str, Latent]) -> tuple[dict[str, int], int]:
-    """Writes latents, given by chunk digest; returns the offset of each in the file, and the size of the file."""
-    import torch
-    from safetensors.torch import save_file
-
-    dtype = getattr(torch, spec.dtype)
-    names = {spec.latent_key(key): key for key in latents}
-    tensors = {
-        name: torch.frombuffer(latents[key].data, dtype=dtype).view(spec.shape(latents[key].tokens))
-        for name, key in names.items()
-    }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    said = {"format": "awareness", "version": str(FORMAT_VERSION), "spec": spec.to_json()}
-    save_file(tensors, temporary, metadata=said)
-    with temporary.open("rb") as stream:
-        os.fchmod(stream.fileno(), 0o600)
-        os.fsync(stream.fileno())
-        header = int.from_bytes(stream.read(8), "little")
-        entries = json.loads(stream.read(header))
-        size = os.fstat(stream.fileno()).st_size
-    offsets = {key: 8 + header + entries[name]["data_offsets"][0] for name, key in names.items()}
-    temporary.rename(path)
-    sync_folder(path.parent)
-    return offsets, size
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync of a folder: makes the names in it durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open(place: ShardPlace) -> int:
+def _open(place: LatentPlace) -> int:
     try:
         descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -110,4 +152,4 @@ def _open(place: ShardPlace) -> int:
 
 
 def _damaged(message: str) -> IndexCorrupt:
-    return IndexCorrupt(message, hint="awareness index --rebuild")
+    return IndexCorrupt(message, hint=REPAIR)

@@ -2,26 +2,30 @@
 
 Content-addressed: a chunk is known by the digest of its text with header, a latent by that and its MemorySpec.
 A snapshot (the work tree, or a commit) is a set of files; files and chunks that no snapshot shows are dropped,
-latents stay, so that code which comes back on another branch costs nothing.
+latents stay, so that code which comes back on another branch costs nothing. Here are snapshots, files and chunks;
+latents.py has the rest.
 
-Order of writing: a shard is whole on disk (shards.py) before the SQL commit that names it. A killed writer leaves at
-most a file that no row names. Readers use SQLite's WAL and never wait; the one writer holds the lock (lock.py).
+Readers use SQLite's WAL and never wait; the one writer holds the lock (lock.py).
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import apsw
 
 from awareness.index import manifest
+from awareness.index.latents import Latents
 from awareness.index.layout import IndexLayout
 from awareness.index.lexical import expand
-from awareness.index.shards import ShardPlace, checksum_of, read_places, write_shard
-from awareness.types import SINK, Chunk, Latent, MemorySpec, digest
+from awareness.index.secrets import Secret
+from awareness.types import Chunk, MemorySpec
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class IndexedFile:
     digest: str
     chunks: Sequence[tuple[Chunk, int]] | None
     """(chunk, its tokens)"""
+    secrets: Sequence[Secret] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,19 @@ class StoredChunk:
     id: int
     chunk: Chunk
     tokens: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is indexed under one name (`tree:` and a folder, `rev:` and a commit): rev is the commit or None, model the
+    name of the model whose tokens bound the chunks, scope the patterns it was limited to, updated a Unix time."""
+
+    id: int
+    name: str
+    rev: str | None
+    model: str
+    scope: tuple[str, ...]
+    updated: float
 
 
 @dataclass(frozen=True)
@@ -55,28 +73,33 @@ class Totals:
 
 
 class Store:
-    """An open index; close it, or use it in a `with` block. Methods that write need `writing(layout)` around them."""
+    """An open index; close it, or use it in a `with` block. Methods that write need `writing(layout)` around them.
 
-    def __init__(self, layout: IndexLayout, connection: apsw.Connection) -> None:
+    latents: the other half. pack: where the latents of a pack (pack.py) lie, whose index this is.
+    """
+
+    def __init__(self, layout: IndexLayout, connection: apsw.Connection, pack: Path | None = None) -> None:
         self.layout = layout
         self.db = connection
+        self.latents = Latents(layout, connection, pack)
 
     # --- opening -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, layout: IndexLayout) -> Store:
+    def open(cls, layout: IndexLayout, *, pack: Path | None = None) -> Store:
         """An existing index. Raises NoIndex, or IndexCorrupt for one that can't be read or has an unknown format."""
-        return cls(layout, manifest.connect(layout))
+        return cls(layout, manifest.connect(layout), pack)
 
     @classmethod
-    def create(cls, layout: IndexLayout) -> Store:
+    def create(cls, layout: IndexLayout, *, pack: Path | None = None) -> Store:
         """The index, made if there is none. Call inside `writing(layout)`."""
         if not layout.exists:
             manifest.create(layout)
-        return cls.open(layout)
+        return cls.open(layout, pack=pack)
 
     def close(self) -> None:
-        self.db.close()
+        with manifest.failures(self.layout.manifest):
+            self.db.close()
 
     def __enter__(self) -> Store:
         return self
@@ -84,49 +107,105 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def row(self, sql: str, *values: str | int) -> tuple[int, ...]:
-        """The numbers of the one row that an aggregate gives."""
-        return cast("tuple[int, ...]", self.db.execute(sql, values).fetchone())
+    def rows(self, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
+        """What a query answers, row by row."""
+        with manifest.failures(self.layout.manifest):
+            yield from cast("Iterator[tuple[Any, ...]]", self.db.execute(sql, values))
 
-    def count(self, sql: str, *values: str | int) -> int:
-        return self.row(sql, *values)[0]
+    def row(self, sql: str, *values: apsw.SQLiteValue) -> tuple[Any, ...] | None:
+        """The first row that a query answers."""
+        return next(self.rows(sql, *values), None)
+
+    def count(self, sql: str, *values: apsw.SQLiteValue) -> int:
+        """The number that an aggregate gives."""
+        found = self.row(sql, *values)
+        assert found is not None
+        return cast(int, found[0])
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One view for several reads: what a writer commits meanwhile is not seen in the block."""
+        if self.db.in_transaction:
+            yield
+            return
+        with manifest.failures(self.layout.manifest):
+            self.db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.db.execute("ROLLBACK")
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """All of the block's changes are committed together, or none."""
+        with manifest.failures(self.layout.manifest), self.db:
+            yield
+
+    def setting(self, name: str) -> str | None:
+        """What was last remembered under this name for the whole index."""
+        row = self.row("SELECT value FROM meta WHERE key = ?", f"setting.{name}")
+        return row[0] if row else None
+
+    def remember(self, name: str, value: str) -> None:
+        with self.changing():
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"setting.{name}", value))
 
     # --- snapshots ---------------------------------------------------------------------------------------------
 
-    def snapshot_id(self, name: str) -> int | None:
-        row = self.db.execute("SELECT id FROM snapshot WHERE name = ?", (name,)).fetchone()
-        return cast(int, row[0]) if row else None
+    def snapshots(self) -> list[Snapshot]:
+        """All of them, by name."""
+        rows = self.rows("SELECT id, name, rev, model, scope, updated FROM snapshot ORDER BY name")
+        return [Snapshot(i, name, rev, model, _scope_out(s), at) for i, name, rev, model, s, at in rows]
 
-    def snapshot_key(self, name: str) -> tuple[str, str] | None:
-        """(model, scope) that the snapshot was last indexed for; scope is one pattern a line."""
-        return self.db.execute("SELECT model, scope FROM snapshot WHERE name = ?", (name,)).fetchone()
+    def snapshot(self, name: str) -> Snapshot | None:
+        row = self.row("SELECT id, name, rev, model, scope, updated FROM snapshot WHERE name = ?", name)
+        if row is None:
+            return None
+        snapshot, name, rev, model, scope, updated = row
+        return Snapshot(snapshot, name, rev, model, _scope_out(scope), updated)
 
     def snapshot_files(self, name: str, chunking: str) -> dict[str, str]:
         """path -> digest of the files that the snapshot shows, cut by these chunking rules."""
-        rows = self.db.execute(
+        rows = self.rows(
             "SELECT f.path, f.digest FROM snapshot s JOIN snapshot_file sf ON sf.snapshot_id = s.id"
             " JOIN file f ON f.id = sf.file_id WHERE s.name = ? AND f.chunking = ?",
-            (name, chunking),
+            name,
+            chunking,
         )
         return {_path_out(path): file_digest for path, file_digest in rows}
+
+    def chunking_of(self, snapshot: int) -> str | None:
+        """By which rules its files were cut; None for an empty snapshot."""
+        row = self.row(
+            "SELECT f.chunking FROM snapshot_file sf JOIN file f ON f.id = sf.file_id WHERE sf.snapshot_id = ? LIMIT 1",
+            snapshot,
+        )
+        return row[0] if row else None
 
     def has_file(self, path: str, file_digest: str, chunking: str) -> bool:
         return self._find_file((_path_in(path), file_digest, chunking)) is not None
 
     def _find_file(self, key: tuple[bytes, str, str]) -> int | None:
-        row = self.db.execute("SELECT id FROM file WHERE path = ? AND digest = ? AND chunking = ?", key).fetchone()
-        return cast(int, row[0]) if row else None
+        row = self.row("SELECT id FROM file WHERE path = ? AND digest = ? AND chunking = ?", *key)
+        return row[0] if row else None
 
     def write_snapshot(
-        self, name: str, files: Iterable[IndexedFile], *, chunking: str, model: str, rev: str | None, scope: str
+        self,
+        name: str,
+        files: Iterable[IndexedFile],
+        *,
+        chunking: str,
+        model: str,
+        rev: str | None,
+        scope: Sequence[str] = (),
     ) -> int:
         """Replaces what the snapshot shows, in one transaction; returns its id. Drops files that nothing shows now."""
-        with manifest.corruption(self.layout), self.db:
+        with self.changing():
             self.db.execute(
                 "INSERT INTO snapshot(name, rev, model, scope, updated) VALUES (?, ?, ?, ?, ?) ON CONFLICT(name)"
                 " DO UPDATE SET rev = excluded.rev, model = excluded.model, scope = excluded.scope, encoded = NULL,"
                 " updated = excluded.updated",
-                (name, rev, model, scope, time.time()),
+                (name, rev, model, "\n".join(scope), time.time()),
             )
             snapshot = self.count("SELECT id FROM snapshot WHERE name = ?", name)
             self.db.execute("DELETE FROM snapshot_file WHERE snapshot_id = ?", (snapshot,))
@@ -137,11 +216,28 @@ class Store:
             self._drop_unshown_files()
         return snapshot
 
+    def drop_snapshot(self, name: str) -> bool:
+        """Forgets it, and the files and chunks that nothing else shows; its latents stay until `gc`. True if it was."""
+        with self.changing():
+            self.db.execute("DELETE FROM snapshot WHERE name = ?", (name,))
+            dropped = self.db.changes() > 0
+            self._drop_unshown_files()
+        return dropped
+
+    def clear(self) -> None:
+        """Forgets everything; readers that are at it keep what they see."""
+        with self.changing():
+            for table in ("snapshot", "file", "shard", "spec"):
+                self.db.execute(f"DELETE FROM {table}")
+            self.db.execute("INSERT INTO chunk_fts(chunk_fts) VALUES ('delete-all')")
+        self.latents.sweep()
+
     def _file_id(self, file: IndexedFile, chunking: str) -> int:
         key = (_path_in(file.path), file.digest, chunking)
         if (found := self._find_file(key)) is not None:
             return found
-        self.db.execute("INSERT INTO file(path, digest, chunking) VALUES (?, ?, ?)", key)
+        secrets = json.dumps([[secret.line, secret.rule] for secret in file.secrets]) if file.secrets else ""
+        self.db.execute("INSERT INTO file(path, digest, chunking, secrets) VALUES (?, ?, ?, ?)", (*key, secrets))
         file_id = self.db.last_insert_rowid()
         for chunk, tokens in file.chunks or ():
             self.db.execute(
@@ -161,166 +257,88 @@ class Store:
         self.db.execute(f"DELETE FROM file WHERE id IN ({unshown})")
 
     def totals(self, snapshot: int, spec: MemorySpec | None = None) -> Totals:
-        files, chunks, tokens = self.row(
+        counted = self.row(
             "SELECT count(DISTINCT sf.file_id), count(c.id), coalesce(sum(c.tokens), 0) FROM snapshot_file sf"
             " LEFT JOIN chunk c ON c.file_id = sf.file_id WHERE sf.snapshot_id = ?",
             snapshot,
         )
-        latents, size = self.row(
+        latents = self.row(
             "SELECT count(*), coalesce(sum(bytes), 0) FROM latent WHERE spec_id = (SELECT id FROM spec WHERE key = ?)"
             " AND chunk_digest IN (SELECT c.digest FROM snapshot_file sf JOIN chunk c ON c.file_id = sf.file_id"
             " WHERE sf.snapshot_id = ?)",
             spec.key if spec else "",
             snapshot,
         )
-        return Totals(files, chunks, tokens, latents, size)
+        assert counted and latents
+        return Totals(*counted, *latents)
 
-    def files(self, snapshot: int) -> Iterator[tuple[int, str]]:
-        """(file id, path) of a snapshot."""
-        sql = "SELECT f.id, f.path FROM snapshot_file sf JOIN file f ON f.id = sf.file_id WHERE sf.snapshot_id = ?"
-        for file_id, path in self.db.execute(sql, (snapshot,)):
-            yield file_id, _path_out(path)
+    def files(self, snapshot: int) -> list[tuple[int, str, str]]:
+        """(id, path, digest) of the files of a snapshot, by path."""
+        rows = self.rows(
+            "SELECT f.id, f.path, f.digest FROM snapshot_file sf JOIN file f ON f.id = sf.file_id"
+            " WHERE sf.snapshot_id = ? ORDER BY f.path",
+            snapshot,
+        )
+        return [(file_id, _path_out(path), file_digest) for file_id, path, file_digest in rows]
 
-    def chunk_digests(self, snapshot: int) -> list[str]:
-        sql = "SELECT c.digest FROM snapshot_file sf JOIN chunk c ON c.file_id = sf.file_id WHERE sf.snapshot_id = ?"
-        return [name for (name,) in self.db.execute(sql, (snapshot,))]
+    def secrets(self, snapshot: int) -> dict[str, list[Secret]]:
+        """path -> the credentials that its text seems to hold."""
+        rows = self.rows(
+            "SELECT f.path, f.secrets FROM snapshot_file sf JOIN file f ON f.id = sf.file_id WHERE sf.snapshot_id = ?"
+            " AND f.secrets <> '' ORDER BY f.path",
+            snapshot,
+        )
+        return {_path_out(path): [Secret(*found) for found in json.loads(text)] for path, text in rows}
 
     # --- chunks ------------------------------------------------------------------------------------------------
 
+    def chunk_digests(self, snapshot: int) -> list[str]:
+        sql = "SELECT c.digest FROM snapshot_file sf JOIN chunk c ON c.file_id = sf.file_id WHERE sf.snapshot_id = ?"
+        return [name for (name,) in self.rows(sql, snapshot)]
+
     def chunks(self, snapshot: int) -> Iterator[StoredChunk]:
         """All chunks of a snapshot, by path and line."""
-        rows = self.db.execute(
-            "SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens FROM snapshot_file sf"
-            " JOIN file f ON f.id = sf.file_id JOIN chunk c ON c.file_id = f.id WHERE sf.snapshot_id = ?"
-            " ORDER BY f.path, c.start_line, c.id",
-            (snapshot,),
+        return self._chunks(
+            "JOIN snapshot_file sf ON sf.file_id = f.id WHERE sf.snapshot_id = ? ORDER BY f.path, c.start_line, c.id",
+            snapshot,
+        )
+
+    def all_chunks(self) -> Iterator[StoredChunk]:
+        """All chunks of all snapshots."""
+        return self._chunks("")
+
+    def chunks_by_id(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
+        """Those of the ids that there are."""
+        found = self._chunks("WHERE c.id IN (SELECT value FROM json_each(?))", json.dumps(ids))
+        return {chunk.id: chunk for chunk in found}
+
+    def chunks_by_digest(self, digests: Iterable[str]) -> dict[str, StoredChunk]:
+        """One chunk for each of the digests that some snapshot shows."""
+        found = self._chunks("WHERE c.digest IN (SELECT value FROM json_each(?))", json.dumps(list(digests)))
+        return {chunk.chunk.digest: chunk for chunk in found}
+
+    def _chunks(self, where: str, *values: apsw.SQLiteValue) -> Iterator[StoredChunk]:
+        rows = self.rows(
+            "SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens FROM chunk c"
+            f" JOIN file f ON f.id = c.file_id {where}",
+            *values,
         )
         for chunk_id, path, start, end, symbol, text, tokens in rows:
             yield StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens)
 
-    def chunk(self, chunk_id: int) -> StoredChunk:
-        row = self.db.execute(
-            "SELECT f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens FROM chunk c"
-            " JOIN file f ON f.id = c.file_id WHERE c.id = ?",
-            (chunk_id,),
-        ).fetchone()
-        if row is None:
-            raise KeyError(chunk_id)
-        path, start, end, symbol, text, tokens = row
-        return StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens)
-
-    # --- latents -----------------------------------------------------------------------------------------------
-
-    def spec_made_by(self, fingerprint: str, version: int) -> MemorySpec | None:
-        """The newest spec of latents made by this model and this version of the encoder, without loading the model."""
-        for (text,) in self.db.execute("SELECT json FROM spec ORDER BY id DESC"):
-            spec = MemorySpec.from_json(text)
-            if (spec.model, spec.version) == (fingerprint, version):
-                return spec
-        return None
-
-    def missing(self, spec: MemorySpec, digests: Iterable[str]) -> list[str]:
-        """Those of the chunks that have no latent yet, each once, in the order given."""
-        spec_id = self._spec_id(spec)
-        have = "SELECT 1 FROM latent WHERE spec_id = ? AND chunk_digest = ?"
-        return [d for d in dict.fromkeys(digests) if not self.db.execute(have, (spec_id, d)).fetchone()]
-
-    def read_latents(self, spec: MemorySpec, digests: Sequence[str]) -> dict[str, Latent]:
-        """The latents that are there, every byte checked. Raises IndexCorrupt naming the shard that is damaged."""
-        spec_id = self._spec_id(spec)
-        rows = {}
-        sql = (
-            "SELECT s.name, s.bytes, l.offset, l.bytes, l.tokens, l.checksum FROM latent l JOIN shard s"
-            " ON s.id = l.shard_id WHERE l.spec_id = ? AND l.chunk_digest = ?"
-        )
-        with manifest.corruption(self.layout):
-            for chunk_digest in digests:
-                if row := self.db.execute(sql, (spec_id, chunk_digest)).fetchone():
-                    rows[chunk_digest] = row
-        places = [ShardPlace(self.layout.shard(name), *place) for name, *place in rows.values()]
-        return dict(zip(rows, read_places(places), strict=True))
-
-    def write_latents(self, spec: MemorySpec, latents: dict[str, Latent], *, eager: bool) -> int:
-        """Puts the latents of some chunks into one new shard; returns its bytes."""
-        checksums = {name: checksum_of(latent.data) for name, latent in latents.items()}
-        name = digest(spec.key, *(f"{key} {value}" for key, value in sorted(checksums.items())))
-        offsets, size = write_shard(self.layout.shard(name), spec, latents)
-        with manifest.corruption(self.layout), self.db:
-            self.db.execute("INSERT OR IGNORE INTO spec(key, json) VALUES (?, ?)", (spec.key, spec.to_json()))
-            spec_id = self._spec_id(spec)
-            self.db.execute("DELETE FROM shard WHERE name = ?", (name,))
-            self.db.execute(
-                "INSERT INTO shard(name, bytes, eager, used) VALUES (?, ?, ?, ?)", (name, size, eager, time.time())
-            )
-            shard_id = self.db.last_insert_rowid()
-            self.db.executemany(
-                "INSERT OR REPLACE INTO latent VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (spec_id, key, shard_id, offsets[key], len(latent.data), latent.tokens, checksums[key])
-                    for key, latent in latents.items()
-                ],
-            )
-        return size
-
-    def make_room(self, needed: int, budget: int) -> int:
-        """Drops shards until `needed` more bytes fit into the budget; returns the bytes freed.
-
-        First shards whose latents no snapshot shows, then those filled on demand, then eager ones; among equals the
-        least recently used.
-        """
-        total = self.count("SELECT coalesce(sum(bytes), 0) FROM shard")
-        if total + needed <= budget:
-            return 0
-        rows = self.db.execute(
-            "SELECT s.id, s.name, s.bytes FROM shard s WHERE NOT EXISTS (SELECT 1 FROM latent l WHERE l.shard_id = s.id"
-            " AND l.chunk_digest = ?) ORDER BY EXISTS (SELECT 1 FROM latent l JOIN chunk c"
-            " ON c.digest = l.chunk_digest WHERE l.shard_id = s.id), s.eager, s.used",
-            (SINK,),
-        ).fetchall()
-        gone: list[tuple[Any, ...]] = []
-        for row in rows:
-            if total + needed <= budget:
-                break
-            gone.append(row)
-            total -= cast(int, row[2])
-        with self.db:
-            self.db.executemany("DELETE FROM shard WHERE id = ?", [(shard_id,) for shard_id, _, _ in gone])
-            if gone:
-                self.db.execute("UPDATE snapshot SET encoded = NULL")
-        for _, name, _ in gone:
-            self.layout.shard(name).unlink(missing_ok=True)
-        return sum(size for _, _, size in gone)
-
-    def touch(self, spec: MemorySpec, digests: Sequence[str]) -> None:
-        """Marks the shards of these latents as just used."""
-        marks = ",".join("?" * len(digests))
-        self.db.execute(
-            f"UPDATE shard SET used = ? WHERE id IN (SELECT shard_id FROM latent WHERE spec_id = ?"
-            f" AND chunk_digest IN ({marks}))",
-            (time.time(), self._spec_id(spec), *digests),
-        )
+    # --- what was encoded --------------------------------------------------------------------------------------
 
     def encoded_for(self, snapshot: int) -> str | None:
         """What `mark_encoded` said of the snapshot as it is now, or None after any change."""
-        row = self.db.execute("SELECT encoded FROM snapshot WHERE id = ?", (snapshot,)).fetchone()
+        row = self.row("SELECT encoded FROM snapshot WHERE id = ?", snapshot)
         return row[0] if row else None
 
     def mark_encoded(self, snapshot: int, mark: str) -> None:
-        self.db.execute("UPDATE snapshot SET encoded = ? WHERE id = ?", (mark, snapshot))
-
-    def sweep(self) -> None:
-        """Deletes files in shards/ that no row names: what a killed writer left."""
-        named = {name for (name,) in self.db.execute("SELECT name FROM shard")}
-        for path in self.layout.shards.iterdir():
-            if path.stem not in named or path.suffix != ".safetensors":
-                path.unlink(missing_ok=True)
-
-    def _spec_id(self, spec: MemorySpec) -> int | None:
-        row = self.db.execute("SELECT id FROM spec WHERE key = ?", (spec.key,)).fetchone()
-        return row[0] if row else None
+        with self.changing():
+            self.db.execute("UPDATE snapshot SET encoded = ? WHERE id = ?", (mark, snapshot))
 
 
-# File names and texts may hold surrogates (names that are not UTF-8), which SQLite's text can't.
+# File names may hold surrogates (names that are not UTF-8), which SQLite's text can't.
 
 
 def _path_in(path: str) -> bytes:
@@ -329,3 +347,7 @@ def _path_in(path: str) -> bytes:
 
 def _path_out(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
+
+
+def _scope_out(scope: str) -> tuple[str, ...]:
+    return tuple(scope.split("\n")) if scope else ()

@@ -7,17 +7,21 @@ that its tokens are computed once and not once a chunk.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from awareness.model.fusion import assemble, attached, attention_modules, to_tensor
+from awareness.errors import UsageError
+from awareness.model.fusion import assemble, attached, attention_modules
 from awareness.model.prompt import encode, sink_ids
-from awareness.types import Latent, MemorySpec, digest
+from awareness.model.quant import to_latent, to_tensor
+from awareness.types import QUANT_BITS, Latent, MemorySpec, digest
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
 
@@ -31,7 +35,7 @@ class SelfEncoder:
     """`KVEncoder` by the decoder itself.
 
     model must be fused. layers: the memory layers, by default the upper five sixths. fingerprint: identity of the
-    weights. sink: token ids of the fixed prefix, by default the tokenizer's system turn.
+    weights. sink: token ids of the fixed prefix, by default the tokenizer's system turn. quant: how latents are stored.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class SelfEncoder:
         layers: Sequence[int] | None = None,
         sink: Sequence[int] | None = None,
         batch_tokens: int | None = None,
+        quant: str = "none",
     ) -> None:
         config = model.config
         chosen = tuple(default_layers(config.num_hidden_layers) if layers is None else layers)
@@ -50,7 +55,7 @@ class SelfEncoder:
         self.model, self.tokenizer = model, tokenizer
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.spec = spec_for(fingerprint, config.num_key_value_heads, head_dim, chosen, ids)
+        self.spec = with_quant(spec_for(fingerprint, config.num_key_value_heads, head_dim, chosen, ids), quant)
         # Chunks see the sink in every layer while they are encoded; questions see it in the memory layers alone.
         everywhere = spec_for(
             fingerprint,
@@ -62,7 +67,13 @@ class SelfEncoder:
         )
         whole = self._project([ids], everywhere)[0] if ids else Latent(0, bytearray())
         self._sink_memory = assemble(model, everywhere, whole, [])
-        self.sink = _latent(to_tensor(whole, everywhere)[:, list(chosen)].to(getattr(torch, self.spec.dtype)))
+        self.sink = to_latent(to_tensor(whole, everywhere)[:, list(chosen)], self.spec.raw)
+
+    def storing_as(self, quant: str) -> SelfEncoder:
+        """The same encoder, whose latents are stored in another way."""
+        other = copy.copy(self)
+        other.spec = with_quant(self.spec, quant)
+        return other
 
     def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
         """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens."""
@@ -95,7 +106,7 @@ class SelfEncoder:
         )
         with _captured_kv(self.model, spec, out), suppress(_AllCaptured):
             self.model.model(input_ids.to(device), use_cache=False)
-        return [_latent(out[:, :, i, :, : len(ids)]) for i, ids in enumerate(rows)]
+        return [to_latent(out[:, :, i, :, : len(ids)], spec) for i, ids in enumerate(rows)]
 
 
 def spec_for(
@@ -107,6 +118,16 @@ def spec_for(
     dtype: str = "bfloat16",
 ) -> MemorySpec:
     return MemorySpec(fingerprint, layers, num_kv_heads, head_dim, dtype=dtype, sink=digest(repr(list(sink))))
+
+
+def with_quant(spec: MemorySpec, quant: str) -> MemorySpec:
+    """The spec with latents stored in another way. Raises UsageError if its heads can't be packed so."""
+    if quant != "none" and (quant not in QUANT_BITS or spec.head_dim * QUANT_BITS[quant] % 8):
+        raise UsageError(
+            f"--quant {quant} is not possible for heads of {spec.head_dim} numbers",
+            hint=f"--quant {'|'.join(('none', *QUANT_BITS))}",
+        )
+    return replace(spec, quant=quant)
 
 
 class _AllCaptured(Exception):
@@ -138,9 +159,3 @@ def _captured_kv(model: PreTrainedModel, spec: MemorySpec, out: Tensor) -> Itera
                 handle = source.register_forward_hook(write_to(target, last))
                 stack.callback(handle.remove)
         yield
-
-
-def _latent(tensor: Tensor) -> Latent:
-    """[2, L, H_kv, T, D] -> raw bytes."""
-    flat = tensor.contiguous().view(-1)
-    return Latent(tokens=tensor.shape[3], data=flat.view(torch.uint8).numpy().data)

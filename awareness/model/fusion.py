@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import rotate_half
 
 from awareness.errors import UsageError
 from awareness.model.attention import IMPLEMENTATION, AttentionTally, LayerMemory, reading
+from awareness.model.quant import to_tensor
 from awareness.types import SINK, Latent, Memory, MemorySpec, Span
 
 SHARPNESS = 1.2
@@ -66,14 +67,6 @@ def attached(model: PreTrainedModel, memory: Memory | None, *, tally: AttentionT
         yield
 
 
-def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
-    """The latent's K and V, [2, layers, H_kv, T, D] in the stored dtype, without a copy."""
-    dtype = getattr(torch, spec.dtype)
-    if latent.tokens == 0:
-        return torch.empty(spec.shape(0), dtype=dtype)
-    return torch.frombuffer(latent.data, dtype=dtype).view(spec.shape(latent.tokens))
-
-
 def assemble(
     model: PreTrainedModel,
     spec: MemorySpec,
@@ -81,11 +74,13 @@ def assemble(
     chunks: Sequence[Latent],
     names: Sequence[str] | None = None,
     *,
+    specs: Sequence[MemorySpec] | None = None,
     sharpness: float | None = None,
 ) -> Memory:
     """The sink and the chunks' latents, in reading order -> a Memory whose keys stand at the positions -M … -1.
 
     They lie one behind the other, as if they were text before the prompt, so the prompt keeps its positions from 0.
+    sink: by `spec.raw`. chunks: by `spec`, or each by the spec of its own that `specs` gives, of the same geometry.
     names: what each chunk's span is called, by default its number.
     sharpness: what the scores of the chunks' keys are multiplied by. Chunks that were encoded apart never competed, so
     untrained attention spreads over too many of them; a lower temperature corrects it (APE, Yang et al. 2025, section
@@ -100,9 +95,10 @@ def assemble(
     keys, values = torch.empty((2, len(spec.layers), spec.num_kv_heads, total, spec.head_dim), dtype=like.dtype)
     spans: list[Span] = []
     start = 0
-    for name, latent in zip((SINK, *names), (sink, *chunks), strict=True):
+    stored_by = (spec.raw, *(specs or [spec] * len(chunks)))
+    for name, latent, own in zip((SINK, *names), (sink, *chunks), stored_by, strict=True):
         stop = start + latent.tokens
-        key, value = to_tensor(latent, spec)
+        key, value = to_tensor(latent, own)
         keys[:, :, start:stop], values[:, :, start:stop] = key, value
         spans.append(Span(name, start, stop))
         start = stop

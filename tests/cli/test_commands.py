@@ -80,7 +80,7 @@ def test_search_json(at):
     assert code == 0
     assert set(found) == {"query", "hits", "seconds"}
     assert [set(hit) for hit in found["hits"]] == [
-        {"path", "start_line", "end_line", "symbol", "score", "preview"}
+        {"path", "start_line", "end_line", "symbol", "score", "origin", "preview"}
     ] * len(found["hits"])
     assert found["hits"][0]["path"] == "src/auth.py"
 
@@ -110,7 +110,7 @@ def test_ask_indexes_first_and_answers_with_verified_citations(at, sample, model
     assert (answer["abstained"], answer["mode"]) == (False, "joint")
     best = answer["citations"][0]
     assert set(best) == {
-        "path", "start_line", "end_line", "symbol", "score", "attention", "verified", "rev",
+        "path", "start_line", "end_line", "symbol", "score", "attention", "verified", "rev", "origin",
     }  # fmt: skip
     assert (best["path"], best["start_line"], best["verified"], best["rev"]) == ("src/pool.py", 1, True, None)
     assert sum(c["attention"] for c in answer["citations"]) == pytest.approx(1, abs=0.01)
@@ -216,7 +216,7 @@ def test_a_damaged_manifest_says_how_to_go_on(at, sample):
     Workspace.open(sample).layout.manifest.write_bytes(b"garbage" * 1000)
     code, out, err = at("search", "x")
     assert (code, out) == (12, "")
-    assert "awareness index --rebuild" in err
+    assert "awareness repair" in err
 
 
 def test_no_escape_sequence_reaches_the_terminal(at, sample):

@@ -58,9 +58,9 @@ def index(root: Path, layout: IndexLayout, encoder, *, budget: int = GIB, rev: s
 def contents(layout: IndexLayout, name: str, encoder) -> dict[tuple, tuple]:
     """Everything that a reader can learn of a snapshot."""
     with Store.open(layout) as store:
-        snapshot = store.snapshot_id(name)
+        snapshot = store.snapshot(name).id
         chunks = list(store.chunks(snapshot))
-        latents = store.read_latents(encoder.spec, [c.chunk.digest for c in chunks])
+        latents = store.latents.read(encoder.spec, [c.chunk.digest for c in chunks])
         found = {}
         for c in chunks:
             row = store.db.execute("SELECT count(*) FROM chunk_fts WHERE rowid = ?", (c.id,)).fetchone()
@@ -133,11 +133,10 @@ def test_source_comes_before_tests_before_docs_within_the_budget(sample, encoder
     layout = layout_for(sample, sample)
     encoder.seen.clear()
     refreshed, _ = index(sample, layout, encoder)
-    per_token = encoder.spec.bytes_per_token
     with Store.open(layout) as store:
         sizes = {c.chunk.path: 0 for c in store.chunks(refreshed.snapshot)}
         for c in store.chunks(refreshed.snapshot):
-            sizes[c.chunk.path] += c.tokens * per_token
+            sizes[c.chunk.path] += encoder.spec.latent_bytes(c.tokens)
     room = sizes["src/auth.py"] + sizes["src/pool.py"] + sizes["tests/test_auth.py"]
     small = IndexLayout(layout.root.with_name("small"))
     encoder.seen.clear()
@@ -155,13 +154,14 @@ def test_what_is_not_encoded_yet_is_made_on_demand_and_kept(sample, encoder):
     assert encoded.latents == 0
     with Store.open(layout) as store:
         chunks = [c.chunk for c in store.chunks(refreshed.snapshot)][:2]
-        latents, sink = build.load_latents(store, encoder, chunks, budget=GIB)
-        assert store.missing(encoder.spec, [SINK, *(c.digest for c in chunks)]) == []
+        latents = build.load_latents(store, encoder, chunks, budget=GIB)
+        assert store.latents.missing(encoder.spec, [c.digest for c in chunks]) == []
         encoder.seen.clear()
-        again, same_sink = build.load_latents(store, encoder, chunks[::-1], budget=GIB)
+        again = build.load_latents(store, encoder, chunks[::-1], budget=GIB)
     assert encoder.seen == []
     assert [bytes(x.data) for x in again] == [bytes(x.data) for x in latents[::-1]]
-    assert bytes(same_sink.data) == bytes(sink.data) == bytes(encoder.sink.data)
+    with Store.open(layout) as store:
+        assert bytes(store.latents.read(encoder.spec.raw, [SINK])[SINK].data) == bytes(encoder.sink.data)
 
 
 def test_on_demand_latents_make_room_by_least_recent_use(sample, encoder):
@@ -173,7 +173,7 @@ def test_on_demand_latents_make_room_by_least_recent_use(sample, encoder):
         build.load_latents(store, encoder, [two], budget=GIB)
         build.load_latents(store, encoder, [one], budget=GIB)
         with writing(layout):
-            store.touch(encoder.spec, [one.digest])
+            store.latents.touch(encoder.spec, [one.digest])
         size = {
             name: store.count(
                 "SELECT s.bytes FROM shard s JOIN latent l ON l.shard_id = s.id WHERE chunk_digest = ?", name
@@ -184,8 +184,8 @@ def test_on_demand_latents_make_room_by_least_recent_use(sample, encoder):
         assert size[two.digest] < size[one.digest] + needed
         budget = store.count("SELECT sum(bytes) FROM shard") - size[two.digest] + needed
         build.load_latents(store, encoder, [three], budget=budget)
-        assert store.missing(encoder.spec, [two.digest]) == [two.digest]
-        assert store.missing(encoder.spec, [one.digest, three.digest, SINK]) == []
+        assert store.latents.missing(encoder.spec, [two.digest]) == [two.digest]
+        assert store.latents.missing(encoder.spec, [one.digest, three.digest]) == []
         assert len(list(layout.shards.iterdir())) == store.count("SELECT count(*) FROM shard")
 
 
@@ -205,9 +205,9 @@ def test_a_question_is_answered_while_another_process_writes(sample, encoder):
             pass
         with Store.open(layout) as store:
             chunk = next(c.chunk for c in store.chunks(refreshed.snapshot))
-            latents, _ = build.load_latents(store, encoder, [chunk], budget=GIB)
+            latents = build.load_latents(store, encoder, [chunk], budget=GIB)
             assert latents[0].tokens > 0
-            assert store.missing(encoder.spec, [chunk.digest]) == [chunk.digest]  # not kept, as it could not be
+            assert store.latents.missing(encoder.spec, [chunk.digest]) == [chunk.digest]  # not kept, as it could not be
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)

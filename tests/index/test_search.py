@@ -29,14 +29,14 @@ def store(tmp_path):
         files += [
             IndexedFile(f"src/m{i}.py", str(i), [(Chunk(f"src/m{i}.py", 1, 1, "", f"x{i} = 0"), 9)]) for i in range(20)
         ]
-        store.write_snapshot("s", files, chunking="1", model="m", rev=None, scope="")
+        store.write_snapshot("s", files, chunking="1", model="m", rev=None)
         other = [IndexedFile("other.py", "o", [(Chunk("other.py", 1, 1, "zebra", "zebra = 1"), 9)])]
-        store.write_snapshot("other", other, chunking="1", model="m", rev=None, scope="")
+        store.write_snapshot("other", other, chunking="1", model="m", rev=None)
         yield store
 
 
 def paths(store, query, *, in_scope=None, snapshot="s", top_k=3):
-    router = LexicalRouter(store, store.snapshot_id(snapshot), in_scope)
+    router = LexicalRouter(store, store.snapshot(snapshot).id, in_scope)
     return [hit.chunk.path for hit in router.search(query, top_k=top_k)]
 
 
@@ -55,7 +55,7 @@ def test_best_hit(store, query, first):
 
 
 def test_nothing_and_nonsense(store):
-    router = LexicalRouter(store, store.snapshot_id("s"))
+    router = LexicalRouter(store, store.snapshot("s").id)
     assert router.search("qwertz blorp", top_k=5) == []
     assert router.search("", top_k=5) == []
     assert router.search("?!", top_k=5) == []
@@ -65,7 +65,7 @@ def test_nothing_and_nonsense(store):
 
 
 def test_scores_are_in_the_unit_interval_and_descend(store):
-    hits = LexicalRouter(store, store.snapshot_id("s")).search("sign request auth pool", top_k=50)
+    hits = LexicalRouter(store, store.snapshot("s").id).search("sign request auth pool", top_k=50)
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
@@ -93,7 +93,7 @@ def test_at_most_three_chunks_of_a_file_come_first(tmp_path):
         files = [IndexedFile("a.py", "a", many)]
         files += [IndexedFile("b.py", "b", [(Chunk("b.py", 1, 1, "", "the cookie, and much else that is long"), 9)])]
         files += [IndexedFile(f"c{i}.py", "c", [(Chunk(f"c{i}.py", 1, 1, "", "other"), 9)]) for i in range(20)]
-        store.write_snapshot("s", files, chunking="1", model="m", rev=None, scope="")
+        store.write_snapshot("s", files, chunking="1", model="m", rev=None)
         assert paths(store, "cookie jar", top_k=5) == ["a.py", "a.py", "a.py", "b.py", "a.py"]
 
 

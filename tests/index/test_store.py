@@ -10,6 +10,7 @@ import pytest
 from awareness.errors import IndexCorrupt, NoIndex
 from awareness.index.layout import IndexLayout, layout_for
 from awareness.index.lock import writing
+from awareness.index.manifest import checksum_vfs
 from awareness.index.store import IndexedFile, Store
 from awareness.types import Chunk, Latent, MemorySpec
 
@@ -18,7 +19,7 @@ CHUNKS = [Chunk(f"f{i}.py", 1, 2, "f", f"def f():\n    return {i}") for i in ran
 
 
 def latent(tokens: int, fill: int) -> Latent:
-    return Latent(tokens, bytearray([fill]) * (tokens * SPEC.bytes_per_token))
+    return Latent(tokens, bytearray([fill]) * (SPEC.latent_bytes(tokens)))
 
 
 @pytest.fixture
@@ -26,14 +27,14 @@ def layout(tmp_path) -> IndexLayout:
     layout = IndexLayout(tmp_path / "index")
     with writing(layout), Store.create(layout) as store:
         files = [IndexedFile(c.path, f"digest of {c.path}", [(c, 9)]) for c in CHUNKS]
-        store.write_snapshot("tree:x", files, chunking="1", model="m", rev=None, scope="")
-        store.write_latents(SPEC, {c.digest: latent(i + 1, i) for i, c in enumerate(CHUNKS)}, eager=True)
+        store.write_snapshot("tree:x", files, chunking="1", model="m", rev=None)
+        store.latents.write(SPEC, {c.digest: latent(i + 1, i) for i, c in enumerate(CHUNKS)}, eager=True)
     return layout
 
 
 def read(layout: IndexLayout) -> dict[str, Latent]:
     with Store.open(layout) as store:
-        return store.read_latents(SPEC, [c.digest for c in CHUNKS])
+        return store.latents.read(SPEC, [c.digest for c in CHUNKS])
 
 
 def test_latents_come_back_as_they_were(layout):
@@ -84,7 +85,7 @@ def test_what_no_row_names_is_swept_and_nothing_else(layout):
     (layout.shards / "0000.safetensors").write_bytes(b"x")
     (layout.shards / "half.123.tmp").write_bytes(b"x")
     with writing(layout), Store.open(layout) as store:
-        store.sweep()
+        store.latents.sweep()
     assert list(layout.shards.iterdir()) == [shard]
 
 
@@ -95,13 +96,13 @@ def test_a_manifest_that_is_none(layout, content):
         extra.unlink()
     with pytest.raises(IndexCorrupt) as raised:
         Store.open(layout)
-    assert raised.value.hint == "awareness index --rebuild"
+    assert raised.value.hint == "awareness repair"
     assert raised.value.exit_code == 12
 
 
 def test_an_unknown_format_version_is_refused(layout):
-    apsw.Connection(str(layout.manifest)).execute("UPDATE meta SET value = '99' WHERE key = 'format_version'")
-    with pytest.raises(IndexCorrupt, match="format version 99, this program reads 1"):
+    apsw.Connection(str(layout.manifest), vfs=checksum_vfs()).execute("UPDATE meta SET value = '99' WHERE key = 'format_version'")
+    with pytest.raises(IndexCorrupt, match="format version 99, this program reads 2"):
         Store.open(layout)
 
 
@@ -121,7 +122,7 @@ def test_file_names_that_are_not_utf8(layout):
     chunk = Chunk(name, 1, 1, "", "x = 1")
     with writing(layout), Store.open(layout) as store:
         files = [IndexedFile(name, "d", [(chunk, 5)])]
-        snapshot = store.write_snapshot("tree:y", files, chunking="1", model="m", rev=None, scope="")
+        snapshot = store.write_snapshot("tree:y", files, chunking="1", model="m", rev=None)
         assert [c.chunk.path for c in store.chunks(snapshot)] == [name]
     assert chunk.header == "# file: caf\\udce9.py"
 

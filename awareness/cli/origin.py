@@ -1,0 +1,112 @@
+"""What a question is put to: repositories with their indexes, and packs; all of them at once, ranked together."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from awareness.cli import render
+from awareness.cli.workspace import Workspace, quant_of
+from awareness.errors import IndexCorrupt
+from awareness.index.pack import open_pack
+from awareness.index.repo import build_scope
+from awareness.index.search import LexicalRouter
+from awareness.index.store import Store
+from awareness.types import Chunk, Hit, MemorySpec
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One of the things asked. name: how the user named it, None for the only repository. quant: how its latents are
+    stored. spec: of its latents where it can't have others (a pack). verify: does the code still say this?"""
+
+    name: str | None
+    store: Store
+    snapshot: int
+    rev: str | None
+    model: str
+    quant: str
+    spec: MemorySpec | None
+    verify: Callable[[Chunk], bool]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A hit and where it comes from."""
+
+    origin: Origin
+    hit: Hit
+
+    @property
+    def place(self) -> str:
+        """`path:first-last`, with the commit and the origin where they are needed."""
+        rev = f"@{self.origin.rev[:12]}" if self.origin.rev else ""
+        return f"{self.hit.chunk.place}{rev}" + (f" ({self.origin.name})" if self.origin.name else "")
+
+
+@contextlib.contextmanager
+def opened(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str | None) -> Iterator[list[Origin]]:
+    """Opens all that is named; with nothing named the repository of the current folder. Raises NoIndex."""
+    workspaces = [Workspace.open(repo, rev=rev) for repo in repositories(repos, packs)]
+    several = len(workspaces) + len(packs or ()) > 1
+    with contextlib.ExitStack() as stack:
+        origins = []
+        for workspace in workspaces:
+            store, snapshot = workspace.open_snapshot()
+            stack.enter_context(store)
+            known = store.snapshot(workspace.snapshot_name)
+            assert known
+            origins.append(
+                Origin(
+                    name=workspace.repository.root.name if several else None,
+                    store=store,
+                    snapshot=snapshot,
+                    rev=workspace.rev,
+                    model=known.model,
+                    quant=quant_of(store),
+                    spec=None,
+                    verify=workspace.shows,
+                )
+            )
+        for path in packs or ():
+            with render.progress() as progress:
+                pack = open_pack(path, progress=progress)
+            stack.enter_context(pack.store)
+            origins.append(
+                Origin(
+                    name=str(path),
+                    store=pack.store,
+                    snapshot=pack.snapshot,
+                    rev=pack.about.rev,
+                    model=pack.about.model,
+                    quant=pack.spec.quant,
+                    spec=pack.spec,
+                    # Every chunk of a pack was compared with its digest, and so is every page that it is read from.
+                    verify=lambda chunk: True,
+                )
+            )
+        yield origins
+
+
+def repositories(repos: Sequence[Path] | None, packs: Sequence[Path] | None) -> list[Path]:
+    """The repositories that are asked: those named, else the current folder's, unless only packs are named."""
+    return list(repos) if repos else [] if packs else [Path()]
+
+
+def search_all(origins: Sequence[Origin], query: str, scope: Sequence[str] | None, top_k: int) -> list[Found]:
+    """The best hits of all origins, best first; scores are in [0, 1] everywhere."""
+    in_scope = build_scope(scope) if scope else None
+    found = []
+    for origin in origins:
+        try:
+            hits = LexicalRouter(origin.store, origin.snapshot, in_scope).search(query, top_k=top_k)
+        except IndexCorrupt as error:
+            if origin.spec is not None:  # what the cache keeps of a pack is damaged; the pack itself has all
+                shutil.rmtree(origin.store.layout.root, ignore_errors=True)
+                raise IndexCorrupt(error.message, hint="the same command again, which reads the pack anew") from error
+            raise
+        found += [Found(origin, hit) for hit in hits]
+    return sorted(found, key=lambda one: -one.hit.score)[:top_k]
