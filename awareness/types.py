@@ -82,8 +82,8 @@ class Chunk:
 
     @property
     def place(self) -> str:
-        """`path:first-last`, as editors and people write it."""
-        return f"{self.path}:{self.start_line}-{self.end_line}"
+        """`path:first-last`, as editors and people write it; on one line, whatever the path holds."""
+        return f"{printable(self.path)}:{self.start_line}-{self.end_line}"
 
     @cached_property
     def digest(self) -> str:

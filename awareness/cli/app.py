@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from awareness import __version__
-from awareness.cli import ask, eval, index, models, render, search
+from awareness.cli import ask, check, eval, gc, index, models, pack, render, repair, search, status
 from awareness.errors import AwarenessError
 
 app = typer.Typer(
@@ -22,6 +22,11 @@ app = typer.Typer(
 app.command()(index.index)
 app.command()(ask.ask)
 app.command()(search.search)
+app.command()(status.status)
+app.command()(check.check)
+app.command()(repair.repair)
+app.command()(gc.gc)
+app.command()(pack.pack)
 app.add_typer(models.app, name="models")
 app.add_typer(eval.app, name="eval")
 
@@ -57,11 +62,18 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 - the one place that may; a user never sees a traceback unasked
         if isinstance(error, _BadCommandLine):
-            error.show()
+            render.error(error.format_message(), f"awareness {_command_of(arguments)}--help")
             return error.exit_code
         reason = (str(error).strip() or "no message").splitlines()[0]
         render.error(f"{type(error).__name__}: {reason}", "the same command with --verbose, and report what it shows")
         return 1
+
+
+def _command_of(arguments: list[str] | None) -> str:
+    """The command that was meant, for the hint."""
+    words = sys.argv[1:] if arguments is None else arguments
+    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    return next((f"{word} " for word in words if word in known), "")
 
 
 def main() -> None:

@@ -45,6 +45,12 @@ class Workspace:
     def snapshot_name(self) -> str:
         return build.snapshot_name(self.repository, self.rev)
 
+    def existing_layout(self) -> IndexLayout:
+        """Where the index is. Raises NoIndex."""
+        if not self.layout.exists:
+            raise NoIndex(f"{self.repository.root} is not indexed yet", hint=f"awareness index {self.repository.root}")
+        return self.layout
+
     def open_snapshot(self) -> tuple[Store, int]:
         """The index and the id of this workspace's snapshot in it. Raises NoIndex."""
         command = f"awareness index {self.repository.root}" + (f" --rev {self.rev[:12]}" if self.rev else "")

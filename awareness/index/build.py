@@ -12,7 +12,7 @@ import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from awareness.errors import IndexLocked, StorageFailed
 from awareness.index.chunking import CHUNKER_VERSION, TokenStarts, chunk_file
@@ -21,7 +21,7 @@ from awareness.index.lock import writing
 from awareness.index.repo import Repository, SkippedFile, SourceFile, decode
 from awareness.index.secrets import find_secrets
 from awareness.index.shards import SHARD_BYTES
-from awareness.index.store import IndexedFile, Store, StoredChunk
+from awareness.index.store import IndexedFile, Snapshot, Store, StoredChunk
 from awareness.types import SINK, Chunk, KVEncoder, Latent, MemorySpec, Progress, silent
 
 MAX_CHUNK_TOKENS = 256
@@ -101,6 +101,34 @@ def refresh(
     )
 
 
+@dataclass(frozen=True)
+class Drift:
+    """How the files differ from what is indexed, by path; secrets are files that are never indexed."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    secrets: list[str]
+
+
+def drift(store: Store, repository: Repository, known: Snapshot) -> Drift:
+    """Lists and hashes the files of the snapshot again; reads no more of the store than their digests."""
+    indexed = {path: file_digest for _, path, file_digest in store.files(known.id)}
+    current: dict[str, str] = {}
+    secrets: list[str] = []
+    for entry in repository.scan(rev=known.rev, scope=known.scope):
+        if isinstance(entry, SourceFile):
+            current[entry.path] = entry.digest
+        elif entry.reason == "secret":
+            secrets.append(entry.path)
+    return Drift(
+        added=sorted(current.keys() - indexed.keys()),
+        changed=sorted(path for path in current.keys() & indexed.keys() if current[path] != indexed[path]),
+        removed=sorted(indexed.keys() - current.keys()),
+        secrets=secrets,
+    )
+
+
 def _cut(source: SourceFile, token_starts: TokenStarts, max_tokens: int) -> IndexedFile:
     text = decode(source.data)
     chunks = chunk_file(source.path, text, token_starts, max_tokens=max_tokens)
@@ -137,12 +165,26 @@ def encode_pending(
     if not wanted:
         store.mark_encoded(snapshot, _mark(spec, budget))
         return Encoded(postponed=postponed)
-    total = sum(chunk.tokens for chunk in wanted)
     store.latents.make_room(sum(spec.latent_bytes(chunk.tokens) for chunk in wanted), budget)
-    done = latents = 0
+    done = encode(store, encoder, wanted, progress=progress, is_interrupted=is_interrupted)
+    if done.latents == len(wanted):
+        store.mark_encoded(snapshot, _mark(spec, budget))
+    return replace(done, postponed=postponed)
+
+
+def encode(
+    store: Store,
+    encoder: KVEncoder,
+    chunks: Sequence[StoredChunk],
+    *,
+    progress: Progress = silent,
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> Encoded:
+    """Encodes chunks and keeps their latents, a shard at a time, in the order given. Call inside `writing(layout)`."""
+    total, done, latents = sum(chunk.tokens for chunk in chunks), 0, 0
     progress("encoding", 0, total)
-    with _ShardWriter(store, spec) as writer:
-        for group in _by_shard(wanted, spec):
+    with _ShardWriter(store, encoder.spec) as writer:
+        for group in _by_shard(chunks, encoder.spec):
             encoded: dict[str, Latent] = {}
             for chunk, latent in encode_chunks(encoder, group):
                 encoded[chunk.digest] = latent
@@ -152,10 +194,9 @@ def encode_pending(
                     break
             writer.put(encoded)
             latents += len(encoded)
-            if is_interrupted():
-                return Encoded(latents, done, writer.written, postponed)
-    store.mark_encoded(snapshot, _mark(spec, budget))
-    return Encoded(latents, done, writer.written, postponed)
+            if len(encoded) < len(group):
+                break
+    return Encoded(latents, done, writer.written)
 
 
 def encode_chunks(encoder: KVEncoder, chunks: Sequence[StoredChunk]) -> Iterator[tuple[Chunk, Latent]]:

@@ -73,6 +73,11 @@ class GitObjects:
 
         return GitDB(str(self._common / "objects"))
 
+    @cached_property
+    def _is_blocking(self) -> bool:
+        """Whether a pack is a FIFO or a device, which would hold who reads it for ever."""
+        return any(not path.is_file() for path in (self._common / "objects/pack").glob("*"))
+
     def resolve(self, rev: str) -> str | None:
         """The commit that a revision names, or None."""
         match = REVISION.fullmatch(rev)
@@ -178,6 +183,9 @@ class GitObjects:
         """What a missing or a damaged object does to gitdb becomes one line for the user."""
         from gitdb.exc import BadObject, ODBError
 
+        loose = self._common / "objects" / sha[:2] / sha[2:]
+        if self._is_blocking or (loose.exists() and not loose.is_file()):
+            raise UsageError(f"object {sha} is not in a regular file: {self._common}", hint="git fsck")
         try:
             yield
         except BadObject:

@@ -19,7 +19,7 @@ from awareness.errors import IndexCorrupt
 from awareness.index.layout import IndexLayout
 from awareness.index.manifest import failures
 from awareness.index.shards import LatentPlace, ShardContent, read_places, write_shard
-from awareness.types import SINK, Latent, MemorySpec
+from awareness.types import ENCODING_VERSION, SINK, Latent, MemorySpec
 
 PACK = "pack"
 """Name of the shard that is the pack's own file."""
@@ -115,17 +115,27 @@ class Latents:
         )
         return {(spec, name) for spec, name in rows}
 
+    def stored_otherwise(self, quant: str) -> set[tuple[str, str]]:
+        """(spec as JSON, chunk digest) of the latents not stored as `quant`, or made by an older way of encoding."""
+        sql = "SELECT p.json, l.chunk_digest FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.spec_id = ?"
+        found: set[tuple[str, str]] = set()
+        for row_id, text in list(self._rows("SELECT id, json FROM spec")):
+            spec = MemorySpec.from_json(text)
+            if (spec.quant, spec.version) != (quant, ENCODING_VERSION):
+                found |= {(own, name) for own, name in self._rows(sql, row_id) if name != SINK}
+        return found
+
     def total_bytes(self) -> int:
         """Size of all shards."""
         return cast(int, next(self._rows("SELECT coalesce(sum(bytes), 0) FROM shard"))[0])
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def write(self, spec: MemorySpec, latents: Mapping[str, Latent], *, eager: bool) -> int:
-        """Puts the latents of some chunks into one new shard; returns its bytes."""
+    def write(self, spec: MemorySpec, latents: Mapping[str, Latent], *, eager: bool, used: float | None = None) -> int:
+        """Puts the latents of some chunks into one new shard; returns its bytes. used: Unix time, by default now."""
         with failures(self.layout.manifest):
             name, content = write_shard(self.layout.shards, spec, latents)
-            self.adopt(name, content, eager=eager)
+            self.adopt(name, content, eager=eager, used=used)
         return content.file_bytes
 
     def adopt(self, name: str, content: ShardContent, *, eager: bool, used: float | None = None) -> None:
@@ -170,6 +180,9 @@ class Latents:
             gone.append(shard_id)
             freed += size
         self.drop_shards(gone)
+        if gone:
+            with failures(self.layout.manifest), self.db:
+                self.db.execute("UPDATE snapshot SET encoded = NULL")
         return freed
 
     def drop_shards(self, ids: Sequence[int]) -> None:
@@ -180,7 +193,6 @@ class Latents:
         with failures(self.layout.manifest):
             with self.db:
                 self.db.execute("DELETE FROM shard WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
-                self.db.execute("UPDATE snapshot SET encoded = NULL")
             for path in paths:
                 path.unlink(missing_ok=True)
 
@@ -191,7 +203,6 @@ class Latents:
                 "DELETE FROM latent WHERE spec_id = (SELECT id FROM spec WHERE json = ?) AND chunk_digest = ?",
                 list(keys),
             )
-            self.db.execute("UPDATE snapshot SET encoded = NULL")
 
     def touch(self, spec: MemorySpec, digests: Sequence[str]) -> None:
         """Marks the shards of these latents as just used."""

@@ -25,7 +25,7 @@ from awareness.index.latents import Latents
 from awareness.index.layout import IndexLayout
 from awareness.index.lexical import expand
 from awareness.index.secrets import Secret
-from awareness.types import Chunk, MemorySpec
+from awareness.types import SINK, Chunk, MemorySpec
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ class IndexedFile:
 
 @dataclass(frozen=True)
 class StoredChunk:
-    """A chunk as the manifest knows it. tokens: of its encoded text."""
+    """A chunk as the manifest knows it. tokens: of its encoded text. digest: what it was when it was written."""
 
     id: int
     chunk: Chunk
     tokens: int
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,12 @@ class Store:
             yield
         finally:
             self.db.execute("ROLLBACK")
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Everything that the block changes is undone at its end."""
+        with self.reading():
+            yield
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -232,6 +239,14 @@ class Store:
             self.db.execute("INSERT INTO chunk_fts(chunk_fts) VALUES ('delete-all')")
         self.latents.sweep()
 
+    def compact(self) -> None:
+        """Gives back the room in the manifest that nothing fills any more."""
+        with manifest.failures(self.layout.manifest):
+            self.db.execute("INSERT INTO chunk_fts(chunk_fts) VALUES ('optimize')")
+            if self.db.pragma("freelist_count") * 4 > self.db.pragma("page_count"):
+                self.db.execute("VACUUM")
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _file_id(self, file: IndexedFile, chunking: str) -> int:
         key = (_path_in(file.path), file.digest, chunking)
         if (found := self._find_file(key)) is not None:
@@ -281,6 +296,16 @@ class Store:
         )
         return [(file_id, _path_out(path), file_digest) for file_id, path, file_digest in rows]
 
+    def latent_sizes(self) -> Iterator[tuple[str, str | None, int]]:
+        """(spec as JSON, path of a file that shows it or None, bytes) of every latent."""
+        rows = self.rows(
+            "SELECT p.json, (SELECT f.path FROM chunk c JOIN file f ON f.id = c.file_id WHERE c.digest = l.chunk_digest"
+            " LIMIT 1), l.bytes FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.chunk_digest <> ?",
+            SINK,
+        )
+        for spec, path, size in rows:
+            yield spec, None if path is None else _path_out(path), size
+
     def secrets(self, snapshot: int) -> dict[str, list[Secret]]:
         """path -> the credentials that its text seems to hold."""
         rows = self.rows(
@@ -319,12 +344,12 @@ class Store:
 
     def _chunks(self, where: str, *values: apsw.SQLiteValue) -> Iterator[StoredChunk]:
         rows = self.rows(
-            "SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens FROM chunk c"
+            "SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens, c.digest FROM chunk c"
             f" JOIN file f ON f.id = c.file_id {where}",
             *values,
         )
-        for chunk_id, path, start, end, symbol, text, tokens in rows:
-            yield StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens)
+        for chunk_id, path, start, end, symbol, text, tokens, name in rows:
+            yield StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens, name)
 
     # --- what was encoded --------------------------------------------------------------------------------------
 
@@ -332,6 +357,11 @@ class Store:
         """What `mark_encoded` said of the snapshot as it is now, or None after any change."""
         row = self.row("SELECT encoded FROM snapshot WHERE id = ?", snapshot)
         return row[0] if row else None
+
+    def forget_encoded(self) -> None:
+        """After latents were lost: `encode_pending` has to look again."""
+        with self.changing():
+            self.db.execute("UPDATE snapshot SET encoded = NULL")
 
     def mark_encoded(self, snapshot: int, mark: str) -> None:
         with self.changing():

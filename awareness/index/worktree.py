@@ -19,7 +19,7 @@ from awareness.errors import UsageError
 from awareness.index.safe_read import MAX_FILE_BYTES, is_safe, read_beneath, read_small
 from awareness.types import printable
 
-TIMEOUT_S = 300  # for git: a `.gitignore` that is a FIFO would hold it for ever
+TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would hold it for ever
 GIT_ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -98,8 +98,14 @@ class WorkTreeFiles:
         if self._git_dir is None or self._common_git_dir is None:
             return {}
         for index in (self._git_dir / "index", *self._git_dir.glob("sharedindex.*")):
-            (stand_in / index.name).symlink_to(index)
-        (stand_in / "info/exclude").symlink_to(self._common_git_dir / "info/exclude")
+            _link(stand_in / index.name, index)
+        _link(stand_in / "info/exclude", self._common_git_dir / "info/exclude")
         if SHA256.search(read_small(f"{self._common_git_dir}/config", MAX_FILE_BYTES)):
             (stand_in / "config").write_text(GIT_CONFIG + SHA256_CONFIG)
         return {"GIT_OBJECT_DIRECTORY": f"{self._common_git_dir}/objects"}  # a sparse index names trees
+
+
+def _link(name: Path, target: Path) -> None:
+    """A FIFO in that place would hold git for ever."""
+    if target.is_file():
+        name.symlink_to(target)

@@ -101,7 +101,9 @@ def test_a_manifest_that_is_none(layout, content):
 
 
 def test_an_unknown_format_version_is_refused(layout):
-    apsw.Connection(str(layout.manifest), vfs=checksum_vfs()).execute("UPDATE meta SET value = '99' WHERE key = 'format_version'")
+    apsw.Connection(str(layout.manifest), vfs=checksum_vfs()).execute(
+        "UPDATE meta SET value = '99' WHERE key = 'format_version'"
+    )
     with pytest.raises(IndexCorrupt, match="format version 99, this program reads 2"):
         Store.open(layout)
 

@@ -1,0 +1,49 @@
+"""`awareness check`: is what is on disk what was written?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from awareness.cli import options, render
+from awareness.cli.workspace import Workspace
+from awareness.index.check import check as check_index
+
+
+def check(
+    repo: options.RepoOption = Path("."),
+    read_data: Annotated[
+        bool, typer.Option("--read-data", help="Also read every latent and compare it with its checksum.")
+    ] = False,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> int:
+    """Look for damage in the index; exit code 1 if there is any. Changes nothing."""
+    started = time.perf_counter()
+    layout = Workspace.open(repo).existing_layout()
+    with render.progress() as progress:
+        report = check_index(layout, read_data=read_data, progress=progress)
+    seconds = time.perf_counter() - started
+    if format is options.Format.json:
+        found = asdict(report)
+        render.data({"ok": not report.problems, "read_data": read_data, **found, "seconds": round(seconds, 3)})
+    else:
+        for problem in report.problems:
+            render.text(f"{problem.kind} {problem.where}: {problem.detail}")
+        render.text(
+            f"{report.files} files, {report.chunks} chunks, {report.latents} latents in {report.shards} shards,"
+            f" {render.human_bytes(report.bytes)}: "
+            + (f"{len(report.problems)} problems" if report.problems else "sound")
+        )
+    if report.orphans:
+        render.note(f"{report.orphans} files belong to nothing; awareness gc deletes them")
+    if report.problems:
+        render.note("what is sound is kept by: awareness repair")
+    elif not read_data:
+        render.note("the latents themselves were not read; --read-data does")
+    return 1 if report.problems else 0

@@ -1,0 +1,81 @@
+"""`awareness pack`: a snapshot with its latents in one file, to be asked where the sources are not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from awareness.cli import options, render
+from awareness.cli.workspace import Workspace, load_model, pull_model, quant_of
+from awareness.errors import UsageError
+from awareness.index import build
+from awareness.index.lock import writing
+from awareness.index.pack import About, write_pack
+from awareness.index.store import Store
+
+
+def pack(
+    file: Annotated[Path, typer.Argument(help="The file to write, like repo.awm.")],
+    repo: options.RepoOption = Path("."),
+    model: options.ModelOption = None,
+    rev: options.RevOption = None,
+    scope: options.ScopeOption = None,
+    quant: options.QuantOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Write a repository's memory into one file; ask it with `--memory FILE`."""
+    started = time.perf_counter()
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"{file.absolute().parent} is not a folder", hint="a file in a folder that is there")
+    if file.exists() and not (force and file.is_file()):
+        raise UsageError(f"{file} is there already", hint="--force replaces it, or name another file")
+    workspace = Workspace.open(repo, rev=rev)
+    folder = pull_model(workspace.model_name(model))
+    with writing(workspace.layout), Store.create(workspace.layout) as store:
+        known = store.snapshot(workspace.snapshot_name)
+        snapshot = workspace.refresh(store, folder, scope=scope or (known.scope if known else ())).snapshot
+        chunking = store.chunking_of(snapshot)
+        stored_as = quant.value if quant else quant_of(store)
+        if chunking is None:
+            raise UsageError(f"{workspace.repository.root} has no file to pack", hint="a wider --scope")
+        encoder = load_model(folder, stored_as).encoder
+        about = About(folder.name, workspace.repository.root.name, workspace.rev, chunking)
+        with render.progress() as progress:
+            header = write_pack(
+                file.absolute(),
+                store,
+                snapshot,
+                encoder.spec,
+                encoder.sink,
+                lambda chunks: build.encode_chunks(encoder, chunks),
+                about,
+                progress=progress,
+            )
+        totals = store.totals(snapshot)
+    seconds = time.perf_counter() - started
+    if format is options.Format.json:
+        render.data(
+            {
+                "file": str(file),
+                "repository": about.repository,
+                "rev": workspace.rev,
+                "model": folder.name,
+                "quant": stored_as,
+                "files": totals.files,
+                "chunks": totals.chunks,
+                "tokens": totals.tokens,
+                "bytes": header.file_bytes,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    render.text(
+        f"{file}: {totals.files} files, {totals.chunks} chunks, {totals.tokens:,} tokens,"
+        f" {render.human_bytes(header.file_bytes)}, in {seconds:.1f} s"
+    )

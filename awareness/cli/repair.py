@@ -1,0 +1,106 @@
+"""`awareness repair`: what is damaged is made again or dropped, what is sound is kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from awareness.cli import options, render
+from awareness.cli.workspace import Workspace, load_model, pull_model, quant_of
+from awareness.errors import AwarenessError
+from awareness.index import build
+from awareness.index.check import Damage, drop_damage, find_damage, is_sound, remake_manifest
+from awareness.index.lock import writing
+from awareness.index.store import Snapshot, Store
+from awareness.types import SINK, MemorySpec
+
+
+def repair(
+    repo: options.RepoOption = Path("."),
+    model: options.ModelOption = None,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Mend a damaged index: only what is damaged is encoded again, the rest stays."""
+    started = time.perf_counter()
+    workspace = Workspace.open(repo)
+    layout = workspace.existing_layout()
+    with writing(layout):
+        sound = is_sound(layout)
+        if not sound:
+            render.note("the manifest is damaged; it is made again from the files and the shards")
+            _remake(workspace, model)
+        with Store.open(layout) as store:
+            store.latents.sweep()
+            with render.progress() as progress:
+                damage = find_damage(store, progress=progress)
+            drop_damage(store, damage)
+            mended = _encode_again(workspace, store, damage, model)
+    seconds = time.perf_counter() - started
+    dropped = len(damage.latents) - mended.latents
+    if format is options.Format.json:
+        render.data(
+            {
+                "manifest_remade": not sound,
+                "shards_damaged": len(damage.shards),
+                "latents_damaged": len(damage.latents),
+                "encoded": mended.latents,
+                "dropped": dropped,
+                "tokens": mended.tokens,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    if sound and not damage.shards:
+        render.text("nothing is damaged")
+        return
+    render.text(
+        f"{len(damage.shards)} shards were damaged: {len(damage.latents)} latents lost,"
+        f" {mended.latents} encoded again, {dropped} dropped, in {seconds:.1f} s"
+    )
+
+
+@dataclass(frozen=True)
+class _Mended:
+    latents: int = 0
+    tokens: int = 0
+
+
+def _remake(workspace: Workspace, model: str | None) -> None:
+    """The manifest anew: the shards are taken up, every snapshot that can still be read is cut again."""
+    folder = pull_model(workspace.model_name(model))
+    known = remake_manifest(workspace.layout)
+    if not any(snapshot.name == workspace.snapshot_name for snapshot in known):
+        with Store.open(workspace.layout) as store:
+            workspace.refresh(store, folder)
+    for snapshot in known:
+        try:
+            other = _workspace_of(workspace, snapshot)
+            with Store.open(workspace.layout) as store:
+                other.refresh(store, pull_model(snapshot.model), scope=snapshot.scope)
+        except AwarenessError as error:
+            render.note(f"{snapshot.name} is left out: {error.message}")
+
+
+def _workspace_of(workspace: Workspace, snapshot: Snapshot) -> Workspace:
+    if snapshot.rev:
+        return Workspace(workspace.repository, workspace.layout, snapshot.rev)
+    return Workspace.open(Path(snapshot.name.removeprefix("tree:")))
+
+
+def _encode_again(workspace: Workspace, store: Store, damage: Damage, model: str | None) -> _Mended:
+    """Those lost latents that some snapshot shows, and that this model makes."""
+    quant = quant_of(store)
+    lost = {name.chunk for name in damage.latents if MemorySpec.from_json(name.spec).quant == quant}
+    shown = store.chunks_by_digest(lost - {SINK})
+    if not shown and not any(name.chunk == SINK for name in damage.latents):
+        return _Mended()
+    encoder = load_model(pull_model(workspace.model_name(model)), quant).encoder
+    build.keep_sink(store, encoder)
+    ours = {name.chunk for name in damage.latents if name.spec == encoder.spec.to_json()}
+    wanted = [chunk for name, chunk in shown.items() if name in ours]
+    with render.progress() as progress:
+        done = build.encode(store, encoder, wanted, progress=progress)
+    return _Mended(done.latents, done.tokens)

@@ -1,0 +1,143 @@
+"""`awareness status`: what is indexed, how it differs from the files, and what it costs."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from awareness.cli import options, render
+from awareness.cli.workspace import Workspace, parse_bytes, quant_of
+from awareness.index import build
+from awareness.index.kinds import kind_of
+from awareness.index.layout import FORMAT_VERSION
+from awareness.index.store import Snapshot, Store
+from awareness.types import MemorySpec, printable
+
+SHOWN = 8  # paths of a list that are printed; JSON has all
+
+
+def status(
+    repo: options.RepoOption = Path("."),
+    budget: options.BudgetOption = options.DEFAULT_BUDGET,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Say what is indexed, what has changed since, what it takes on disk, and where secrets stand in the text."""
+    limit = parse_bytes(budget)
+    workspace = Workspace.open(repo)
+    with Store.open(workspace.existing_layout()) as store, store.reading():
+        here = store.snapshot(workspace.snapshot_name)
+        found: dict[str, Any] = {
+            "repository": str(workspace.repository.root),
+            "index": str(workspace.layout.root),
+            "format_version": FORMAT_VERSION,
+            "quant": quant_of(store),
+            "snapshots": [_snapshot(store, snapshot, here) for snapshot in store.snapshots()],
+            "latents": _latents(store),
+            "bytes": _bytes(workspace, store),
+            "budget": limit,
+            "drift": None,
+            "left_out": [],
+            "secrets": [],
+        }
+        if here:
+            drift = build.drift(store, workspace.repository, here)
+            found["drift"] = {"added": drift.added, "changed": drift.changed, "removed": drift.removed}
+            found["left_out"] = drift.secrets
+            found["secrets"] = [
+                {"path": path, "line": secret.line, "rule": secret.rule}
+                for path, secrets in store.secrets(here.id).items()
+                for secret in secrets
+            ]
+    if format is options.Format.json:
+        render.data(found)
+    else:
+        _print(found)
+
+
+def _snapshot(store: Store, snapshot: Snapshot, here: Snapshot | None) -> dict[str, Any]:
+    totals = store.totals(snapshot.id)
+    folder = None if snapshot.rev else snapshot.name.removeprefix("tree:")
+    return {
+        "folder": folder,
+        "rev": snapshot.rev,
+        "here": here is not None and snapshot.id == here.id,
+        "exists": folder is None or os.path.isdir(folder),
+        "model": snapshot.model,
+        "scope": list(snapshot.scope),
+        "files": totals.files,
+        "chunks": totals.chunks,
+        "tokens": totals.tokens,
+        "updated": datetime.fromtimestamp(snapshot.updated, timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _latents(store: Store) -> list[dict[str, Any]]:
+    """For each way in which latents are stored: how many, and their bytes by the kind of file that they are of."""
+    kinds: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    counts: dict[str, int] = defaultdict(int)
+    for spec, path, size in store.latent_sizes():
+        kinds[spec][kind_of(path).name.lower() if path is not None else "unshown"] += size
+        counts[spec] += 1
+    named = [(MemorySpec.from_json(spec), spec) for spec in sorted(counts)]
+    return [
+        {"quant": spec.quant, "layers": len(spec.layers), "count": counts[key], "bytes_by_kind": dict(kinds[key])}
+        for spec, key in named
+    ]
+
+
+def _bytes(workspace: Workspace, store: Store) -> dict[str, int]:
+    layout = workspace.layout
+    manifest = sum(path.stat().st_size for path in layout.root.glob("manifest.db*"))
+    return {"manifest": manifest, "shards": store.latents.total_bytes()}
+
+
+def _print(found: dict[str, Any]) -> None:
+    render.text(found["repository"], style="bold")
+    for snapshot in found["snapshots"]:
+        name = f"commit {snapshot['rev'][:12]}" if snapshot["rev"] else snapshot["folder"]
+        marks = (
+            "  (here)" if snapshot["here"] else "" if snapshot["exists"] else "  (gone; awareness gc --drop forgets it)"
+        )
+        render.text(f"  {name}{marks}")
+        scope = f", only {' '.join(snapshot['scope'])}" if snapshot["scope"] else ""
+        render.text(
+            f"    {snapshot['files']} files, {snapshot['chunks']} chunks, {snapshot['tokens']:,} tokens"
+            f" of {snapshot['model']}{scope}, {snapshot['updated']}"
+        )
+    drift = found["drift"]
+    if drift is None:
+        render.text("  this work tree is not indexed yet: awareness index")
+    else:
+        changes = [f"{len(paths)} {word}" for word, paths in drift.items() if paths]
+        render.text(f"since then: {', '.join(changes) or 'nothing has changed'}", style="bold")
+        _paths([f"{word} {path}" for word, paths in drift.items() for path in paths])
+    size = found["bytes"]
+    render.text(
+        f"on disk: {render.human_bytes(size['shards'])} of latents (budget {render.human_bytes(found['budget'])}),"
+        f" {render.human_bytes(size['manifest'])} of text and routing index, in {found['index']}",
+        style="bold",
+    )
+    for latents in found["latents"]:
+        kinds = ", ".join(
+            f"{kind} {render.human_bytes(size)}" for kind, size in sorted(latents["bytes_by_kind"].items())
+        )
+        render.text(f"  {latents['count']} latents, quant {latents['quant']}, {latents['layers']} layers: {kinds}")
+    if found["left_out"]:
+        render.text(f"left out as secret: {len(found['left_out'])} files", style="bold")
+        _paths(found["left_out"])
+    if found["secrets"]:
+        render.text(f"looks like a secret, and is indexed: {len(found['secrets'])} places", style="bold")
+        _paths([f"{secret['path']}:{secret['line']}  {secret['rule']}" for secret in found["secrets"]])
+        render.note("leave a file out with a line in .awarenessignore, then: awareness index && awareness gc")
+
+
+def _paths(lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        render.text(f"  {printable(line)}")
+    if len(lines) > SHOWN:
+        render.text(f"  … and {len(lines) - SHOWN} more (--format json has all)")

@@ -1,0 +1,69 @@
+"""Waiting for the files of a work tree to change: many changes together are one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from awareness.index.layout import LOCAL_FOLDER
+from awareness.index.worktree import TOOL_FOLDERS
+
+QUIET_MS = 100  # without a change, after which what has changed is reported
+STORM_MS = 5_000  # of changes without a pause, after which they are reported all the same
+_IGNORED = {".git", LOCAL_FOLDER, *TOOL_FOLDERS}
+
+
+class Changes:
+    """Whether a file has changed since `clear`."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Event()
+        self._failure: BaseException | None = None
+
+    def pending(self) -> bool:
+        return self._changed.is_set()
+
+    def clear(self) -> None:
+        self._changed.clear()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Returns once something has changed, or after `timeout` seconds. Raises what ended the watching."""
+        while not self._changed.wait(0.5 if timeout is None else timeout) and timeout is None:
+            if self._failure is not None:
+                raise self._failure
+        if self._failure is not None:
+            raise self._failure
+
+    def _watch(self, root: Path, stop: threading.Event) -> None:
+        from watchfiles import watch
+
+        try:
+            for _ in watch(
+                root,
+                watch_filter=lambda _, path: _IGNORED.isdisjoint(Path(path).relative_to(root).parts),
+                debounce=STORM_MS,
+                step=QUIET_MS,
+                stop_event=stop,
+                rust_timeout=500,
+                raise_interrupt=False,
+                ignore_permission_denied=True,
+            ):
+                self._changed.set()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._failure = error
+            self._changed.set()
+
+
+@contextmanager
+def watching(root: Path) -> Iterator[Changes]:
+    """Inside the block a thread of its own looks out for changes below `root`."""
+    changes, stop = Changes(), threading.Event()
+    thread = threading.Thread(target=changes._watch, args=(root, stop), name="awareness-watch", daemon=True)
+    thread.start()
+    try:
+        yield changes
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,108 @@
+"""What the store no longer needs: finding it, and giving its room back while readers go on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from awareness.index.latents import Shard
+from awareness.index.layout import IndexLayout
+from awareness.index.shards import SHARD_BYTES, LatentPlace, read_places
+from awareness.index.store import Store
+from awareness.types import SINK, Latent, MemorySpec, Progress, silent
+
+GARBAGE_SHARE = 0.25  # of a shard's bytes, from where on it is rewritten
+SMALL_SHARD = SHARD_BYTES // 4
+
+
+class LatentName(NamedTuple):
+    spec: str
+    """as JSON"""
+    chunk: str
+    """its digest"""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `collect_garbage` freed, or would free."""
+
+    latents: int
+    orphans: int
+    shards_rewritten: int
+    bytes: int
+
+
+def collect_garbage(
+    store: Store, *, quant: str, drop: Sequence[str] = (), dry_run: bool = False, progress: Progress = silent
+) -> Collected:
+    """Frees what nothing needs: snapshots named in `drop`, latents that no snapshot shows or that are stored in another
+    way than `quant`, room inside shards, files that no row names. Small shards become large ones.
+
+    Call inside `writing(store.layout)`. Readers go on: what they are at is moved before it is deleted.
+    """
+    before = _disk_bytes(store.layout)
+    with store.trial() if dry_run else contextlib.nullcontext():
+        for name in drop:
+            store.drop_snapshot(name)
+        garbage = {LatentName(*name) for name in (*store.latents.unshown(), *store.latents.stored_otherwise(quant))}
+        groups = list(_worth_rewriting(store, garbage))
+        orphans = store.latents.orphans()
+        rewritten = sum(map(len, groups))
+        if dry_run:
+            kept = sum(place.length for group in groups for _, places in group for place in places.values())
+            freed = sum(shard.bytes for group in groups for shard, _ in group) - kept
+            return Collected(len(garbage), len(orphans), rewritten, freed + sum(p.lstat().st_size for p in orphans))
+    for done, group in enumerate(groups):
+        progress("rewriting shards", done, len(groups))
+        rewrite(store, group)
+    store.latents.drop(garbage)
+    store.latents.sweep()
+    store.compact()
+    return Collected(len(garbage), len(orphans), rewritten, before - _disk_bytes(store.layout))
+
+
+_Kept = tuple[Shard, dict[tuple[str, str], LatentPlace]]
+"""A shard, and those of its latents that are needed."""
+
+
+def _worth_rewriting(store: Store, garbage: set[LatentName]) -> Iterator[list[_Kept]]:
+    """Groups of shards of one spec, each to be one new shard, or none if nothing of them is needed."""
+    open_groups: dict[tuple[str, bool], list[_Kept]] = {}
+    for shard in store.latents.shards():
+        places = store.latents.of_shard(shard)
+        kept = {name: place for name, place in places.items() if LatentName(*name) not in garbage}
+        size = sum(place.length for place in kept.values())
+        if not kept:
+            yield [(shard, kept)]
+            continue
+        is_small = shard.bytes < SMALL_SHARD and not any(chunk == SINK for _, chunk in kept)
+        if not is_small and size > (1 - GARBAGE_SHARE) * shard.bytes:
+            continue
+        key = (next(spec for spec, _ in kept), shard.eager)
+        group = open_groups.setdefault(key, [])
+        if group and sum(p.length for _, places in group for p in places.values()) + size > SHARD_BYTES:
+            yield open_groups.pop(key)
+            group = open_groups.setdefault(key, [])
+        group.append((shard, kept))
+    for group in open_groups.values():
+        shard, kept = group[0]
+        if len(group) > 1 or len(kept) < len(store.latents.of_shard(shard)):  # a small one alone stays as it is
+            yield group
+
+
+def rewrite(store: Store, group: Sequence[_Kept]) -> None:
+    """Puts what is kept of some shards of one spec into a new one; only then the old ones are deleted."""
+    latents: dict[str, Latent] = {}
+    for _, kept in group:
+        latents |= dict(zip((chunk for _, chunk in kept), read_places(list(kept.values())), strict=True))
+    if latents:
+        spec = MemorySpec.from_json(next(spec for _, kept in group for spec, _ in kept))
+        eager, used = any(shard.eager for shard, _ in group), max(shard.used for shard, _ in group)
+        store.latents.write(spec, latents, eager=eager, used=used)
+    store.latents.drop_shards([shard.id for shard, _ in group])
+
+
+def _disk_bytes(layout: IndexLayout) -> int:
+    return sum(path.lstat().st_size for path in layout.root.rglob("*") if path.is_file())
