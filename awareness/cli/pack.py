@@ -14,6 +14,7 @@ from awareness.errors import UsageError
 from awareness.index import build
 from awareness.index.lock import writing
 from awareness.index.pack import About, write_pack
+from awareness.index.repo import build_scope
 from awareness.index.store import Store
 
 
@@ -39,15 +40,12 @@ def pack(
     folder = pull_model(workspace.model_name(model))
     with writing(workspace.layout), Store.create(workspace.layout) as store:
         known = store.snapshot(workspace.snapshot_name)
-        snapshot = workspace.refresh(store, folder, scope=scope or (known.scope if known else ())).snapshot
-        chunking = store.chunking_of(snapshot)
+        snapshot = workspace.refresh(store, folder, scope=known.scope if known else ()).snapshot
         stored_as = quant.value if quant else quant_of(store)
-        if chunking is None:
-            raise UsageError(f"{workspace.repository.root} has no file to pack", hint="a wider --scope")
         encoder = load_model(folder, stored_as).encoder
-        about = About(folder.name, workspace.repository.root.name, workspace.rev, chunking)
+        about = About(folder.name, workspace.repository.root.name, workspace.rev, store.chunking_of(snapshot) or "")
         with render.progress() as progress:
-            header = write_pack(
+            written = write_pack(
                 file.absolute(),
                 store,
                 snapshot,
@@ -55,9 +53,9 @@ def pack(
                 encoder.sink,
                 lambda chunks: build.encode_chunks(encoder, chunks),
                 about,
+                in_scope=build_scope(scope or ()),
                 progress=progress,
             )
-        totals = store.totals(snapshot)
     seconds = time.perf_counter() - started
     if format is options.Format.json:
         render.data(
@@ -67,15 +65,15 @@ def pack(
                 "rev": workspace.rev,
                 "model": folder.name,
                 "quant": stored_as,
-                "files": totals.files,
-                "chunks": totals.chunks,
-                "tokens": totals.tokens,
-                "bytes": header.file_bytes,
+                "files": written.files,
+                "chunks": written.chunks,
+                "tokens": written.tokens,
+                "bytes": written.bytes,
                 "seconds": round(seconds, 3),
             }
         )
         return
     render.text(
-        f"{file}: {totals.files} files, {totals.chunks} chunks, {totals.tokens:,} tokens,"
-        f" {render.human_bytes(header.file_bytes)}, in {seconds:.1f} s"
+        f"{file}: {written.files} files, {written.chunks} chunks, {written.tokens:,} tokens,"
+        f" {render.human_bytes(written.bytes)}, in {seconds:.1f} s"
     )

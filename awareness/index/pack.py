@@ -48,6 +48,16 @@ class About:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What went into a pack. bytes: size of the file."""
+
+    files: int
+    chunks: int
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class OpenPack:
     """A pack that was checked. snapshot: its id in `store`. spec: of its latents."""
 
@@ -67,11 +77,15 @@ def write_pack(
     encode: Callable[[Sequence[StoredChunk]], Iterable[tuple[Chunk, Latent]]],
     about: About,
     *,
+    in_scope: Callable[[str], bool] = lambda path: True,
     progress: Progress = silent,
-) -> Header:
-    """Writes a snapshot into a new file at `path`. encode: makes the latents that the store does not have."""
+) -> Written:
+    """Writes a snapshot, or what of it is in scope, into a new file at `path`. Call inside `writing(store.layout)`.
+
+    encode: makes the latents that the store does not have.
+    """
     with store.reading():
-        chunks = list(store.chunks(snapshot))
+        chunks = [chunk for chunk in store.chunks(snapshot) if in_scope(chunk.chunk.path)]
         files = {path: file_digest for _, path, file_digest in store.files(snapshot)}
     table = b"".join(_to_line(chunk, files[chunk.chunk.path]) for chunk in chunks)
     unique = {chunk.chunk.digest: chunk for chunk in chunks}
@@ -79,6 +93,8 @@ def write_pack(
     absent = sorted((unique[name] for name in missing), key=lambda chunk: (-chunk.tokens, chunk.chunk.digest))
     ordered = sorted((unique[n] for n in unique.keys() - missing), key=lambda chunk: chunk.chunk.digest)
     tokens = {chunk.chunk.digest: chunk.tokens for chunk in (*ordered, *absent)}
+    if not tokens:
+        raise UsageError(f"{about.repository} has nothing to pack", hint="a wider --scope")
     names = {spec.latent_key(key): key for key in tokens}
     sink_info = tensor_info(spec.raw, SINK, sink.tokens)
     infos = [TensorInfo("chunks", "U8", (len(table),)), TensorInfo("sink", sink_info.dtype, sink_info.shape)]
@@ -109,7 +125,9 @@ def write_pack(
             "chunking": about.chunking,
         }
 
-    return write(path, infos, data(), said)
+    header = write(path, infos, data(), said)
+    in_pack = {chunk.chunk.path for chunk in chunks}
+    return Written(len(in_pack), len(chunks), sum(chunk.tokens for chunk in chunks), header.file_bytes)
 
 
 def open_pack(path: Path, *, progress: Progress = silent) -> OpenPack:
