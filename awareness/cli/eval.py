@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import load_model, pull_model
+from awareness.cli.workspace import DEFAULT_QUANT, load_model, pull_model
 from awareness.errors import UsageError
 from awareness.index.chunking import chunk_file
 from awareness.index.kinds import FileKind, kind_of
@@ -37,6 +37,7 @@ def needle(
     chunks: Annotated[str, typer.Option("--chunks", help="Numbers of chunks in memory, by comma.")] = "1,4,16",
     chunk_tokens: Annotated[int, typer.Option("--chunk-tokens", min=32, help="Tokens of a chunk at the most.")] = 120,
     seed: Annotated[int, typer.Option("--seed", help="Of names, values, places and chunks.")] = 0,
+    quant: options.QuantOption = None,
     arms: Annotated[str, typer.Option("--arms", help="Which ways to ask, by comma.")] = "none,text,joint",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for needle.json and needle.png.")] = None,
     format: options.FormatOption = options.Format.text,
@@ -47,7 +48,7 @@ def needle(
     numbers = _numbers(chunks)
     folder = pull_model(model or sources.DEFAULT_MODEL)
     pool = chunk_pool(Repository.open(repo), folder, chunk_tokens)
-    loaded = load_model(folder)
+    loaded = load_model(folder, quant.value if quant else DEFAULT_QUANT)
     from awareness.evals import needle as needles
 
     with render.progress() as progress:
@@ -62,7 +63,7 @@ def needle(
             arms=[arm.strip() for arm in arms.split(",")],
             progress=progress,
         )
-    result = _as_json(report, repo)
+    result = _as_json(report, repo, loaded.quant)
     if out:
         _write(report, result, out)
     if format is options.Format.json:
@@ -70,10 +71,10 @@ def needle(
         return
     names = list(result["arms"])
     rows = [(number, *(report.accuracy(arm, number) for arm in names)) for number in numbers]
-    title = (
-        f"needles found, {report.model}, {chunk_tokens}-token chunks of {repo.resolve().name}, n={samples}, seed={seed}"
+    render.text(
+        f"needles found, {report.model}, {chunk_tokens}-token chunks of {repo.resolve().name},"
+        f" quant {loaded.quant}, n={samples}, seed={seed}"
     )
-    render.text(title)
     render.table(("chunks", *names), rows)
     if out:
         render.note(f"{out / 'needle.json'} and {out / 'needle.png'} written")
@@ -101,12 +102,13 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _as_json(report: NeedleReport, repo: Path) -> dict[str, Any]:
+def _as_json(report: NeedleReport, repo: Path, quant: str) -> dict[str, Any]:
     arms = list(dict.fromkeys(cell.arm for cell in report.grid))
     return {
         "arms": {arm: round(report.accuracy(arm), 4) for arm in arms},
         "grid": [asdict(cell) for cell in report.grid],
         "model": report.model,
+        "quant": quant,
         "seed": report.seed,
         "samples": report.samples,
         "chunk_tokens": report.chunk_tokens,

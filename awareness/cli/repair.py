@@ -26,7 +26,9 @@ def repair(
     """Mend a damaged index: only what is damaged is encoded again, the rest stays."""
     started = time.perf_counter()
     workspace = Workspace.open(repo)
-    layout = workspace.existing_layout()
+    layout = workspace.layout
+    if not any(layout.shards.glob("*.safetensors")):  # from which alone a manifest can be made
+        workspace.existing_layout()
     with writing(layout):
         sound = is_sound(layout)
         if not sound:

@@ -129,7 +129,7 @@ def load_model(folder: sources.ModelFolder, quant: str = "none") -> LoadedModel:
     return LoadedModel(load(folder), quant)
 
 
-DEFAULT_QUANT = "none"
+DEFAULT_QUANT = "int4"
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 

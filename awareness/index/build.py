@@ -285,14 +285,16 @@ class _ShardWriter:
         self._thread = threading.Thread(target=self._run, name="awareness-shard-writer", daemon=True)
 
     def _run(self) -> None:
-        # A connection belongs to the thread that uses it in a transaction.
-        with Store.open(self.store.layout) as store:
-            while (latents := self._queue.get()) is not None:
-                if self._failure is None:
-                    try:
-                        self.written += store.latents.write(self.spec, latents, eager=True)
-                    except BaseException as error:  # noqa: BLE001 - raised again in the encoder's thread
-                        self._failure = error
+        batches = iter(self._queue.get, None)
+        try:
+            # A connection belongs to the thread that uses it in a transaction.
+            with Store.open(self.store.layout) as store:
+                for latents in batches:
+                    self.written += store.latents.write(self.spec, latents, eager=True)
+        except BaseException as error:  # noqa: BLE001 - raised again in the encoder's thread
+            self._failure = error
+            for _ in batches:  # or the encoder's thread would wait for room in the queue
+                pass
 
     def put(self, latents: dict[str, Latent]) -> None:
         self._raise()

@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import apsw
+
 from awareness.errors import IndexCorrupt, NoIndex
 from awareness.index import manifest
 from awareness.index.garbage import LatentName, rewrite
@@ -80,13 +82,13 @@ def check(layout: IndexLayout, *, read_data: bool, progress: Progress = silent) 
 
 
 def _manifest_problems(store: Store, whole: bool) -> list[Problem]:
-    """What SQLite finds, in the tables and in the full-text index, with every page that it reads checked."""
+    """What SQLite finds, in the tables and in the routing index, with every page that it reads checked."""
     pragma = "integrity_check" if whole else "quick_check"
     said = [text for (text,) in store.rows(f"PRAGMA {pragma}(20)") if text != "ok"]
     said += [f"{table} {row} refers to nothing" for table, row, *_ in store.rows("PRAGMA foreign_key_check")]
-    texts, terms = (store.count(f"SELECT count(*) FROM {table}") for table in ("chunk", "chunk_fts_docsize"))
-    if texts != terms:
-        said.append(f"{texts} chunks, but {terms} of them can be found")
+    chunks, found = store.count("SELECT count(*) FROM chunk"), store.postings.count()
+    if chunks != found:
+        said.append(f"{chunks} chunks, but {found} of them can be found")
     return [Problem("manifest", str(store.layout.manifest), text) for text in said]
 
 
@@ -135,16 +137,16 @@ def _unreadable(places: dict[tuple[str, str], LatentPlace]) -> Iterator[LatentNa
 
 
 def is_sound(layout: IndexLayout) -> bool:
-    """Whether the manifest can be used at all. Raises NoIndex."""
+    """Whether there is a manifest that can be used at all."""
     try:
         with Store.open(layout) as store:
             return not _manifest_problems(store, whole=True)
-    except IndexCorrupt:
+    except (IndexCorrupt, NoIndex):
         return False
 
 
 def remake_manifest(layout: IndexLayout) -> list[Snapshot]:
-    """Makes a new manifest in place of a damaged one, and takes up every shard that says what it is.
+    """Makes a new manifest in place of one that is damaged or gone, and takes up every shard that says what it is.
 
     Returns the snapshots that the old one still told of; they have to be refreshed. Call inside `writing(layout)`.
     """
@@ -153,14 +155,15 @@ def remake_manifest(layout: IndexLayout) -> list[Snapshot]:
     with contextlib.suppress(IndexCorrupt, NoIndex), Store.open(layout) as store:
         settings["quant"] = store.setting("quant")
         known = store.snapshots()
-    manifest.delete(layout)
-    with Store.create(layout) as store:
+
+    def fill(connection: apsw.Connection) -> None:
+        store = Store(layout, connection)
         for name, value in settings.items():
             if value:
                 store.remember(name, value)
-        for path in sorted(layout.shards.glob("*.safetensors")):
-            with contextlib.suppress(Malformed, OSError):
-                store.latents.adopt(path.stem, read_content(path), eager=True, used=path.stat().st_mtime)
+        store.latents.take_up()
+
+    manifest.create(layout, fill)
     return known
 
 
@@ -191,8 +194,8 @@ def _within(shard: Shard, places: dict[tuple[str, str], LatentPlace]) -> dict[tu
 def drop_damage(store: Store, damage: Damage) -> None:
     """Moves what is sound in the damaged shards into new ones, and forgets the rest. Call inside `writing(layout)`."""
     lost = set(damage.latents)
+    if lost:
+        store.forget_encoded()  # first: who is killed in between has lost nothing
     for shard in damage.shards:
         places = _within(shard, store.latents.of_shard(shard))
         rewrite(store, [(shard, {name: p for name, p in places.items() if LatentName(*name) not in lost})])
-    if lost:
-        store.forget_encoded()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from awareness.index.latents import Shard
 from awareness.index.layout import IndexLayout
-from awareness.index.shards import SHARD_BYTES, LatentPlace, read_places
+from awareness.index.shards import SHARD_BYTES, LatentPlace, read_places, shard_name
 from awareness.index.store import Store
 from awareness.types import SINK, Latent, MemorySpec, Progress, silent
 
@@ -93,15 +93,20 @@ def _worth_rewriting(store: Store, garbage: set[LatentName]) -> Iterator[list[_K
 
 
 def rewrite(store: Store, group: Sequence[_Kept]) -> None:
-    """Puts what is kept of some shards of one spec into a new one; only then the old ones are deleted."""
+    """Puts what is kept of some shards of one spec into a new one; only then the old ones are deleted.
+
+    Where all of a single shard is kept, because only its header or its size is wrong, the new one has the old name.
+    """
     latents: dict[str, Latent] = {}
+    written = ""
     for _, kept in group:
         latents |= dict(zip((chunk for _, chunk in kept), read_places(list(kept.values())), strict=True))
     if latents:
         spec = MemorySpec.from_json(next(spec for _, kept in group for spec, _ in kept))
         eager, used = any(shard.eager for shard, _ in group), max(shard.used for shard, _ in group)
         store.latents.write(spec, latents, eager=eager, used=used)
-    store.latents.drop_shards([shard.id for shard, _ in group])
+        written = shard_name(spec, {chunk: place.checksum for _, kept in group for (_, chunk), place in kept.items()})
+    store.latents.drop_shards([shard.id for shard, _ in group if shard.name != written])
 
 
 def _disk_bytes(layout: IndexLayout) -> int:

@@ -6,6 +6,7 @@ no longer comes before its file is deleted. A killed writer leaves at most a fil
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,8 @@ import apsw
 from awareness.errors import IndexCorrupt
 from awareness.index.layout import IndexLayout
 from awareness.index.manifest import failures
-from awareness.index.shards import LatentPlace, ShardContent, read_places, write_shard
+from awareness.index.shards import LatentPlace, ShardContent, read_content, read_places, write_shard
+from awareness.index.tensorfile import Malformed
 from awareness.types import ENCODING_VERSION, SINK, Latent, MemorySpec
 
 PACK = "pack"
@@ -157,6 +159,14 @@ class Latents:
                 [(spec_id, key, shard_id, *place) for key, place in content.latents.items()],
             )
 
+    def take_up(self) -> None:
+        """Adopts every shard in the folder that says what it is: what a new manifest starts with."""
+        with failures(self.layout.manifest):
+            for path in sorted(self.layout.shards.glob("*.safetensors")):
+                if path.is_file():
+                    with contextlib.suppress(Malformed):
+                        self.adopt(path.stem, read_content(path), eager=True, used=path.stat().st_mtime)
+
     def make_room(self, needed: int, budget: int) -> int:
         """Drops shards until `needed` more bytes fit into the budget; returns the bytes freed.
 
@@ -179,10 +189,10 @@ class Latents:
                 break
             gone.append(shard_id)
             freed += size
-        self.drop_shards(gone)
         if gone:
-            with failures(self.layout.manifest), self.db:
+            with failures(self.layout.manifest), self.db:  # first: who is killed in between has lost nothing
                 self.db.execute("UPDATE snapshot SET encoded = NULL")
+            self.drop_shards(gone)
         return freed
 
     def drop_shards(self, ids: Sequence[int]) -> None:

@@ -1,12 +1,15 @@
 """Text and identifiers -> search terms, the same way for what is indexed and for what is asked.
 
 `HTTPConnectionPool` becomes itself and `http connection pool`, so that both the name and its words find it.
-Stemming is left to the full-text index (Porter, in SQLite's FTS5).
+Terms are stemmed after Porter (1980).
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator
+from typing import Any
 
 _WORD = re.compile(r"\w+")
 # fooBar, HTTPServer, sha256: where a name falls into words
@@ -27,9 +30,10 @@ _QUESTION_WORDS = frozenset(
 )
 
 
-def expand(text: str) -> str:
-    """All words of `text` in lower case, each identifier followed by its parts, separated by spaces."""
-    return " ".join(term for word in _WORD.findall(text) for term in _terms(word))
+def stems(text: str) -> Iterator[str]:
+    """The stem of each word of `text`, an identifier's followed by those of its parts."""
+    for word in _WORD.findall(text):
+        yield from _stems(word)
 
 
 def query_terms(question: str) -> list[str]:
@@ -39,11 +43,32 @@ def query_terms(question: str) -> list[str]:
     return list(dict.fromkeys(term for word in chosen for term in _terms(word)))
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def _stems(word: str) -> tuple[str, ...]:
+    return tuple(stem(term) for term in _terms(word))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def stem(term: str) -> str:
+    """`signing`, `signed` -> `sign`. What is not a plain word stays as it is."""
+    return str(_stemmer().stemWord(term)) if term.isascii() and term.isalpha() else term
+
+
+@functools.cache
+def _stemmer() -> Any:
+    import snowballstemmer
+
+    return snowballstemmer.stemmer("porter")
+
+
 def _terms(word: str) -> list[str]:
     if len(word) > _LONGEST:
         return []
-    whole = word.strip("_").lower()
-    parts = [part.lower() for part in _BORDER.split(word.strip("_"))]
+    if word.isalpha() and word.islower():
+        return [word]
+    name = word.strip("_")
+    whole = name.lower()
     if not whole:
         return []
+    parts = [part.lower() for part in _BORDER.split(name)]
     return [whole, *parts] if len(parts) > 1 else [whole]

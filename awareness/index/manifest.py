@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
 
 from awareness.errors import IndexCorrupt, NoIndex, StorageFailed
 from awareness.index.layout import FORMAT_VERSION, IndexLayout
+from awareness.index.postings import SCHEMA as POSTINGS_SCHEMA
 from awareness.index.shards import REPAIR
 from awareness.index.tensorfile import AFTERWARDS, refusals, sync_folder
 
@@ -28,7 +29,7 @@ CREATE TABLE file(id INTEGER PRIMARY KEY, path BLOB NOT NULL, digest TEXT NOT NU
 CREATE TABLE snapshot_file(snapshot_id INTEGER NOT NULL REFERENCES snapshot ON DELETE CASCADE,
     file_id INTEGER NOT NULL REFERENCES file, PRIMARY KEY(snapshot_id, file_id)) STRICT, WITHOUT ROWID;
 CREATE INDEX snapshot_file_by_file ON snapshot_file(file_id);
-CREATE TABLE chunk(id INTEGER PRIMARY KEY, file_id INTEGER NOT NULL REFERENCES file ON DELETE CASCADE,
+CREATE TABLE chunk(id INTEGER PRIMARY KEY AUTOINCREMENT, file_id INTEGER NOT NULL REFERENCES file ON DELETE CASCADE,
     digest TEXT NOT NULL, start_line INTEGER NOT NULL, end_line INTEGER NOT NULL, symbol TEXT NOT NULL,
     text TEXT NOT NULL, tokens INTEGER NOT NULL) STRICT;
 CREATE INDEX chunk_by_file ON chunk(file_id);
@@ -40,8 +41,6 @@ CREATE TABLE latent(spec_id INTEGER NOT NULL REFERENCES spec, chunk_digest TEXT 
     shard_id INTEGER NOT NULL REFERENCES shard ON DELETE CASCADE, offset INTEGER NOT NULL, bytes INTEGER NOT NULL,
     tokens INTEGER NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY(spec_id, chunk_digest)) STRICT, WITHOUT ROWID;
 CREATE INDEX latent_by_shard ON latent(shard_id);
-CREATE VIRTUAL TABLE chunk_fts USING fts5(symbol, path, body, content='', contentless_delete=1,
-    tokenize="porter unicode61 remove_diacritics 0 tokenchars '_'");
 """
 
 _PRAGMAS = {
@@ -70,18 +69,25 @@ def checksum_vfs() -> str:
     return "cksmvfs"
 
 
-def create(layout: IndexLayout) -> None:
-    """Makes an empty manifest under another name and renames it, so that it is either whole or not there."""
+def create(layout: IndexLayout, fill: Callable[[apsw.Connection], None]) -> None:
+    """Makes a manifest under another name and renames it, so that it is either whole or not there.
+
+    fill: writes what it is to hold. One that is there already is replaced. Call inside `writing(layout)`.
+    """
     with failures(layout.manifest):
         layout.create()
+        for left in layout.root.glob("manifest.*.tmp*"):  # by a writer that was killed
+            left.unlink(missing_ok=True)
         temporary = layout.manifest.with_name(f"manifest.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
         with contextlib.closing(apsw.Connection(str(temporary), vfs=checksum_vfs())) as connection:
             connection.reserve_bytes("main", _CHECKSUM_BYTES)
             connection.pragma("synchronous", "FULL")
             with connection:
-                connection.execute(_SCHEMA)
+                connection.execute(_SCHEMA + POSTINGS_SCHEMA)
                 connection.execute("INSERT INTO meta VALUES ('format_version', ?)", (str(FORMAT_VERSION),))
+                fill(connection)
+            connection.pragma("journal_mode", "WAL")  # now, so that no two of those who open it want to change it
+        delete(layout)  # an old log would be applied to the new file
         os.rename(temporary, layout.manifest)
         sync_folder(layout.root)
 
@@ -89,8 +95,8 @@ def create(layout: IndexLayout) -> None:
 def delete(layout: IndexLayout) -> None:
     """Deletes the manifest with its log. Only for one that can't be opened: a reader would see two of them."""
     with failures(layout.manifest):
-        for path in layout.root.glob("manifest.*"):
-            path.unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm", "-journal"):  # the file first: without its log it is another one
+            layout.manifest.with_name(f"{layout.manifest.name}{suffix}").unlink(missing_ok=True)
 
 
 def connect(layout: IndexLayout) -> apsw.Connection:
@@ -131,6 +137,9 @@ def failures(manifest: Path) -> Iterator[None]:
             raise IndexCorrupt(f"{manifest}: a page is damaged", hint=REPAIR) from error
         raise StorageFailed(f"{manifest}: {error}", hint=AFTERWARDS) from error
     except apsw.SQLError as error:
+        if "cannot rollback" in str(error) or "no such savepoint" in str(error):
+            with failures(manifest):  # after some errors SQLite rolls back by itself: it is they that matter
+                raise error.__context__ or apsw.IOError("the disk is full or fails") from None
         if "no such table" not in str(error) and "no such column" not in str(error):
             raise
         raise IndexCorrupt(f"{manifest} is not an index: {error}", hint=REPAIR) from error

@@ -13,14 +13,16 @@ they are read. Nothing is ever unpacked to a path that the pack names.
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, StorageFailed, UsageError
 from awareness.index.latents import PACK
@@ -31,10 +33,11 @@ from awareness.index.safe_read import is_safe
 from awareness.index.shards import SHARD_BYTES, ShardContent, content_of, describe, read_places, tensor_info
 from awareness.index.store import IndexedFile, Store, StoredChunk
 from awareness.index.tensorfile import Header, Malformed, TensorInfo, checksum_of, read_header, write
-from awareness.types import SINK, Buffer, Chunk, Latent, MemorySpec, Progress, digest, silent
+from awareness.types import SINK, Buffer, Chunk, Latent, MemorySpec, Progress, digest, printable, silent
 
 SNAPSHOT = "pack"
-_CHECKED_AT_ONCE = 256  # latents
+_Item = TypeVar("_Item")
+_AGAIN = "get or make the pack again"
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,15 @@ def write_pack(
 ) -> Written:
     """Writes a snapshot, or what of it is in scope, into a new file at `path`. Call inside `writing(store.layout)`.
 
-    encode: makes the latents that the store does not have.
+    encode: makes the latents that the store does not have, in the order given, the longest first.
     """
     with store.reading():
         chunks = [chunk for chunk in store.chunks(snapshot) if in_scope(chunk.chunk.path)]
         files = {path: file_digest for _, path, file_digest in store.files(snapshot)}
     table = b"".join(_to_line(chunk, files[chunk.chunk.path]) for chunk in chunks)
     unique = {chunk.chunk.digest: chunk for chunk in chunks}
-    missing = set(store.latents.missing(spec, unique))
-    absent = sorted((unique[name] for name in missing), key=lambda chunk: (-chunk.tokens, chunk.chunk.digest))
-    ordered = sorted((unique[n] for n in unique.keys() - missing), key=lambda chunk: chunk.chunk.digest)
-    tokens = {chunk.chunk.digest: chunk.tokens for chunk in (*ordered, *absent)}
+    ordered = sorted(unique.values(), key=lambda chunk: (-chunk.tokens, chunk.chunk.digest))
+    tokens = {chunk.chunk.digest: chunk.tokens for chunk in ordered}
     if not tokens:
         raise UsageError(f"{about.repository} has nothing to pack", hint="a wider --scope")
     names = {spec.latent_key(key): key for key in tokens}
@@ -103,27 +104,28 @@ def write_pack(
     def data() -> Iterator[Buffer]:
         yield table
         yield sink.data
+        missing = set(store.latents.missing(spec, tokens))
+        made = iter(encode([chunk for chunk in ordered if chunk.chunk.digest in missing]))
         done = 0
-        for batch in _batches(ordered, spec):
+        for batch in _batches(ordered, lambda chunk: spec.latent_bytes(chunk.tokens)):
             found = store.latents.read(spec, [chunk.chunk.digest for chunk in batch])
             for chunk in batch:
                 progress("packing", done := done + 1, len(tokens))
-                yield found[chunk.chunk.digest].data
-        for _, latent in encode(absent):
-            progress("packing", done := done + 1, len(tokens))
-            yield latent.data
+                latent = found.get(chunk.chunk.digest) or next(made)[1]
+                yield latent.data
 
     def said(checksums: Any) -> dict[str, str]:
         latents = {names[name]: checksum for name, checksum in checksums.items() if name in names}
-        return {
+        metadata = {
             **describe(spec, tokens, latents, kind="pack"),
-            "chunks": checksums["chunks"],
+            "chunks": digest(table),
             "sink": json.dumps([sink.tokens, checksums["sink"]]),
-            "model": about.model,
-            "repository": about.repository,
+            "model": printable(about.model),
+            "repository": printable(about.repository),
             "rev": about.rev or "",
             "chunking": about.chunking,
         }
+        return {**metadata, "metadata": metadata_digest(metadata)}
 
     header = write(path, infos, data(), said)
     in_pack = {chunk.chunk.path for chunk in chunks}
@@ -140,22 +142,56 @@ def open_pack(path: Path, *, progress: Progress = silent) -> OpenPack:
         header = read_header(descriptor)
         content = content_of(header, kind="pack")
         said = header.metadata
-        about = About(said["model"], said["repository"], said["rev"] or None, said["chunking"])
-        layout = IndexLayout(indexes_dir() / "packs" / digest(header.checksum, *sorted(said.values()))[:32])
+        if len(header.tensors) != len(content.latents) + 2:
+            raise Malformed("it holds what it does not tell of")
+        about = _about(said)
+        layout = IndexLayout(indexes_dir() / "packs" / _identity(descriptor, header)[:32])
         if not _is_imported(layout):
             _forget_gone_packs()
-            with writing(layout), Store.create(layout, pack=path) as store:
-                _import(descriptor, path, header, content, about, store, progress)
-    except (Malformed, KeyError) as error:
-        raise IndexCorrupt(f"{path} is not a sound pack: {error}", hint="get or make the pack again") from error
+            with writing(layout):
+                try:
+                    with Store.create(layout, pack=path) as store:
+                        _import(descriptor, path, header, content, about, store, progress)
+                except BaseException:
+                    shutil.rmtree(layout.root, ignore_errors=True)
+                    raise
+    except (Malformed, UnicodeError) as error:  # a lone surrogate is a character of JSON, but not of SQLite
+        reason = "it has text that is none" if isinstance(error, UnicodeError) else str(error)
+        raise IndexCorrupt(f"{path} is not a sound pack: {reason}", hint=_AGAIN) from error
+    except KeyError as error:
+        raise IndexCorrupt(f"{path} is not a sound pack: it lacks {error!s:.40}", hint=_AGAIN) from error
     except OSError as error:
-        raise IndexCorrupt(f"{path}: {error.strerror}", hint="get or make the pack again") from error
+        raise IndexCorrupt(f"{path}: {error.strerror}", hint=_AGAIN) from error
+    except IndexCorrupt as error:
+        raise IndexCorrupt(error.message, hint=_AGAIN) from error
     finally:
         os.close(descriptor)
     store = Store.open(layout, pack=path)
     snapshot = store.snapshot(SNAPSHOT)
     assert snapshot
     return OpenPack(path, about, content.spec, store, snapshot.id)
+
+
+def metadata_digest(metadata: dict[str, str]) -> str:
+    """Of all other fields: the header is where the checksums stand, so it has to have one for itself."""
+    return digest(*(text for field in sorted(metadata.items()) if field[0] != "metadata" for text in field))
+
+
+def _about(said: dict[str, str]) -> About:
+    """Raises Malformed, so that none of it can spoil a terminal or pass for another line of the answer."""
+    if said["metadata"] != metadata_digest(said):
+        raise Malformed("its description is damaged")
+    about = About(said["model"], said["repository"], said["rev"] or None, said["chunking"])
+    if not all(text.isprintable() for text in (about.model, about.repository, about.chunking)):
+        raise Malformed("it has control characters in its description")
+    if about.rev is not None and not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", about.rev):
+        raise Malformed("its commit is none")
+    return about
+
+
+def _identity(descriptor: int, header: Header) -> str:
+    """What the pack is known by in the cache. Unlike a checksum, it can't be had by another header or chunk table."""
+    return digest(os.pread(descriptor, min(header.offsets.values(), default=0), 0))
 
 
 def _is_imported(layout: IndexLayout) -> bool:
@@ -184,30 +220,30 @@ def _import(
     descriptor: int, path: Path, header: Header, content: ShardContent, about: About, store: Store, progress: Progress
 ) -> None:
     """Checks every byte, and makes the index; the snapshot is written last, and says that all was sound."""
-    table = _read(descriptor, header, "chunks", header.metadata["chunks"])
+    table = _read(descriptor, header, "chunks")
+    if digest(table) != header.metadata["chunks"]:
+        raise Malformed("its chunks are damaged")
     sink = _sink(descriptor, header, content.spec.raw)
     store.latents.adopt(PACK, content, eager=True)
     places = list(store.latents.places(content.spec, list(content.latents)).values())
-    for start in range(0, len(places), _CHECKED_AT_ONCE):
-        read_places(places[start : start + _CHECKED_AT_ONCE])
-        progress("checking the pack", start, len(places))
+    done = 0
+    for batch in _batches(places, lambda place: place.length):
+        read_places(batch)
+        progress("checking the pack", done := done + len(batch), len(places))
     store.latents.write(content.spec.raw, {SINK: sink}, eager=True)
     store.remember("quant", content.spec.quant)
     store.remember("pack", os.path.abspath(path))
-    shown: set[str] = set()
+    shown: dict[str, int] = {}
     with store.changing():
         files = _files(table, shown)
         store.write_snapshot(SNAPSHOT, files, chunking=about.chunking, model=about.model, rev=about.rev)
-        if shown != set(content.latents):
+        if shown != {name: tokens for name, (_, _, tokens, _) in content.latents.items()}:
             raise Malformed("its latents are not those of its chunks")
 
 
-def _read(descriptor: int, header: Header, name: str, checksum: str) -> bytes:
+def _read(descriptor: int, header: Header, name: str) -> bytes:
     """The bytes of a tensor, which are in the file, as the header's sizes were compared with its size."""
-    data = os.pread(descriptor, header.tensors[name].nbytes, header.offsets[name])
-    if checksum_of(data) != checksum:
-        raise Malformed(f"its {name} is damaged")
-    return data
+    return os.pread(descriptor, header.tensors[name].nbytes, header.offsets[name])
 
 
 def _sink(descriptor: int, header: Header, spec: MemorySpec) -> Latent:
@@ -218,21 +254,36 @@ def _sink(descriptor: int, header: Header, spec: MemorySpec) -> Latent:
         fits = False
     if not fits:
         raise Malformed("its sink is not what its spec says")
-    return Latent(tokens, _read(descriptor, header, "sink", checksum))
+    data = _read(descriptor, header, "sink")
+    if checksum_of(data) != checksum:
+        raise Malformed("its sink is damaged")
+    return Latent(tokens, data)
 
 
-def _files(table: bytes, shown: set[str]) -> Iterator[IndexedFile]:
-    """The files of the chunk table, each field checked; fills `shown` with the digests of the chunks."""
-    for (path, file_digest), group in itertools.groupby(map(_from_line, table.splitlines()), key=lambda row: row[:2]):
+def _files(table: bytes, shown: dict[str, int]) -> Iterator[IndexedFile]:
+    """The files of the chunk table, each field checked; fills `shown` with the chunks' digests and their tokens."""
+    paths: set[str] = set()
+    for (path, file_digest), group in itertools.groupby(map(_from_line, io.BytesIO(table)), key=lambda row: row[:2]):
+        if path in paths:
+            raise Malformed("a file stands in it twice")
+        paths.add(path)
         chunks = [(chunk, tokens) for _, _, chunk, tokens in group]
-        shown.update(chunk.digest for chunk, _ in chunks)
+        shown.update((chunk.digest, tokens) for chunk, tokens in chunks)
         yield IndexedFile(path, file_digest, chunks)
 
 
-def _batches(chunks: Sequence[StoredChunk], spec: MemorySpec) -> Iterator[list[StoredChunk]]:
+def _batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
     """Some at a time, so that no more than a shard's worth of latents is in memory."""
-    size = max(1, SHARD_BYTES // max(1, spec.latent_bytes(256)))
-    return (list(chunks[start : start + size]) for start in range(0, len(chunks), size))
+    batch: list[_Item] = []
+    size = 0
+    for item in items:
+        if batch and size + size_of(item) > SHARD_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += size_of(item)
+    if batch:
+        yield batch
 
 
 def _to_line(stored: StoredChunk, file_digest: str) -> bytes:
@@ -257,13 +308,15 @@ def _from_line(line: bytes) -> tuple[str, str, Chunk, int]:
         start, end, tokens = row["start_line"], row["end_line"], row["tokens"]
         texts_are = all(type(value) is str for value in (path, file_digest, symbol, text))
         numbers_are = all(type(value) is int and 0 <= value < 1 << 31 for value in (start, end, tokens))
-        text.encode()  # only paths may hold surrogates
-        symbol.encode()
+        for value in (text, symbol, file_digest):  # only paths may hold surrogates
+            value.encode()
         path.encode("utf-8", "surrogateescape")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Malformed("a chunk cannot be read") from None
     if not texts_are or not numbers_are or not 1 <= start <= end:
         raise Malformed("a chunk has a field of the wrong kind")
+    if text.count("\n") != end - start:
+        raise Malformed("a chunk does not have the lines that it says")
     if not is_safe(path):
         raise Malformed("a path leads out of the repository")
     return path, file_digest, Chunk(path, start, end, symbol, text), tokens

@@ -3,7 +3,7 @@
 Content-addressed: a chunk is known by the digest of its text with header, a latent by that and its MemorySpec.
 A snapshot (the work tree, or a commit) is a set of files; files and chunks that no snapshot shows are dropped,
 latents stay, so that code which comes back on another branch costs nothing. Here are snapshots, files and chunks;
-latents.py has the rest.
+latents.py and postings.py have the rest.
 
 Readers use SQLite's WAL and never wait; the one writer holds the lock (lock.py).
 """
@@ -23,7 +23,7 @@ import apsw
 from awareness.index import manifest
 from awareness.index.latents import Latents
 from awareness.index.layout import IndexLayout
-from awareness.index.lexical import expand
+from awareness.index.postings import Postings
 from awareness.index.secrets import Secret
 from awareness.types import SINK, Chunk, MemorySpec
 
@@ -76,13 +76,14 @@ class Totals:
 class Store:
     """An open index; close it, or use it in a `with` block. Methods that write need `writing(layout)` around them.
 
-    latents: the other half. pack: where the latents of a pack (pack.py) lie, whose index this is.
+    latents, postings: its other parts. pack: where the latents of a pack (pack.py) lie, whose index this is.
     """
 
     def __init__(self, layout: IndexLayout, connection: apsw.Connection, pack: Path | None = None) -> None:
         self.layout = layout
         self.db = connection
         self.latents = Latents(layout, connection, pack)
+        self.postings = Postings(connection)
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -93,9 +94,9 @@ class Store:
 
     @classmethod
     def create(cls, layout: IndexLayout, *, pack: Path | None = None) -> Store:
-        """The index, made if there is none. Call inside `writing(layout)`."""
+        """The index, made if there is none: of the shards, if those are there. Call inside `writing(layout)`."""
         if not layout.exists:
-            manifest.create(layout)
+            manifest.create(layout, lambda connection: cls(layout, connection).latents.take_up())
         return cls.open(layout, pack=pack)
 
     def close(self) -> None:
@@ -134,7 +135,9 @@ class Store:
         try:
             yield
         finally:
-            self.db.execute("ROLLBACK")
+            if self.db.in_transaction:  # after some errors SQLite has left it by itself
+                with manifest.failures(self.layout.manifest):
+                    self.db.execute("ROLLBACK")
 
     @contextmanager
     def trial(self) -> Iterator[None]:
@@ -220,6 +223,7 @@ class Store:
                 self.db.execute(
                     "INSERT OR IGNORE INTO snapshot_file VALUES (?, ?)", (snapshot, self._file_id(file, chunking))
                 )
+            self.postings.flush()
             self._drop_unshown_files()
         return snapshot
 
@@ -236,13 +240,14 @@ class Store:
         with self.changing():
             for table in ("snapshot", "file", "shard", "spec"):
                 self.db.execute(f"DELETE FROM {table}")
-            self.db.execute("INSERT INTO chunk_fts(chunk_fts) VALUES ('delete-all')")
+            self.postings.clear()
         self.latents.sweep()
 
     def compact(self) -> None:
         """Gives back the room in the manifest that nothing fills any more."""
         with manifest.failures(self.layout.manifest):
-            self.db.execute("INSERT INTO chunk_fts(chunk_fts) VALUES ('optimize')")
+            with self.db:
+                self.postings.merge()
             if self.db.pragma("freelist_count") * 4 > self.db.pragma("page_count"):
                 self.db.execute("VACUUM")
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -260,16 +265,14 @@ class Store:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (file_id, chunk.digest, chunk.start_line, chunk.end_line, chunk.symbol, chunk.text, tokens),
             )
-            self.db.execute(
-                "INSERT INTO chunk_fts(rowid, symbol, path, body) VALUES (?, ?, ?, ?)",
-                (self.db.last_insert_rowid(), expand(chunk.symbol), expand(chunk.path), expand(chunk.text)),
-            )
+            self.postings.add(self.db.last_insert_rowid(), chunk.symbol, chunk.path, chunk.text)
         return file_id
 
     def _drop_unshown_files(self) -> None:
         unshown = "SELECT id FROM file WHERE id NOT IN (SELECT file_id FROM snapshot_file)"
-        self.db.execute(f"DELETE FROM chunk_fts WHERE rowid IN (SELECT id FROM chunk WHERE file_id IN ({unshown}))")
+        gone = [row[0] for row in self.rows(f"SELECT id FROM chunk WHERE file_id IN ({unshown})")]
         self.db.execute(f"DELETE FROM file WHERE id IN ({unshown})")
+        self.postings.drop(gone)
 
     def totals(self, snapshot: int, spec: MemorySpec | None = None) -> Totals:
         counted = self.row(
@@ -334,22 +337,35 @@ class Store:
 
     def chunks_by_id(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
         """Those of the ids that there are."""
-        found = self._chunks("WHERE c.id IN (SELECT value FROM json_each(?))", json.dumps(ids))
-        return {chunk.id: chunk for chunk in found}
+        return {chunk.id: chunk for chunk in self._listed(ids)}
+
+    def chunks_shown(self, snapshot: int, ids: Sequence[int]) -> dict[int, StoredChunk]:
+        """Those of the ids that the snapshot shows."""
+        where = " WHERE EXISTS (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = c.file_id)"
+        return {chunk.id: chunk for chunk in self._listed(ids, where, snapshot)}
+
+    def chunk_ids(self, files: Sequence[int]) -> list[int]:
+        """The ids of all chunks of some files."""
+        sql = "SELECT id FROM chunk WHERE file_id IN (SELECT value FROM json_each(?))"
+        return [row[0] for row in self.rows(sql, json.dumps(files))]
 
     def chunks_by_digest(self, digests: Iterable[str]) -> dict[str, StoredChunk]:
         """One chunk for each of the digests that some snapshot shows."""
         found = self._chunks("WHERE c.digest IN (SELECT value FROM json_each(?))", json.dumps(list(digests)))
         return {chunk.chunk.digest: chunk for chunk in found}
 
-    def _chunks(self, where: str, *values: apsw.SQLiteValue) -> Iterator[StoredChunk]:
+    def _listed(self, ids: Sequence[int], where: str = "", *values: apsw.SQLiteValue) -> Iterator[StoredChunk]:
+        # CROSS JOIN keeps SQLite to this order: from the few ids to their rows.
         rows = self.rows(
-            "SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens, c.digest FROM chunk c"
-            f" JOIN file f ON f.id = c.file_id {where}",
-            *values,
+            f"SELECT {_CHUNK_COLUMNS} FROM json_each(?) listed CROSS JOIN chunk c ON c.id = listed.value"
+            f" CROSS JOIN file f ON f.id = c.file_id{where}",
+            *(json.dumps(ids), *values),
         )
-        for chunk_id, path, start, end, symbol, text, tokens, name in rows:
-            yield StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens, name)
+        return map(_chunk_out, rows)
+
+    def _chunks(self, where: str, *values: apsw.SQLiteValue) -> Iterator[StoredChunk]:
+        rows = self.rows(f"SELECT {_CHUNK_COLUMNS} FROM chunk c JOIN file f ON f.id = c.file_id {where}", *values)
+        return map(_chunk_out, rows)
 
     # --- what was encoded --------------------------------------------------------------------------------------
 
@@ -377,6 +393,14 @@ def _path_in(path: str) -> bytes:
 
 def _path_out(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
+
+
+_CHUNK_COLUMNS = "c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens, c.digest"
+
+
+def _chunk_out(row: tuple[Any, ...]) -> StoredChunk:
+    chunk_id, path, start, end, symbol, text, tokens, name = row
+    return StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens, name)
 
 
 def _scope_out(scope: str) -> tuple[str, ...]:

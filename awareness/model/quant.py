@@ -11,6 +11,9 @@ of V. Their sizes follow from the number of tokens (`MemorySpec.latent_bytes`).
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -18,24 +21,21 @@ from awareness.types import QUANT_BITS, QUANT_GROUP, Latent, MemorySpec
 
 _FP8 = torch.float8_e4m3fn
 _FP8_MAX = torch.finfo(_FP8).max
+_F16_MAX = torch.finfo(torch.float16).max
 
 
 def to_latent(tensor: Tensor, spec: MemorySpec) -> Latent:
     """[2, layers, H_kv, T, D] -> its bytes, as `spec` stores them."""
-    tokens = tensor.shape[3]
-    if spec.quant == "none":
+    if spec.quant == "none" or tensor.shape[3] == 0:  # without tokens there is no block to have a scale
         parts = [tensor.to(getattr(torch, spec.dtype))]
     else:
-        keys, values = tensor.float()
-        groups = -(-tokens // QUANT_GROUP)
-        whole = torch.arange(groups * QUANT_GROUP).clamp(max=tokens - 1)  # the last token fills the last group up
-        channels = keys[:, :, whole].unflatten(2, (groups, QUANT_GROUP))  # [L, H_kv, groups, QUANT_GROUP, D]
         parts = []
-        for side, blocks, spread in ((keys, channels, _over_tokens), (values, values, _over_channels)):
-            parameters = _parameters(blocks.amin(3), blocks.amax(3), spec.quant)
-            codes = _quantise(side, *(spread(p.float(), tokens) for p in parameters))
-            parts += [*parameters, codes if spec.quant == "fp8" else _pack(codes, QUANT_BITS[spec.quant])]
-    return Latent(tokens, torch.cat([p.contiguous().view(-1).view(torch.uint8) for p in parts]).numpy().data)
+        for side in _sides(tensor.float()):
+            quantised = [_quantise(block, dim, spec.quant) for block, dim in side]
+            codes = torch.cat([codes for codes, _ in quantised], dim=2)
+            parts += [torch.stack(same, dim=2) for same in zip(*(given for _, given in quantised), strict=True)]
+            parts.append(codes if spec.quant == "fp8" else _pack(codes, QUANT_BITS[spec.quant]))
+    return Latent(tensor.shape[3], torch.cat([p.contiguous().view(-1).view(torch.uint8) for p in parts]).numpy().data)
 
 
 def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
@@ -46,68 +46,71 @@ def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
     raw = torch.frombuffer(latent.data, dtype=torch.uint8)
     if spec.quant == "none":
         return raw.view(dtype).view(spec.shape(tokens))
-    _, layers, heads, _, head_dim = spec.shape(tokens)
-    groups, bits = -(-tokens // QUANT_GROUP), QUANT_BITS[spec.quant]
-    out = torch.empty(spec.shape(tokens), dtype=dtype)
+    out = torch.empty(spec.shape(tokens))
     at = 0
 
-    def take(count: int, kind: torch.dtype) -> Tensor:
+    def take(count: int, kind: torch.dtype = torch.uint8) -> Tensor:
         nonlocal at
         start, at = at, at + count * kind.itemsize
         return raw[start:at].clone().view(kind)  # cloned, as a view has to be aligned
 
-    sides = (((layers, heads, groups, head_dim), _over_tokens), ((layers, heads, tokens), _over_channels))
-    for side, (shape, spread) in zip(out, sides, strict=True):
+    for numbers, side in zip(out, _sides(out), strict=True):
+        blocks = list(side)
+        block, dim = blocks[0]
+        shape = (*block.shape[:2], len(blocks), block.shape[5 - dim])  # of a parameter: [L, H_kv, blocks, D or T]
         parameters = [
-            spread(take(torch.Size(shape).numel(), torch.float16).view(shape).float(), tokens)
+            take(torch.Size(shape).numel(), torch.float16).view(shape).float()
             for _ in range(1 if spec.quant == "fp8" else 2)
         ]
-        if spec.quant == "fp8":
-            codes = take(side.numel(), _FP8).view(side.shape)
-        else:
-            codes = _unpack(take(side.numel() * bits // 8, torch.uint8), bits).view(side.shape)
-        numbers = codes.float().mul_(parameters[0])
-        side.copy_(numbers if len(parameters) == 1 else numbers.add_(parameters[1]))
-    return out
+        codes = take(numbers.numel() * QUANT_BITS[spec.quant] // 8)
+        numbers.copy_(_codebook(spec.quant).index_select(0, codes.int()).view(torch.float32).view(numbers.shape))
+        for i, (block, dim) in enumerate(blocks):
+            block.mul_(parameters[0][:, :, i].unsqueeze(dim))
+            if len(parameters) == 2:
+                block.add_(parameters[1][:, :, i].unsqueeze(dim))
+    return out.to(dtype)
 
 
-def _over_tokens(parameter: Tensor, tokens: int) -> Tensor:
-    """[L, H_kv, groups, D] -> [L, H_kv, T, D]."""
-    return parameter.repeat_interleave(QUANT_GROUP, dim=2)[:, :, :tokens]
+def _sides(tensor: Tensor) -> Iterator[Iterator[tuple[Tensor, int]]]:
+    """[2, L, H_kv, T, D] -> for K and for V: views of the blocks, and the dimension along which one scale is shared."""
+    keys, values = tensor
+    yield ((block, 2) for block in keys.split(QUANT_GROUP, dim=2))
+    yield iter([(values, 3)])
 
 
-def _over_channels(parameter: Tensor, tokens: int) -> Tensor:
-    """[L, H_kv, T] -> [L, H_kv, T, 1]."""
-    return parameter[..., None]
+def _quantise(block: Tensor, dim: int, quant: str) -> tuple[Tensor, list[Tensor]]:
+    """[L, H_kv, T, D] float32 -> codes (float8, or uint8 not packed yet), and scale and offset as they are stored.
 
-
-def _parameters(low: Tensor, high: Tensor, quant: str) -> list[Tensor]:
-    """Scale and, for integers, offset, as they are stored. A block of equal numbers has scale 1."""
-    spread = torch.maximum(-low, high) / _FP8_MAX if quant == "fp8" else (high - low) / (2 ** QUANT_BITS[quant] - 1)
-    scale = spread.to(torch.float16)
+    A scale is shared along `dim`. Where all numbers are equal it is 1. What float16 can't hold is cut off.
+    """
+    low, high = block.amin(dim), block.amax(dim)
+    levels = 2 ** QUANT_BITS[quant] - 1
+    spread = torch.maximum(-low, high) / _FP8_MAX if quant == "fp8" else (high - low) / levels
+    scale = spread.clamp(max=_F16_MAX).to(torch.float16)
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    return [scale] if quant == "fp8" else [scale, low.to(torch.float16)]
-
-
-def _quantise(numbers: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
-    """Codes of `numbers` (float32), float8 without an offset, else uint8 that are not packed yet."""
-    if offset is None:
-        return (numbers / scale).clamp_(-_FP8_MAX, _FP8_MAX).to(_FP8)
-    return ((numbers - offset) / scale).round_().clamp_(0, 255).to(torch.uint8)
+    inverse = scale.float().reciprocal().unsqueeze(dim)
+    if quant == "fp8":
+        return (block * inverse).clamp_(-_FP8_MAX, _FP8_MAX).to(_FP8), [scale]
+    offset = low.clamp(-_F16_MAX, _F16_MAX).to(torch.float16)
+    codes = (block - offset.float().unsqueeze(dim)).mul_(inverse).round_().clamp_(0, levels)
+    return codes.to(torch.uint8), [scale, offset]
 
 
 def _pack(codes: Tensor, bits: int) -> Tensor:
-    """uint8 codes of `bits` bits, several in a byte, low bits first. Codes one too high, by rounding, are cut."""
-    parts = codes.clamp_(max=2**bits - 1).view(-1, 8 // bits)
-    packed = parts[:, 0].clone()
+    """uint8 codes of `bits` bits, several in a byte, low bits first."""
+    several = codes.view({8: torch.uint8, 4: torch.int16, 2: torch.int32}[bits])
+    packed = several.clone()
     for i in range(1, 8 // bits):
-        packed |= parts[:, i] << (bits * i)
-    return packed
+        packed |= several >> ((8 - bits) * i)  # from bit 8·i to bit bits·i; what is above the lowest byte falls away
+    return packed.to(torch.uint8)
 
 
-def _unpack(packed: Tensor, bits: int) -> Tensor:
-    """The codes of `_pack`, flat."""
-    if bits == 8:
-        return packed
-    parts = [(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
-    return torch.stack(parts, dim=-1).view(-1)
+@functools.cache
+def _codebook(quant: str) -> Tensor:
+    """[256]: what a stored byte stands for, before scale and offset: its float32 numbers side by side, as one."""
+    stored = torch.arange(256, dtype=torch.uint8)
+    if quant == "fp8":
+        return stored.view(_FP8).float()
+    bits = QUANT_BITS[quant]
+    numbers = torch.stack([(stored >> shift) & (2**bits - 1) for shift in range(0, 8, bits)], dim=-1).float()
+    return numbers.view({8: torch.float32, 4: torch.float64, 2: torch.complex128}[bits]).view(256)

@@ -15,6 +15,7 @@ from awareness.index import build
 from awareness.index.layout import IndexLayout, layout_for
 from awareness.index.lock import writing
 from awareness.index.repo import Repository
+from awareness.index.search import LexicalRouter
 from awareness.index.store import Store
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
@@ -63,13 +64,18 @@ def contents(layout: IndexLayout, name: str, encoder) -> dict[tuple, tuple]:
         latents = store.latents.read(encoder.spec, [c.chunk.digest for c in chunks])
         found = {}
         for c in chunks:
-            row = store.db.execute("SELECT count(*) FROM chunk_fts WHERE rowid = ?", (c.id,)).fetchone()
             latent = latents[c.chunk.digest]
             found[c.chunk.path, c.chunk.start_line, c.chunk.text] = (
-                c.chunk.symbol, c.tokens, row[0], latent.tokens, len(latent.data),
+                c.chunk.symbol, c.tokens, latent.tokens, len(latent.data),
             )  # fmt: skip
-        assert store.count("SELECT count(*) FROM chunk_fts") == store.count("SELECT count(*) FROM chunk")
+        assert store.postings.count() == store.count("SELECT count(*) FROM chunk")
     return found
+
+
+def hits(layout: IndexLayout, name: str) -> list[tuple[str, int, float]]:
+    with Store.open(layout) as store:
+        found = LexicalRouter(store, store.snapshot(name).id).search("return note g in notes", top_k=20)
+    return [(hit.chunk.path, hit.chunk.start_line, hit.score) for hit in found]
 
 
 def test_first_index_holds_every_chunk(sample, encoder):
@@ -79,7 +85,7 @@ def test_first_index_holds_every_chunk(sample, encoder):
     assert encoded.latents == refreshed.chunks
     found = contents(layout, build.snapshot_name(Repository.open(sample), None), encoder)
     assert {path for path, *_ in found} == {"src/auth.py", "src/pool.py", "tests/test_auth.py", "docs/guide.md"}
-    assert all(tokens == latent_tokens for _, tokens, _, latent_tokens, _ in found.values())
+    assert all(tokens == latent_tokens for _, tokens, latent_tokens, _ in found.values())
     assert layout.root.stat().st_mode & 0o777 == 0o700
 
 
@@ -110,7 +116,7 @@ def test_removed_files_leave_the_snapshot_and_the_search(sample, encoder):
     (sample / "src/pool.py").unlink()
     index(sample, layout, encoder)
     with Store.open(layout) as store:
-        assert store.count("SELECT count(*) FROM chunk_fts WHERE chunk_fts MATCH 'httpconnectionpool'") == 0
+        assert len(store.postings.rank(["httpconnectionpool"]).ids) == 0
         assert store.count("SELECT count(*) FROM file") == 3
 
 
@@ -240,3 +246,4 @@ def test_incremental_index_is_a_full_rebuild(tmp_path_factory, encoder, edits):
     index(root, full, encoder)
     name = build.snapshot_name(Repository.open(root), None)
     assert contents(incremental, name, encoder) == contents(full, name, encoder)
+    assert hits(incremental, name) == hits(full, name)

@@ -1,0 +1,115 @@
+"""A large index: how long it takes to open, and to route a question over it.
+
+    python benchmarks/scale.py [--chunks 1000000] [--keep FOLDER]
+
+The index is synthetic: names of two words out of 20,000, words and names drawn by Zipf's law as in real code, a name
+for every three chunks, 25 of them a chunk, four chunks a file; no latents. Questions have the words of a chunk that is
+there, rare and frequent ones, and an English frame. Opening is measured in new processes, against
+`python -c "import apsw"`; routing in one, warm. Aims at a million chunks: 1 s and 50 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from common import once, table
+
+from awareness.index.layout import IndexLayout
+from awareness.index.lock import writing
+from awareness.index.search import LexicalRouter
+from awareness.index.store import IndexedFile, Store
+from awareness.types import Chunk, digest
+
+WORDS, NAMES = 20_000, 50_000
+OPEN = "from awareness.index.store import *; from pathlib import Path; import sys\n"
+OPEN += "with Store.open(IndexLayout(Path(sys.argv[1]))) as store: store.snapshots()"
+
+
+def vocabulary(rng: random.Random) -> list[str]:
+    syllables = [a + b for a in "bcdfghjklmnprstvwz" for b in "aeiou"]
+    words: dict[str, None] = {}
+    while len(words) < WORDS:
+        words["".join(rng.choices(syllables, k=rng.randint(2, 4)))] = None
+    return list(words)
+
+
+def files(rng: random.Random, words: list[str], chunks: int) -> Iterator[IndexedFile]:
+    frequency = list(itertools.accumulate(1 / (rank + 10) for rank in range(len(words))))
+    pairs = rng.choices(words, cum_weights=frequency, k=2 * max(NAMES, chunks // 3))
+    pool = ["_".join(pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
+    for number in range(chunks // 4):
+        path = f"src/{number % 97}/{rng.choice(words)}_{number}.py"
+        inside = []
+        for part in range(4):
+            # Half of the names are frequent ones: an exponential rank is quickly drawn and falls off like Zipf's.
+            names = [pool[int(len(pool) ** rng.random()) - 1] for _ in range(25)]
+            lines = zip(names[1::3], names[2::3], names[3::3], strict=True)
+            text = f"def {names[0]}():\n" + "\n".join(f"    {a} = {b}({c})" for a, b, c in lines)
+            inside.append((Chunk(path, part * 10 + 1, part * 10 + 9, names[0], text), 120))
+        yield IndexedFile(path, digest(path), inside)
+
+
+def questions(store: Store, rng: random.Random, count: int, chunks: int) -> list[str]:
+    found = store.chunks_by_id([rng.randint(1, chunks) for _ in range(count)])
+    asked = []
+    for chunk in found.values():
+        names = [name for name in chunk.chunk.text.replace("(", " ").replace(")", " ").split() if "_" in name]
+        asked.append(f"where is the {' and '.join(rng.sample(names, 2)).replace('_', ' ')} of {chunk.chunk.symbol}")
+    return asked
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=1_000_000)
+    parser.add_argument("--keep", type=Path, help="build the index here, or use the one that is here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        layout = IndexLayout(options.keep or Path(scratch))
+        rng = random.Random(7)
+        if not layout.exists:
+            words = vocabulary(rng)
+            with writing(layout), Store.create(layout) as store:
+                seconds = once(
+                    lambda: store.write_snapshot(
+                        "tree:synthetic", files(rng, words, options.chunks), chunking="1", model="none", rev=None
+                    )
+                )
+            print(f"built in {seconds:.0f} s, {layout.manifest.stat().st_size / 2**20:.0f} MiB", flush=True)
+        opening = statistics.median(
+            once(lambda: subprocess.run([sys.executable, "-c", OPEN, str(layout.root)], check=True)) for _ in range(5)
+        )
+        bare = statistics.median(
+            once(lambda: subprocess.run([sys.executable, "-c", "import apsw"], check=True)) for _ in range(5)
+        )
+        with Store.open(layout) as store:
+            total = store.count("SELECT max(id) FROM chunk")
+            snapshot = store.snapshot("tree:synthetic")
+            assert snapshot
+            router = LexicalRouter(store, snapshot.id)
+            asked = questions(store, random.Random(11), 60, total)
+            times = []
+            first = 0
+            for question in asked[:10]:
+                router.search(question, top_k=8)
+            for question in asked[10:]:
+                started = time.perf_counter()
+                hits = router.search(question, top_k=8)
+                times.append((time.perf_counter() - started) * 1e3)
+                first += bool(hits) and hits[0].chunk.symbol == question.split()[-1]
+        times.sort()
+        header = ("chunks", "open, s", "import apsw, s", "route p50, ms", "route p95, ms", "first hit right")
+        p50, p95 = times[len(times) // 2], times[int(len(times) * 0.95)]
+        table(header, [(total, opening, bare, p50, p95, f"{first}/{len(times)}")])
+
+
+if __name__ == "__main__":
+    main()

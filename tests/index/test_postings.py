@@ -1,0 +1,109 @@
+"""The inverted index against the formula: any sequence of additions, removals and merges ranks like a fresh count."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from unittest.mock import patch
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from awareness.index import postings
+from awareness.index.lexical import stems
+from awareness.index.postings import K1, PATH_WEIGHT, SCHEMA, SYMBOL_WEIGHT, B, Postings
+
+WORDS = "session cookie pool acquire sign token retry upload".split()
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
+FIELDS = st.tuples(st.sampled_from(["", "Pool.acquire", "sign"]), st.sampled_from(["src/pool.py", "auth.py"]), TEXTS)
+STEPS = st.lists(st.lists(FIELDS, max_size=5) | st.sets(st.integers(1, 40), max_size=4), min_size=1, max_size=12)
+
+
+def new() -> Postings:
+    connection = apsw.Connection(":memory:")
+    connection.execute(SCHEMA)
+    return Postings(connection)
+
+
+def by_formula(chunks: dict[int, tuple[str, str, str]], terms: list[str]) -> dict[int, float]:
+    """BM25 counted out, chunk by chunk."""
+    frequencies, lengths = {}, {}
+    for chunk_id, (symbol, path, text) in chunks.items():
+        counts: Counter[str] = Counter()
+        for field, weight in ((symbol, SYMBOL_WEIGHT), (path, PATH_WEIGHT), (text, 1)):
+            for term in stems(field):
+                counts[term] += weight
+        frequencies[chunk_id] = counts
+        lengths[chunk_id] = sum(len(list(stems(field))) for field in (symbol, path, text))
+    average = sum(lengths.values()) / max(1, len(lengths))
+    found: dict[int, float] = {}
+    for term in set(terms):
+        holding = [i for i in chunks if frequencies[i][term]]
+        idf = max(1e-6, math.log((len(chunks) - len(holding) + 0.5) / (len(holding) + 0.5)))
+        for i in holding:
+            f = frequencies[i][term]
+            found[i] = found.get(i, 0.0) + idf * f * (K1 + 1) / (f + K1 * (1 - B + B * lengths[i] / average))
+    return found
+
+
+def ranked(index: Postings, terms: list[str]) -> dict[int, float]:
+    return dict(index.rank(terms).best(1000))
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps=STEPS, query=st.lists(st.sampled_from(["session", "cooki", "pool", "acquir", "sign", "none"]), max_size=4))
+def test_any_history_ranks_like_the_formula(steps, query):
+    index = new()
+    chunks: dict[int, tuple[str, str, str]] = {}
+    next_id = 1
+    with patch.object(postings, "SEGMENT_CHUNKS", 3), patch.object(postings, "MERGED_AT_ONCE", 3):
+        for step in steps:
+            if isinstance(step, set):
+                gone = step & chunks.keys()
+                index.drop(gone)
+                for chunk_id in gone:
+                    del chunks[chunk_id]
+            else:
+                for fields in step:
+                    index.add(next_id, *fields)
+                    chunks[next_id] = fields
+                    next_id += 1
+                index.flush()
+            expected = by_formula(chunks, query)
+            got = ranked(index, query)
+            assert got.keys() == expected.keys()
+            assert all(got[i] == pytest.approx(expected[i], rel=1e-4, abs=1e-9) for i in expected)
+            assert index.count() == len(chunks)
+
+
+def test_best_are_best_and_ties_go_to_the_lower_id():
+    index = new()
+    for chunk_id, text in enumerate(["sign sign", "sign", "other", "sign", "sign"], start=1):
+        index.add(chunk_id, "", "a.py", text)
+    for chunk_id in range(6, 30):
+        index.add(chunk_id, "", "b.py", "filler")
+    index.flush()
+    ranking = index.rank(["sign"])
+    assert [chunk_id for chunk_id, _ in ranking.best(3)] == [1, 2, 4]
+    assert [chunk_id for chunk_id, _ in ranking.best(100)] == [1, 2, 4, 5]
+    assert max(score for _, score in ranking.best(1)) < ranking.bound
+
+
+def test_merging_keeps_segments_few_and_forgets_what_was_dropped():
+    index = new()
+    for chunk_id in range(1, 101):
+        index.add(chunk_id, "", "a.py", f"sign word{chunk_id}")
+        index.flush()
+    segments = index.db.execute("SELECT count(*) FROM segment").fetchone()[0]
+    assert segments <= 2 * postings.MERGED_AT_ONCE
+    index.drop(range(1, 60))
+    assert index.db.execute("SELECT count(*) FROM dropped").fetchone()[0] == 0
+    assert index.db.execute("SELECT count(*) FROM posting WHERE term = 'word7'").fetchone()[0] == 0
+    assert len(index.rank(["sign"]).ids) == index.count() == 41
+
+
+def test_nothing_is_found_in_an_empty_index():
+    ranking = new().rank(["sign"])
+    assert (len(ranking.ids), ranking.best(5)) == (0, [])
