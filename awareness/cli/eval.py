@@ -12,7 +12,6 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.workspace import DEFAULT_QUANT, load_model, pull_model
 from awareness.errors import UsageError
-from awareness.index.chunking import chunk_file
 from awareness.index.kinds import FileKind, kind_of
 from awareness.index.repo import Repository, SourceFile, decode
 from awareness.model import sources
@@ -82,6 +81,8 @@ def needle(
 
 def chunk_pool(repository: Repository, folder: sources.ModelFolder, chunk_tokens: int) -> list[Chunk]:
     """The repository's source chunks that fill at least half of their size: the hay."""
+    from awareness.index.chunking import chunk_file
+
     token_starts = sources.token_starts(folder)
     pool: dict[str, Chunk] = {}
     for file in repository.scan():

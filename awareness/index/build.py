@@ -13,9 +13,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from awareness.errors import IndexLocked, StorageFailed
-from awareness.index.chunking import CHUNKER_VERSION, TokenStarts, chunk_file
 from awareness.index.kinds import kind_of
 from awareness.index.lock import writing
 from awareness.index.repo import Repository, SkippedFile, SourceFile, decode
@@ -23,6 +23,9 @@ from awareness.index.secrets import find_secrets
 from awareness.index.shards import SHARD_BYTES
 from awareness.index.store import IndexedFile, Snapshot, Store, StoredChunk
 from awareness.types import SINK, Chunk, KVEncoder, Latent, MemorySpec, Progress, silent
+
+if TYPE_CHECKING:
+    from awareness.index.chunking import TokenStarts
 
 MAX_CHUNK_TOKENS = 256
 EAGER_SHARE = 0.9  # of the budget; the rest is for latents made on demand
@@ -72,6 +75,8 @@ def refresh(
 
     model, fingerprint: whose tokens bound the chunks. token_starts: called once, and only if a file is new.
     """
+    from awareness.index.chunking import CHUNKER_VERSION  # not before it is needed: a search never cuts a file
+
     name = snapshot_name(repository, rev)
     chunking = f"{CHUNKER_VERSION}:{max_tokens}:{fingerprint}"
     before = store.snapshot_files(name, chunking)
@@ -130,6 +135,8 @@ def drift(store: Store, repository: Repository, known: Snapshot) -> Drift:
 
 
 def _cut(source: SourceFile, token_starts: TokenStarts, max_tokens: int) -> IndexedFile:
+    from awareness.index.chunking import chunk_file
+
     text = decode(source.data)
     chunks = chunk_file(source.path, text, token_starts, max_tokens=max_tokens)
     sized = [(chunk, len(token_starts(chunk.encoded_text))) for chunk in chunks]

@@ -9,6 +9,7 @@ are secret as a whole, by name or first lines, are left out in `repo`.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -91,11 +92,18 @@ _IN_LOWER_CASE = [
     (ASSIGNED, "pass", "pass(?:wo?r?d|phrase)" + NAME_TO_VALUE),
     (ASSIGNED, "key", f"key(?:{KEY_OF}){NAME_TO_VALUE}"),
 ]
-RULES = [
-    _Rule(name, key.encode(), b"" if low else key.encode().translate(None, FLESH), re.compile(pattern.encode()), low)
-    for rules, low in ((_AS_WRITTEN, False), (_IN_LOWER_CASE, True))
-    for name, key, pattern in rules
-]
+
+
+@functools.cache
+def _rules() -> list[_Rule]:
+    """Compiled when the first text is looked at: commands that only read an index are not to wait for it."""
+    return [
+        _Rule(
+            name, key.encode(), b"" if low else key.encode().translate(None, FLESH), re.compile(pattern.encode()), low
+        )
+        for rules, low in ((_AS_WRITTEN, False), (_IN_LOWER_CASE, True))
+        for name, key, pattern in rules
+    ]
 
 
 def find_secrets(text: str) -> list[Secret]:
@@ -103,7 +111,7 @@ def find_secrets(text: str) -> list[Secret]:
     data = text.encode("utf-8", "surrogatepass")
     low, bones = data.lower(), data.translate(None, FLESH)  # of ASCII alone, so that offsets stay
     found: list[tuple[int, str]] = []
-    for rule in RULES:
+    for rule in _rules():
         searched = low if rule.ignores_case else data
         if rule.bones in bones and rule.literal in searched:
             matches = islice(rule.pattern.finditer(searched), MAX_CANDIDATES)

@@ -252,6 +252,16 @@ def test_needle_writes_table_json_and_picture(at, sample, model_folder, tmp_path
     assert "joint" in capfd.readouterr().out
 
 
+def test_a_question_never_fails_for_lack_of_budget(at, model_folder):
+    at("index", "--budget", "1KiB")
+    line = ["ask", "HTTPConnectionPool acquire", "--model", str(model_folder), "-n", "2", "--format", "json"]
+    for _ in range(2):
+        code, out, _ = at(*line, "--budget", "1B")
+        assert code == 0
+        assert json.loads(out)["memory"]["chunks"] > 0
+    assert json.loads(at("status", "--format", "json", "--budget", "1B")[1])["bytes"]["shards"] < 100_000
+
+
 def test_ctrl_c_keeps_what_was_committed(at, sample, monkeypatch):
     """SIGINT while it encodes: exit 130, what was committed is there, the next run makes the rest."""
     body = "".join(f"    x{j} = {j}\n" for j in range(60))
