@@ -45,7 +45,7 @@ def gc(
 def _snapshot_name(store: Store, text: str) -> str:
     """A snapshot by its name, its folder, or the beginning of its commit. Raises UsageError."""
     snapshots = store.snapshots()
-    wanted = {text, f"tree:{text}", f"tree:{Path(text).absolute()}"}
+    wanted = {text, f"tree:{text}", f"tree:{Path(text).resolve()}"}
     found = [s.name for s in snapshots if s.name in wanted or (s.rev and len(text) >= 4 and s.rev.startswith(text))]
     if len(found) != 1:
         listed = ", ".join(s.rev[:12] if s.rev else s.name.removeprefix("tree:") for s in snapshots) or "none"

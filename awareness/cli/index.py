@@ -52,7 +52,7 @@ def index(
     if not watch:
         _report(indexer, indexer.run(rebuild=rebuild), format)
         return
-    with watching(workspace.repository.root) as changes:
+    with watching(workspace.repository.root, workspace.layout.root) as changes:
         outcome = indexer.run(rebuild=rebuild, is_interrupted=changes.pending)
         _report(indexer, outcome, format)
         render.note(f"watching {workspace.repository.root}; Ctrl-C ends it")

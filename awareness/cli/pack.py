@@ -34,6 +34,8 @@ def pack(
     started = time.perf_counter()
     if not file.absolute().parent.is_dir():
         raise UsageError(f"{file.absolute().parent} is not a folder", hint="a file in a folder that is there")
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder, not a file to write", hint=f"awareness pack FILE --repo {file}")
     if file.exists() and not (force and file.is_file()):
         raise UsageError(f"{file} is there already", hint="--force replaces it, or name another file")
     workspace = Workspace.open(repo, rev=rev)

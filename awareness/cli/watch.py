@@ -19,7 +19,7 @@ class Changes:
     """Whether a file has changed since `clear`."""
 
     def __init__(self) -> None:
-        self._changed = threading.Event()
+        self._changed, self._standing = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
 
     def pending(self) -> bool:
@@ -36,33 +36,44 @@ class Changes:
         if self._failure is not None:
             raise self._failure
 
-    def _watch(self, root: Path, stop: threading.Event) -> None:
+    def _watch(self, root: Path, own: Path, stop: threading.Event) -> None:
         from watchfiles import watch
 
+        def matters(_: object, path: str) -> bool:
+            return _IGNORED.isdisjoint(Path(path).relative_to(root).parts) and not Path(path).is_relative_to(own)
+
         try:
-            for _ in watch(
+            for changes in watch(
                 root,
-                watch_filter=lambda _, path: _IGNORED.isdisjoint(Path(path).relative_to(root).parts),
+                watch_filter=matters,
                 debounce=STORM_MS,
                 step=QUIET_MS,
                 stop_event=stop,
                 rust_timeout=500,
+                yield_on_timeout=True,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             ):
-                self._changed.set()
+                self._standing.set()
+                if changes:
+                    self._changed.set()
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = error
             self._changed.set()
+            self._standing.set()
 
 
 @contextmanager
-def watching(root: Path) -> Iterator[Changes]:
-    """Inside the block a thread of its own looks out for changes below `root`."""
+def watching(root: Path, own: Path) -> Iterator[Changes]:
+    """Inside the block a thread of its own looks out for changes below `root`, but not below `own`: the index.
+
+    No change is missed from the beginning of the block on: it is entered when the watch stands.
+    """
     changes, stop = Changes(), threading.Event()
-    thread = threading.Thread(target=changes._watch, args=(root, stop), name="awareness-watch", daemon=True)
+    thread = threading.Thread(target=changes._watch, args=(root, own, stop), name="awareness-watch", daemon=True)
     thread.start()
     try:
+        changes._standing.wait()
         yield changes
     finally:
         stop.set()

@@ -60,21 +60,22 @@ def check(layout: IndexLayout, *, read_data: bool, progress: Progress = silent) 
     """Looks at all but the latents' bytes, and with `read_data` at those too. Changes nothing. Raises NoIndex."""
     report = Report()
     try:
-        with Store.open(layout) as store, store.reading():
-            report.problems += _manifest_problems(store, read_data)
-            if report.problems:
-                return report
-            report.files, report.chunks = (store.count(f"SELECT count(*) FROM {table}") for table in ("file", "chunk"))
-            report.latents = store.count("SELECT count(*) FROM latent")
-            if read_data:
-                for stored in store.all_chunks():
+        with Store.open(layout) as store:
+            with store.reading():
+                report.problems += _manifest_problems(store, read_data)
+                if report.problems:
+                    return report
+                report.files, report.chunks, report.latents = (
+                    store.count(f"SELECT count(*) FROM {table}") for table in ("file", "chunk", "latent")
+                )
+                for stored in store.all_chunks() if read_data else ():
                     if stored.chunk.digest != stored.digest:
                         report.problems.append(Problem("chunk", stored.chunk.place, "its text is not what was indexed"))
-            shards = store.latents.shards()
+                shards = store.latents.shards()
             report.shards, report.bytes = len(shards), sum(shard.bytes for shard in shards)
             for done, shard in enumerate(shards):
                 progress("checking shards", done, len(shards))
-                report.problems += _shard_problems(store, shard, read_data)
+                report.problems += _problems_that_stay(store, shard, read_data)
             report.orphans = len(store.latents.orphans())
     except IndexCorrupt as error:
         report.problems.append(Problem("manifest", str(layout.manifest), error.message))
@@ -90,6 +91,18 @@ def _manifest_problems(store: Store, whole: bool) -> list[Problem]:
     if chunks != found:
         said.append(f"{chunks} chunks, but {found} of them can be found")
     return [Problem("manifest", str(store.layout.manifest), text) for text in said]
+
+
+def _problems_that_stay(store: Store, shard: Shard, read_data: bool) -> list[Problem]:
+    """Of a shard that is still there: a writer may have moved its latents and deleted it meanwhile."""
+    while found := list(_shard_problems(store, shard, read_data)):
+        now = next((other for other in store.latents.shards() if other.name == shard.name), None)
+        if now is None:
+            return []
+        if now == shard:
+            return found
+        shard = now
+    return []
 
 
 def _shard_problems(store: Store, shard: Shard, read_data: bool) -> Iterator[Problem]:

@@ -26,7 +26,7 @@ class LatentName(NamedTuple):
 
 @dataclass(frozen=True)
 class Collected:
-    """What `collect_garbage` freed, or would free."""
+    """What `collect_garbage` freed, or would free: then bytes is without the manifest, and without new headers."""
 
     latents: int
     orphans: int
@@ -46,7 +46,10 @@ def collect_garbage(
     with store.trial() if dry_run else contextlib.nullcontext():
         for name in drop:
             store.drop_snapshot(name)
-        garbage = {LatentName(*name) for name in (*store.latents.unshown(), *store.latents.stored_otherwise(quant))}
+        otherwise = store.latents.stored_otherwise(quant)
+        if otherwise:
+            store.forget_encoded()  # they may be shown, and `encode_pending` has to make them again
+        garbage = {LatentName(*name) for name in store.latents.unshown() | otherwise}
         groups = list(_worth_rewriting(store, garbage))
         orphans = store.latents.orphans()
         rewritten = sum(map(len, groups))
@@ -60,7 +63,8 @@ def collect_garbage(
     store.latents.drop(garbage)
     store.latents.sweep()
     store.compact()
-    return Collected(len(garbage), len(orphans), rewritten, before - _disk_bytes(store.layout))
+    freed = max(0, before - _disk_bytes(store.layout))  # the manifest may have grown by a page
+    return Collected(len(garbage), len(orphans), rewritten, freed)
 
 
 _Kept = tuple[Shard, dict[tuple[str, str], LatentPlace]]
@@ -68,8 +72,11 @@ _Kept = tuple[Shard, dict[tuple[str, str], LatentPlace]]
 
 
 def _worth_rewriting(store: Store, garbage: set[LatentName]) -> Iterator[list[_Kept]]:
-    """Groups of shards of one spec, each to be one new shard, or none if nothing of them is needed."""
-    open_groups: dict[tuple[str, bool], list[_Kept]] = {}
+    """Groups of shards of one spec, each to be one new shard, or none if nothing of them is needed.
+
+    The sink stays apart: a shard that it is in never makes room for others (`Latents.make_room`).
+    """
+    open_groups: dict[tuple[str, bool, bool], list[_Kept]] = {}
     for shard in store.latents.shards():
         places = store.latents.of_shard(shard)
         kept = {name: place for name, place in places.items() if LatentName(*name) not in garbage}
@@ -77,10 +84,9 @@ def _worth_rewriting(store: Store, garbage: set[LatentName]) -> Iterator[list[_K
         if not kept:
             yield [(shard, kept)]
             continue
-        is_small = shard.bytes < SMALL_SHARD and not any(chunk == SINK for _, chunk in kept)
-        if not is_small and size > (1 - GARBAGE_SHARE) * shard.bytes:
+        if shard.bytes >= SMALL_SHARD and size > (1 - GARBAGE_SHARE) * shard.bytes:
             continue
-        key = (next(spec for spec, _ in kept), shard.eager)
+        key = (next(spec for spec, _ in kept), shard.eager, any(chunk == SINK for _, chunk in kept))
         group = open_groups.setdefault(key, [])
         if group and sum(p.length for _, places in group for p in places.values()) + size > SHARD_BYTES:
             yield open_groups.pop(key)
