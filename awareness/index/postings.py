@@ -45,11 +45,15 @@ _POSTINGS_OF = "SELECT segment_id, data FROM posting WHERE segment_id IN (SELECT
 
 @dataclass(frozen=True)
 class Ranking:
-    """The chunks that hold any of the terms: ids and their BM25, in no order. bound: what no chunk can exceed."""
+    """Chunks that hold any of the terms: ids and their BM25, in no order. bound: what no chunk can exceed.
+
+    complete: all of them are here, not just enough for as many as were wanted.
+    """
 
     ids: np.ndarray
     scores: np.ndarray
     bound: float
+    complete: bool
 
     def among(self, ids: Sequence[int]) -> Ranking:
         """The same without the chunks that are not listed."""
@@ -186,41 +190,39 @@ class Postings:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def rank(self, terms: Sequence[str]) -> Ranking:
-        """BM25 of every chunk that holds any of the terms (already stemmed)."""
+    def rank(self, terms: Sequence[str], wanted: int | None = None) -> Ranking:
+        """BM25 of the chunks that hold any of the terms (already stemmed): of all, or at least of the best `wanted`.
+
+        Rare terms come first. Once the chunks seen include `wanted` that score more than all terms to come can give, a
+        chunk that was not seen yet can't be among the best, and is passed over (MaxScore: Turtle and Flood 1995).
+        """
         import numpy as np
 
         chunks, length, dropped, dropped_length = self._totals()
         total, average = chunks - dropped, (length - dropped_length) / max(1, chunks - dropped)
-        segments = {row[0]: row[1:] for row in self._segments("id, first, last, lengths")}
-        gone = {
-            segment: np.array([row[0] for row in self._dropped(first, last)], dtype=np.uint32) if dropped else None
-            for segment, (first, last, _) in segments.items()
-        }
-        norms = {
-            segment: K1 * (1 - B + B / average * np.frombuffer(lengths, dtype=np.uint16).astype(np.float32))
-            for segment, (_, _, lengths) in segments.items()
-        } if total else {}  # fmt: skip
-        scores = {segment: np.zeros(last - first + 1, np.float32) for segment, (first, last, _) in segments.items()}
-        bound = 0.0
+        segments = {row[0]: _Segment(*row[1:]) for row in self._segments("id, first, last, lengths")}
+        if dropped:
+            for segment in segments.values():
+                segment.drop([row[0] for row in self._dropped(segment.first, segment.last)])
+        found = []
         for term in dict.fromkeys(terms):
-            found = []
-            for segment, data in self.db.execute(_POSTINGS_OF, (term,)):
-                ids, frequencies = _split(cast(bytes, data))
-                if (lost := gone[segment]) is not None and len(lost):
-                    kept = ~np.isin(ids, lost)
-                    ids, frequencies = ids[kept], frequencies[kept]
-                found.append((segment, ids - np.uint32(segments[segment][0]), frequencies.astype(np.float32)))
-            holding = sum(len(ids) for _, ids, _ in found)
-            idf = max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5)))
-            bound += idf * (K1 + 1)
-            for segment, at, frequency in found:
-                scores[segment][at] += idf * (K1 + 1) * frequency / (frequency + norms[segment][at])
-        held = {segment: np.flatnonzero(given) for segment, given in scores.items()}
-        empty = np.empty(0, dtype=np.int64)
-        all_ids = np.concatenate([empty, *(at + segments[segment][0] for segment, at in held.items())])
-        values = np.concatenate([empty.astype(np.float32), *(scores[segment][at] for segment, at in held.items())])
-        return Ranking(all_ids, values, bound)
+            rows = cast("Iterator[tuple[int, bytes]]", self.db.execute(_POSTINGS_OF, (term,)))
+            held = [(segments[segment], *segments[segment].held(data)) for segment, data in rows]
+            holding = sum(len(at) for _, at, _ in held)
+            found.append((max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5))) * (K1 + 1), held))
+        found.sort(key=lambda one: -one[0])
+        bound = to_come = sum(weight for weight, _ in found)
+        floor = 0.0  # `wanted` chunks have at least this score
+        for weight, held in found:
+            only_seen = floor > to_come
+            to_come -= weight
+            reached = [segment.add(at, counts, weight, average, only_seen) for segment, at, counts in held]
+            if wanted and not only_seen and sum(map(len, reached)) >= wanted:
+                floor = max(floor, float(np.partition(np.concatenate(reached), -wanted)[-wanted]))
+        best = [(np.flatnonzero(s.scores >= floor if floor else s.scores > 0), s) for s in segments.values()]
+        ids = np.concatenate([np.empty(0, np.int64), *(at + segment.first for at, segment in best)])
+        scores = np.concatenate([np.empty(0, np.float32), *(segment.scores[at] for at, segment in best)])
+        return Ranking(ids, scores, bound, complete=floor == 0.0)
 
     def count(self) -> int:
         """How many chunks can be found."""
@@ -241,6 +243,58 @@ class Postings:
     def _dropped(self, first: int, last: int) -> list[tuple[Any, ...]]:
         sql = "SELECT chunk_id FROM dropped WHERE chunk_id BETWEEN ? AND ? ORDER BY chunk_id"
         return list(self.db.execute(sql, (first, last)))
+
+
+class _Segment:
+    """One segment while a question is ranked. lengths, scores: of each chunk from `first` on."""
+
+    def __init__(self, first: int, last: int, lengths: bytes) -> None:
+        import numpy as np
+
+        self.first, self.last = first, last
+        self.lengths = np.frombuffer(lengths, dtype=np.uint16)
+        self.scores = np.zeros(last - first + 1, dtype=np.float32)
+        self._has_dropped = False
+
+    def drop(self, ids: Sequence[int]) -> None:
+        """These chunks are held by no term any more."""
+        import numpy as np
+
+        if ids:
+            self._has_dropped = True
+            self.lengths = self.lengths.copy()
+            self.lengths[np.array(ids) - self.first] = 0
+
+    def held(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """A posting row -> where its chunks are here, how often the term counts in each."""
+        import numpy as np
+
+        ids, counts = _split(data)
+        at = ids.astype(np.intp)  # as numpy indexes: it would convert at every look-up
+        at -= self.first
+        if self._has_dropped:
+            kept = self.lengths[at] > 0
+            return at[kept], counts[kept]
+        return at, counts
+
+    def add(self, at: np.ndarray, counts: np.ndarray, weight: float, average: float, only_seen: bool) -> np.ndarray:
+        """Adds a term's part to the scores; returns the scores that it reached. only_seen: of those above 0."""
+        import numpy as np
+
+        before = np.take(self.scores, at)
+        if only_seen:
+            seen = before > 0
+            at, counts, before = at[seen], counts[seen], before[seen]
+        frequency = counts.astype(np.float32)
+        norm = np.take(self.lengths, at).astype(np.float32)
+        norm *= K1 * B / average
+        norm += K1 * (1 - B)
+        norm += frequency
+        frequency /= norm
+        frequency *= weight
+        frequency += before
+        self.scores[at] = frequency
+        return frequency
 
 
 def _split(data: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from awareness.index.kinds import FileKind, kind_of
 from awareness.index.lexical import query_terms, stem
 from awareness.index.manifest import failures
-from awareness.index.postings import Ranking
 from awareness.index.store import Store
 from awareness.types import Chunk, Hit
 
@@ -45,8 +44,7 @@ class LexicalRouter:
         """The best chunks, best first; empty if no word of the question is in the repository."""
         words = query_terms(query)
         with self.store.reading(), failures(self.store.layout.manifest):
-            ranking = self.store.postings.rank([stem(word) for word in words])
-            candidates = self._candidates(ranking, max(_CANDIDATES, 4 * top_k))
+            candidates, bound = self._candidates([stem(word) for word in words], max(_CANDIDATES, 4 * top_k))
         asked = set(words)
         hits = []
         for chunk, bm25 in candidates:
@@ -55,23 +53,28 @@ class LexicalRouter:
             name = chunk.symbol.rpartition(".")[2].lower()
             if name and name in asked:  # the definition itself, rather than its uses
                 worth *= 1.2
-            hits.append(Hit(chunk, min(1.0, worth * bm25 / ranking.bound)))
+            hits.append(Hit(chunk, min(1.0, worth * bm25 / bound)))
         hits.sort(key=lambda hit: (-hit.score, hit.chunk.path, hit.chunk.start_line))
         return [replace(hit, score=round(hit.score, 4)) for hit in _spread(hits)[:top_k]]
 
-    def _candidates(self, ranking: Ranking, wanted: int) -> list[tuple[Chunk, float]]:
-        """The best chunks of the snapshot and the scope, with their BM25; those of other snapshots are passed over."""
-        if self.in_scope is not None:
+    def _candidates(self, terms: list[str], wanted: int) -> tuple[list[tuple[Chunk, float]], float]:
+        """The best chunks of the snapshot and the scope with their BM25, and what no chunk can exceed."""
+        rank = self.store.postings.rank
+        if self.in_scope is None:
+            ranking = rank(terms, wanted)
+        else:
             files = [file_id for file_id, path, _ in self.store.files(self.snapshot) if self.in_scope(path)]
-            ranking = ranking.among(self.store.chunk_ids(files))
+            ranking = rank(terms).among(self.store.chunk_ids(files))
         found: list[tuple[Chunk, float]] = []
         seen, batch = 0, wanted
-        while len(found) < wanted and seen < len(ranking.ids):
+        while len(found) < wanted and seen < len(ranking.ids):  # those of other snapshots are passed over
             best = ranking.best(seen + batch)[seen:]
             shown = self.store.chunks_shown(self.snapshot, [chunk_id for chunk_id, _ in best])
             found += [(shown[chunk_id].chunk, bm25) for chunk_id, bm25 in best if chunk_id in shown]
             seen, batch = seen + batch, batch * 8
-        return found[:wanted]
+            if not ranking.complete and len(found) < wanted:
+                ranking = rank(terms)
+        return found[:wanted], ranking.bound
 
 
 def _spread(hits: list[Hit]) -> list[Hit]:
