@@ -15,13 +15,13 @@ from awareness.cli import options, render
 from awareness.cli.origin import Found, Origin, opened, repositories, search_all
 from awareness.cli.search import as_json, preview
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model
-from awareness.errors import IndexLocked, NothingFound, StorageFailed, UsageError
+from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
 from awareness.index import build
 from awareness.index.lock import writing
 from awareness.index.search import WEAK_SCORE
 from awareness.index.store import Store
 from awareness.model import sources
-from awareness.types import Citation, Latent, MemorySpec
+from awareness.types import Citation, Latent, MemorySpec, printable
 
 if TYPE_CHECKING:
     from awareness.model.generate import Generation
@@ -92,7 +92,7 @@ def ask(
         render.text("\nSources", style="bold")
     for one, citation in zip(answered.used, citations, strict=True):
         share = "" if citation.attention is None else f"  read {citation.attention:.0%}"
-        render.text(f"  {one.place}  {citation.symbol}  score {citation.score:.2f}{share}")
+        render.text(f"  {one.place}  {printable(citation.symbol)}  score {citation.score:.2f}{share}")
     render.note(
         f"\n{folder.name}, {mode.value}: {answered.memory_json['tokens']} tokens of memory,"
         f" first token {generation.first_token_s:.2f} s after loading, {generation.tokens_per_s:.0f} tokens/s,"
@@ -144,6 +144,8 @@ def _model_of(origins: Sequence[Origin]) -> str:
     name = packs[0].model
     if name not in sources.PRESETS:
         raise UsageError(f"{packs[0].name} was made by the model '{name}'", hint="--model with a model that you trust")
+    if name != sources.DEFAULT_MODEL and sources.find(name) is None:
+        raise ModelNotAvailable(f"{packs[0].name} was made by {name}", hint=f"awareness models pull {name}")
     return name
 
 
@@ -198,7 +200,8 @@ def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory
                 hint=f"--model {origin.model}",
             )
         chunks = [one.hit.chunk for one in used if one.origin is origin]
-        found = build.load_latents(origin.store, model.encoder.storing_as(origin.quant), chunks, budget=budget)
+        with origin.blaming_the_pack():
+            found = build.load_latents(origin.store, model.encoder.storing_as(origin.quant), chunks, budget=budget)
         latents |= {(id(origin), c.digest): (latent, spec) for c, latent in zip(chunks, found, strict=True)}
     ordered = [latents[id(one.origin), one.hit.chunk.digest] for one in reversed(used)]
     return assemble(
@@ -255,7 +258,7 @@ def _abstain(
     elif nearest:
         render.text("Not found in this repository. Nearest:")
         for one in nearest[:3]:
-            render.text(f"  {one.place}  {one.hit.chunk.symbol}  score {one.hit.score:.2f}")
+            render.text(f"  {one.place}  {printable(one.hit.chunk.symbol)}  score {one.hit.score:.2f}")
             render.text(f"      {preview(one.hit, lines=1).strip()}")
     raise NothingFound(
         f"the repository does not seem to answer '{question}'", hint="name a file, class or function you know of"

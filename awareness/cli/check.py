@@ -38,7 +38,7 @@ def check(
         render.text(
             f"{report.files} files, {report.chunks} chunks, {report.latents} latents in {report.shards} shards,"
             f" {render.human_bytes(report.bytes)}: "
-            + (f"{len(report.problems)} problems" if report.problems else "sound")
+            + (render.counted(len(report.problems), "problem") if report.problems else "sound")
         )
     if report.orphans:
         render.note(f"{report.orphans} files belong to nothing; awareness gc deletes them")

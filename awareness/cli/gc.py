@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -30,26 +31,28 @@ def gc(
     """Delete latents that no snapshot shows, and close the gaps; what is still shown anywhere stays."""
     workspace = Workspace.open(repo)
     with writing(workspace.existing_layout()), Store.open(workspace.layout) as store:
-        names = [_snapshot_name(store, text) for text in drop or ()]
+        names = [_snapshot_name(workspace, store, text) for text in drop or ()]
         with render.progress() as progress:
             done = collect_garbage(store, quant=quant_of(store), drop=names, dry_run=dry_run, progress=progress)
     if format is options.Format.json:
         render.data({"dry_run": dry_run, "dropped": names, **asdict(done)})
         return
     render.text(
-        f"{'would free' if dry_run else 'freed'} {render.human_bytes(done.bytes)}: {done.latents} latents,"
-        f" {done.orphans} stray files; {done.shards_rewritten} shards {'to rewrite' if dry_run else 'rewritten'}"
+        f"{'would free about' if dry_run else 'freed'} {render.human_bytes(done.bytes)}:"
+        f" {render.counted(done.latents, 'latent')}, {render.counted(done.orphans, 'stray file')};"
+        f" {render.counted(done.shards_rewritten, 'shard')} {'to rewrite' if dry_run else 'rewritten'}"
     )
 
 
-def _snapshot_name(store: Store, text: str) -> str:
-    """A snapshot by its name, its folder, or the beginning of its commit. Raises UsageError."""
+def _snapshot_name(workspace: Workspace, store: Store, text: str) -> str:
+    """A snapshot by its folder, a branch or tag, or the beginning of its commit. Raises UsageError."""
     snapshots = store.snapshots()
     wanted = {text, f"tree:{text}", f"tree:{Path(text).resolve()}"}
+    with contextlib.suppress(UsageError):
+        wanted.add(f"rev:{workspace.repository.resolve(text)}")
     found = [s.name for s in snapshots if s.name in wanted or (s.rev and len(text) >= 4 and s.rev.startswith(text))]
     if len(found) != 1:
         listed = ", ".join(s.rev[:12] if s.rev else s.name.removeprefix("tree:") for s in snapshots) or "none"
-        raise UsageError(
-            f"'{text}' is {'not one' if not found else 'more than one'} of: {listed}", hint="awareness status"
-        )
+        how_many = "more than one" if found else "none"
+        raise UsageError(f"'{text}' is {how_many} of what is indexed: {listed}", hint="awareness status")
     return found[0]

@@ -32,6 +32,17 @@ class Origin:
     spec: MemorySpec | None
     verify: Callable[[Chunk], bool]
 
+    @contextlib.contextmanager
+    def blaming_the_pack(self) -> Iterator[None]:
+        """Damage to what the cache keeps of a pack, or to the pack, is mended by reading it anew, not by `repair`."""
+        try:
+            yield
+        except IndexCorrupt as error:
+            if self.spec is None:
+                raise
+            shutil.rmtree(self.store.layout.root, ignore_errors=True)
+            raise IndexCorrupt(error.message, hint="the same command again, which checks the whole pack") from error
+
 
 @dataclass(frozen=True)
 class Found:
@@ -51,7 +62,7 @@ class Found:
 def opened(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str | None) -> Iterator[list[Origin]]:
     """Opens all that is named; with nothing named the repository of the current folder. Raises NoIndex."""
     workspaces = [Workspace.open(repo, rev=rev) for repo in repositories(repos, packs)]
-    several = len(workspaces) + len(packs or ()) > 1
+    several = len(workspaces) + len(set(packs or ())) > 1
     with contextlib.ExitStack() as stack:
         origins = []
         for workspace in workspaces:
@@ -71,7 +82,7 @@ def opened(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str 
                     verify=workspace.shows,
                 )
             )
-        for path in packs or ():
+        for path in dict.fromkeys(packs or ()):
             with render.progress() as progress:
                 pack = open_pack(path, progress=progress)
             stack.enter_context(pack.store)
@@ -93,7 +104,7 @@ def opened(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str 
 
 def repositories(repos: Sequence[Path] | None, packs: Sequence[Path] | None) -> list[Path]:
     """The repositories that are asked: those named, else the current folder's, unless only packs are named."""
-    return list(repos) if repos else [] if packs else [Path()]
+    return list(dict.fromkeys(repos)) if repos else [] if packs else [Path()]
 
 
 def search_all(origins: Sequence[Origin], query: str, scope: Sequence[str] | None, top_k: int) -> list[Found]:
@@ -101,12 +112,7 @@ def search_all(origins: Sequence[Origin], query: str, scope: Sequence[str] | Non
     in_scope = build_scope(scope) if scope else None
     found = []
     for origin in origins:
-        try:
+        with origin.blaming_the_pack():
             hits = LexicalRouter(origin.store, origin.snapshot, in_scope).search(query, top_k=top_k)
-        except IndexCorrupt as error:
-            if origin.spec is not None:  # what the cache keeps of a pack is damaged; the pack itself has all
-                shutil.rmtree(origin.store.layout.root, ignore_errors=True)
-                raise IndexCorrupt(error.message, hint="the same command again, which reads the pack anew") from error
-            raise
         found += [Found(origin, hit) for hit in hits]
     return sorted(found, key=lambda one: -one.hit.score)[:top_k]

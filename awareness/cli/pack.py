@@ -30,7 +30,10 @@ def pack(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Write a repository's memory into one file; ask it with `--memory FILE`."""
+    """Write a repository's memory into one file, as in `awareness pack repo.awm --repo ./repo`.
+
+    It is asked with `--memory repo.awm`, where the sources are not.
+    """
     started = time.perf_counter()
     if not file.absolute().parent.is_dir():
         raise UsageError(f"{file.absolute().parent} is not a folder", hint="a file in a folder that is there")
@@ -45,7 +48,9 @@ def pack(
         snapshot = workspace.refresh(store, folder, scope=known.scope if known else ()).snapshot
         stored_as = quant.value if quant else quant_of(store)
         encoder = load_model(folder, stored_as).encoder
-        about = About(folder.name, workspace.repository.root.name, workspace.rev, store.chunking_of(snapshot) or "")
+        # A model's folder is named without the way to it, which is nobody else's business.
+        name = Path(folder.name).name if Path(folder.name).is_dir() else folder.name
+        about = About(name, workspace.repository.root.name, workspace.rev, store.chunking_of(snapshot) or "")
         with render.progress() as progress:
             written = write_pack(
                 file.absolute(),

@@ -116,6 +116,11 @@ def _quantity(number: float, what: str) -> str:
     return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 shard`, `2 shards`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def human_bytes(number: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if number < 1024:

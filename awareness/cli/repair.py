@@ -59,7 +59,7 @@ def repair(
         render.text("nothing is damaged")
         return
     render.text(
-        f"{len(damage.shards)} shards were damaged: {len(damage.latents)} latents lost,"
+        f"{render.counted(len(damage.shards), 'damaged shard')}: {render.counted(len(damage.latents), 'latent')} lost,"
         f" {mended.latents} encoded again, {dropped} dropped, in {seconds:.1f} s"
     )
 

@@ -10,7 +10,7 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.origin import Found, opened, search_all
 from awareness.errors import NothingFound
-from awareness.types import Hit
+from awareness.types import Hit, printable
 
 
 def search(
@@ -32,7 +32,7 @@ def search(
     if format is options.Format.json:
         render.data({"query": query, "hits": [as_json(one) for one in found], "seconds": round(seconds, 4)})
     for one in found if format is options.Format.text else ():
-        render.text(f"{one.place}  {one.hit.chunk.symbol}  {one.hit.score:.2f}", style="bold")
+        render.text(f"{one.place}  {printable(one.hit.chunk.symbol)}  {one.hit.score:.2f}", style="bold")
         for line in preview(one.hit).split("\n"):
             render.text(f"    {line}")
     if not found:
@@ -54,6 +54,7 @@ def as_json(found: Found, *, with_preview: bool = True) -> dict[str, object]:
         "end_line": chunk.end_line,
         "symbol": chunk.symbol,
         "score": found.hit.score,
+        "rev": found.origin.rev,
         "origin": found.origin.name,
         **shown,
     }

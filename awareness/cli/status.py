@@ -41,13 +41,13 @@ def status(
             "bytes": _bytes(workspace, store),
             "budget": limit,
             "drift": None,
-            "left_out": [],
+            "secret_files": [],
             "secrets": [],
         }
         if here:
             drift = build.drift(store, workspace.repository, here)
             found["drift"] = {"added": drift.added, "changed": drift.changed, "removed": drift.removed}
-            found["left_out"] = drift.secrets
+            found["secret_files"] = drift.secrets
             found["secrets"] = [
                 {"path": path, "line": secret.line, "rule": secret.rule}
                 for path, secrets in store.secrets(here.id).items()
@@ -127,9 +127,9 @@ def _print(found: dict[str, Any]) -> None:
             f"{kind} {render.human_bytes(size)}" for kind, size in sorted(latents["bytes_by_kind"].items())
         )
         render.text(f"  {latents['count']} latents, quant {latents['quant']}, {latents['layers']} layers: {kinds}")
-    if found["left_out"]:
-        render.text(f"left out as secret: {len(found['left_out'])} files", style="bold")
-        _paths(found["left_out"])
+    if found["secret_files"]:
+        render.text(f"left out as secret: {len(found['secret_files'])} files", style="bold")
+        _paths(found["secret_files"])
     if found["secrets"]:
         render.text(f"looks like a secret, and is indexed: {len(found['secrets'])} places", style="bold")
         _paths([f"{secret['path']}:{secret['line']}  {secret['rule']}" for secret in found["secrets"]])

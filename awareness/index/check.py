@@ -175,6 +175,9 @@ def remake_manifest(layout: IndexLayout) -> list[Snapshot]:
             if value:
                 store.remember(name, value)
         store.latents.take_up()
+        ways = {spec.quant for spec in store.latents.specs_of_chunks()}
+        if "quant" not in settings and len(ways) == 1:  # so that the next `index` finds them again
+            store.remember("quant", ways.pop())
 
     manifest.create(layout, fill)
     return known

@@ -55,6 +55,11 @@ class Latents:
         wanted = (fingerprint, version, quant)
         return next((spec for spec in specs if (spec.model, spec.version, spec.quant) == wanted), None)
 
+    def specs_of_chunks(self) -> list[MemorySpec]:
+        """Of the latents that there are, but for the sinks."""
+        sql = "SELECT json FROM spec WHERE id IN (SELECT spec_id FROM latent WHERE chunk_digest <> ?)"
+        return [MemorySpec.from_json(text) for (text,) in self._rows(sql, SINK)]
+
     def missing(self, spec: MemorySpec, digests: Iterable[str]) -> list[str]:
         """Those of the chunks that have no latent yet, each once, in the order given."""
         asked = list(dict.fromkeys(digests))
@@ -68,7 +73,8 @@ class Latents:
     def read(self, spec: MemorySpec, digests: Sequence[str]) -> dict[str, Latent]:
         """The latents that are there, every byte checked. Raises IndexCorrupt naming the file that is damaged.
 
-        A shard may be gone because a writer has moved its latents since its row was read: then the row is read again.
+        A shard may be gone because a writer has moved its latents since its row was read: then the row is read again
+        (which needs a new view: not inside `Store.reading`).
         """
         places = self.places(spec, digests)
         while True:

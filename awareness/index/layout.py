@@ -69,7 +69,8 @@ def indexes_dir() -> Path:
 
 def layout_for(key: Path, work_tree: Path, *, local: bool = False) -> IndexLayout:
     """The folder of the repository identified by `key`. `local` moves it into the work tree, from now on."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", work_tree.name)[:40].strip("-.") or "repository"
+    main = key.parent if key.name == ".git" else key  # the same for every work tree of the repository
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", main.name)[:40].strip("-.") or "repository"
     shared = indexes_dir() / f"{name}-{digest(os.fsencode(key))[:16]}"
     marker = shared.with_name(f"{shared.name}.local-{digest(os.fsencode(work_tree))[:16]}")
     if local and not marker.exists():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apsw
 
-from awareness.errors import IndexCorrupt, NoIndex, StorageFailed
+from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, StorageFailed
 from awareness.index.layout import FORMAT_VERSION, IndexLayout
 from awareness.index.postings import SCHEMA as POSTINGS_SCHEMA
 from awareness.index.shards import REPAIR
@@ -136,6 +136,8 @@ def failures(manifest: Path) -> Iterator[None]:
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
             raise IndexCorrupt(f"{manifest}: a page is damaged", hint=REPAIR) from error
         raise StorageFailed(f"{manifest}: {error}", hint=AFTERWARDS) from error
+    except apsw.BusyError as error:
+        raise IndexLocked(f"{manifest} is being written: {error}", hint="try again when it is done") from error
     except apsw.SQLError as error:
         if "cannot rollback" in str(error) or "no such savepoint" in str(error):
             with failures(manifest):  # after some errors SQLite rolls back by itself: it is they that matter

@@ -96,6 +96,8 @@ def content_of(header: Header, *, kind: str) -> ShardContent:
         spec = MemorySpec.from_json(said["spec"])
         latents = {}
         for chunk_digest, (tokens, checksum) in json.loads(said["latents"]).items():
+            if type(tokens) is not int or not 0 <= tokens < 1 << 31:
+                raise Malformed("a latent has no number of tokens")
             info = tensor_info(spec, chunk_digest, tokens)
             if header.tensors[info.name] != info or not isinstance(checksum, str):
                 raise Malformed("a latent is not what it is said to be")

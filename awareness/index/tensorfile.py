@@ -155,7 +155,8 @@ def refusals(path: Path) -> Iterator[None]:
 
 def _tensor(name: str, entry: dict[str, Any]) -> TensorInfo:
     shape = tuple(entry["shape"])
-    if entry["dtype"] not in ITEMSIZE or not all(type(size) is int and size >= 0 for size in shape):
+    sizes_are = len(shape) <= 8 and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
+    if entry["dtype"] not in ITEMSIZE or not sizes_are:
         raise Malformed(f"it has a tensor of an unknown kind: {entry['dtype']!r:.20}")
     return TensorInfo(name, entry["dtype"], shape)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from awareness.errors import UsageError
 from awareness.index.safe_read import MAX_FILE_BYTES, is_safe, read_beneath, read_small
+from awareness.index.tensorfile import refusals
 from awareness.types import printable
 
 TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would hold it for ever
@@ -54,7 +55,7 @@ class WorkTreeFiles:
         """By their bytes: tracked or not, but not ignored; of submodules and nested repositories only the folder."""
         import tempfile
 
-        with tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
+        with refusals(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
             listed = self._list(Path(temporary, ".git"))
         return map(os.fsdecode, sorted({path.rstrip(b"/") for path in listed.split(b"\0")} - {b""}))
 

@@ -66,9 +66,6 @@ def layout_of(repo: Path) -> IndexLayout:
     return Workspace.open(repo).layout
 
 
-one_index = pytest.mark.xfail(reason="a worktree in a folder of another name gets an index of its own", strict=True)
-
-
 def worktree(sample: Path, folder: Path) -> Path:
     git(sample, "worktree", "add", "-q", "-b", "side", str(folder))
     return folder
@@ -82,7 +79,7 @@ def test_status_says_what_is_indexed(json_of, sample):
     found = json_of("status", "--budget", "512MiB")
     assert set(found) == {
         "repository", "index", "format_version", "quant", "snapshots", "latents", "bytes", "budget", "drift",
-        "left_out", "secrets",
+        "secret_files", "secrets",
     }  # fmt: skip
     assert (found["repository"], found["index"]) == (str(sample), str(layout_of(sample).root))
     assert (found["format_version"], found["quant"], found["budget"]) == (FORMAT_VERSION, "int8", 512 << 20)
@@ -103,7 +100,7 @@ def test_status_says_what_is_indexed(json_of, sample):
     assert set(latents["bytes_by_kind"]) == {"source", "test", "docs"}
     assert sum(latents["bytes_by_kind"].values()) == indexed["bytes"] < found["bytes"]["shards"]
     assert found["bytes"]["manifest"] > 0
-    assert (found["drift"], found["left_out"], found["secrets"]) == (
+    assert (found["drift"], found["secret_files"], found["secrets"]) == (
         {"added": [], "changed": [], "removed": []}, [], [],
     )  # fmt: skip
 
@@ -116,7 +113,7 @@ def test_status_tells_drift_and_secrets(at, json_of, sample):
     (sample / "docs/guide.md").unlink()
     found = json_of("status")
     assert found["drift"] == {"added": ["src/fresh.py"], "changed": ["src/pool.py"], "removed": ["docs/guide.md"]}
-    assert found["left_out"] == [".env"]
+    assert found["secret_files"] == [".env"]
     (secret,) = found["secrets"]
     assert (secret["path"], secret["line"]) == ("src/settings.py", 2) and secret["rule"]
     code, out, err = at("status")
@@ -127,7 +124,6 @@ def test_status_tells_drift_and_secrets(at, json_of, sample):
     assert json_of("status")["drift"] == found["drift"], "status changes nothing"
 
 
-@one_index
 def test_status_shows_other_worktrees_and_commits(at, json_of, sample, tmp_path):
     tree = worktree(sample, tmp_path / "side")
     at("index", "--lazy")
@@ -146,7 +142,6 @@ def test_status_shows_other_worktrees_and_commits(at, json_of, sample, tmp_path)
     assert "awareness gc --drop" in at("status")[1]
 
 
-@one_index
 def test_status_of_a_work_tree_that_is_not_indexed(at, json_of, sample, tmp_path):
     at("index", "--lazy")
     tree = worktree(sample, tmp_path / "side")
@@ -191,7 +186,7 @@ def test_check_finds_damage(at, sample):
     shard = damaged_shard(sample, 0.9)
     assert at("check")[0] == 0
     code, out, err = at("check", "--read-data")
-    assert code == 1 and str(shard) in out and "1 problems" in out and "awareness repair" in err
+    assert code == 1 and str(shard) in out and "1 problem\n" in out and "awareness repair" in err
     code, out, _ = at("check", "--read-data", "--format", "json")
     found = json.loads(out)
     assert (code, found["ok"], [p["kind"] for p in found["problems"]]) == (1, False, ["latent"])
@@ -237,7 +232,6 @@ def test_a_lost_manifest_is_made_again_and_nothing_is_encoded(at, json_of, sampl
     assert at("search", "cookie")[0] == 0
 
 
-@pytest.mark.xfail(reason="how latents were stored is forgotten with the manifest", strict=True)
 def test_a_lost_manifest_does_not_change_how_latents_are_stored(at, json_of, sample):
     indexed = json_of("index", "--quant", "int8")
     layout_of(sample).manifest.write_bytes(b"garbage" * 1000)
@@ -249,7 +243,6 @@ def test_a_lost_manifest_does_not_change_how_latents_are_stored(at, json_of, sam
 # gc and --quant
 
 
-@one_index
 def test_gc_drops_by_folder_and_by_commit(at, json_of, sample, tmp_path, monkeypatch):
     tree = worktree(sample, tmp_path / "side")
     write_tree(tree, {"src/side.py": "def side():\n    return 1\n"})
