@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from awareness.cli.app import COMMANDS, load_command
+
 PACKAGE = Path(__file__).parent.parent / "awareness"
 MAY_IMPORT = {
     "cli": {"cli", "evals", "index", "model", "types", "errors", ""},
@@ -48,5 +50,11 @@ def test_no_file_is_too_long(path):
 
 
 def test_commands_without_a_model_import_no_torch():
-    code = "import sys, awareness.cli.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys; from awareness.cli.app import COMMANDS, load_command; [load_command(c) for c in COMMANDS]\n"
+    code += "sys.exit('torch' in sys.modules or 'transformers' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_the_program_says_of_a_command_is_the_first_line_of_its_help():
+    for name, first_line in COMMANDS.items():
+        assert load_command(name).help.partition("\n")[0] == first_line

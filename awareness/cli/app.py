@@ -1,34 +1,65 @@
-"""The `awareness` program: registers the commands, and catches what they raise in the one place that does."""
+"""The `awareness` program: knows the commands, and catches what they raise in the one place that does."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from awareness import __version__
-from awareness.cli import ask, check, eval, gc, index, models, pack, render, repair, search, status
+from awareness.cli import render
 from awareness.errors import AwarenessError
+
+# A command is the function or the Typer app of this name in the module of this name, which is imported only if it is
+# the one that runs: what is said of it here is the first line of its help.
+COMMANDS = {
+    "index": "Build or refresh the index: only what changed is encoded again.",
+    "ask": "Ask a question about a repository; indexes it first if there is no index.",
+    "search": "Find the places that a question is about.",
+    "status": "Say what is indexed, what has changed, what it takes on disk, and which secrets stand in the text.",
+    "check": "Look for damage in the index; exit code 1 if there is any. Changes nothing.",
+    "repair": "Mend a damaged index: only what is damaged is encoded again, the rest stays.",
+    "gc": "Delete latents that no snapshot shows, and close the gaps; what is still shown anywhere stays.",
+    "pack": "Write a repository's memory into one file, as in `awareness pack repo.awm --repo ./repo`.",
+    "models": "Presets and where they are.",
+    "eval": "Measure whether the memory is read, and how well.",
+}
+
+
+def load_command(name: str) -> Any:
+    """The command itself, as click has it."""
+    module = importlib.import_module(f"awareness.cli.{name}")
+    group = getattr(module, "app", None)
+    if group is None:
+        group = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        group.command(name)(getattr(module, name))
+    command = typer.main.get_command(group)
+    command.name = name
+    return command
+
+
+class _Commands(TyperGroup):
+    """Lists the commands by their first lines, and imports the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name in COMMANDS else command, rest
+
 
 app = typer.Typer(
     name="awareness",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     help="Gives a language model a memory of a git repository.",
 )
-app.command()(index.index)
-app.command()(ask.ask)
-app.command()(search.search)
-app.command()(status.status)
-app.command()(check.check)
-app.command()(repair.repair)
-app.command()(gc.gc)
-app.command()(pack.pack)
-app.add_typer(models.app, name="models")
-app.add_typer(eval.app, name="eval")
+for _name, _first_line in COMMANDS.items():
+    app.command(_name, help=_first_line)(lambda: None)
 
 
 @app.callback(invoke_without_command=True)
@@ -72,8 +103,7 @@ def run(arguments: list[str] | None = None) -> int:
 def _command_of(arguments: list[str] | None) -> str:
     """The command that was meant, for the hint."""
     words = sys.argv[1:] if arguments is None else arguments
-    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    return next((f"{word} " for word in words if word in known), "")
+    return next((f"{word} " for word in words if word in COMMANDS), "")
 
 
 def main() -> None:

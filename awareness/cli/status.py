@@ -26,7 +26,7 @@ def status(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Say what is indexed, what has changed since, what it takes on disk, and where secrets stand in the text."""
+    """Say what is indexed, what has changed, what it takes on disk, and which secrets stand in the text."""
     limit = parse_bytes(budget)
     workspace = Workspace.open(repo)
     with Store.open(workspace.existing_layout()) as store, store.reading():
@@ -80,7 +80,7 @@ def _latents(store: Store) -> list[dict[str, Any]]:
     """For each way in which latents are stored: how many, and their bytes by the kind of file that they are of."""
     kinds: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     counts: dict[str, int] = defaultdict(int)
-    for spec, path, size in store.latent_sizes():
+    for spec, path, size in store.latents.sizes():
         kinds[spec][kind_of(path).name.lower() if path is not None else "unshown"] += size
         counts[spec] += 1
     named = [(MemorySpec.from_json(spec), spec) for spec in sorted(counts)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,15 @@ class Latents:
             if (spec.quant, spec.version) != (quant, ENCODING_VERSION):
                 found |= {(own, name) for own, name in self._rows(sql, row_id) if name != SINK}
         return found
+
+    def sizes(self) -> Iterator[tuple[str, str | None, int]]:
+        """(spec as JSON, path of a file that shows it or None, bytes) of every latent but the sinks."""
+        rows = self._rows(
+            "SELECT p.json, (SELECT f.path FROM chunk c JOIN file f ON f.id = c.file_id WHERE c.digest = l.chunk_digest"
+            " LIMIT 1), l.bytes FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.chunk_digest <> ?",
+            SINK,
+        )
+        return ((spec, None if path is None else os.fsdecode(path), size) for spec, path, size in rows)
 
     def total_bytes(self) -> int:
         """Size of all shards."""

@@ -56,9 +56,9 @@ def stem(term: str) -> str:
 
 @functools.cache
 def _stemmer() -> Any:
-    import snowballstemmer
+    import Stemmer
 
-    return snowballstemmer.stemmer("porter")
+    return Stemmer.Stemmer("porter")
 
 
 def _terms(word: str) -> list[str]:

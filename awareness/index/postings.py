@@ -12,6 +12,8 @@ text has is lexical.py's affair, which chunks may be found and what else makes t
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from array import array
 from collections import Counter
@@ -30,6 +32,7 @@ K1, B = 1.2, 0.75
 SYMBOL_WEIGHT, PATH_WEIGHT = 6, 4  # of a word there, against one in the text
 SEGMENT_CHUNKS = 16_384  # of a segment that is written while more are to come
 MERGED_AT_ONCE = 8  # so many neighbours of like size become one
+FEW = 20_000  # postings that are counted one by one
 _ITEM = 5  # bytes of a posting
 
 SCHEMA = """
@@ -45,33 +48,25 @@ _POSTINGS_OF = "SELECT segment_id, data FROM posting WHERE segment_id IN (SELECT
 
 @dataclass(frozen=True)
 class Ranking:
-    """Chunks that hold any of the terms: ids and their BM25, in no order. bound: what no chunk can exceed.
+    """Chunks that hold any of the terms: id -> BM25. bound: what no chunk can exceed.
 
     complete: all of them are here, not just enough for as many as were wanted.
     """
 
-    ids: np.ndarray
-    scores: np.ndarray
+    scores: dict[int, float]
     bound: float
-    complete: bool
+    complete: bool = True
 
-    def among(self, ids: Sequence[int]) -> Ranking:
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def among(self, ids: Iterable[int]) -> Ranking:
         """The same without the chunks that are not listed."""
-        import numpy as np
-
-        kept = np.isin(self.ids, np.array(ids, dtype=np.int64))
-        return replace(self, ids=self.ids[kept], scores=self.scores[kept])
+        return replace(self, scores={i: self.scores[i] for i in self.scores.keys() & set(ids)})
 
     def best(self, count: int) -> list[tuple[int, float]]:
         """The `count` best, best first; among equals the lower id."""
-        import numpy as np
-
-        chosen = np.arange(len(self.ids))
-        if count < len(chosen):
-            floor = np.partition(self.scores, -count)[-count]
-            chosen = np.flatnonzero(self.scores >= floor)
-        ordered = chosen[np.lexsort((self.ids[chosen], -self.scores[chosen]))][:count]
-        return list(zip(self.ids[ordered].tolist(), self.scores[ordered].tolist(), strict=True))
+        return heapq.nsmallest(count, self.scores.items(), key=lambda item: (-item[1], item[0]))
 
 
 class Postings:
@@ -196,33 +191,38 @@ class Postings:
         Rare terms come first. Once the chunks seen include `wanted` that score more than all terms to come can give, a
         chunk that was not seen yet can't be among the best, and is passed over (MaxScore: Turtle and Flood 1995).
         """
-        import numpy as np
-
         chunks, length, dropped, dropped_length = self._totals()
         total, average = chunks - dropped, (length - dropped_length) / max(1, chunks - dropped)
-        segments = {row[0]: _Segment(*row[1:]) for row in self._segments("id, first, last, lengths")}
-        if dropped:
-            for segment in segments.values():
-                segment.drop([row[0] for row in self._dropped(segment.first, segment.last)])
-        found = []
-        for term in dict.fromkeys(terms):
-            rows = cast("Iterator[tuple[int, bytes]]", self.db.execute(_POSTINGS_OF, (term,)))
-            held = [(segments[segment], *segments[segment].held(data)) for segment, data in rows]
+        segments = {row[0]: row[1:] for row in self._segments("id, first, last, lengths")}
+        gone = {i: [row[0] for row in self._dropped(*segments[i][:2])] if dropped else [] for i in segments}
+        rows = {
+            term: cast("list[tuple[int, bytes]]", self.db.execute(_POSTINGS_OF, (term,)).fetchall())
+            for term in dict.fromkeys(terms)
+        }
+        # Few postings are sooner counted than numpy is imported.
+        few = sum(len(data) for found in rows.values() for _, data in found) <= FEW * _ITEM
+        kind: Any = SmallSegment
+        if not few:
+            from awareness.index.postings_numpy import LargeSegment as kind
+        parts = {i: kind(*segments[i], gone[i]) for i in segments}
+        weighted = []
+        for found in rows.values():
+            held = [(parts[i], *parts[i].held(data)) for i, data in found]
             holding = sum(len(at) for _, at, _ in held)
-            found.append((max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5))) * (K1 + 1), held))
-        found.sort(key=lambda one: -one[0])
-        bound = to_come = sum(weight for weight, _ in found)
+            weighted.append((max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5))) * (K1 + 1), held))
+        weighted.sort(key=lambda one: -one[0])
+        bound = to_come = sum(weight for weight, _ in weighted)
         floor = 0.0  # `wanted` chunks have at least this score
-        for weight, held in found:
+        for weight, held in weighted:
             only_seen = floor > to_come
             to_come -= weight
-            reached = [segment.add(at, counts, weight, average, only_seen) for segment, at, counts in held]
-            if wanted and not only_seen and sum(map(len, reached)) >= wanted:
-                floor = max(floor, float(np.partition(np.concatenate(reached), -wanted)[-wanted]))
-        best = [(np.flatnonzero(s.scores >= floor if floor else s.scores > 0), s) for s in segments.values()]
-        ids = np.concatenate([np.empty(0, np.int64), *(at + segment.first for at, segment in best)])
-        scores = np.concatenate([np.empty(0, np.float32), *(segment.scores[at] for at, segment in best)])
-        return Ranking(ids, scores, bound, complete=floor == 0.0)
+            reached = [part.add(at, counts, weight, average, only_seen) for part, at, counts in held]
+            if wanted and not only_seen and to_come and sum(map(len, reached)) >= wanted:
+                floor = max(floor, kind.nth_largest(reached, wanted))
+        scores: dict[int, float] = {}
+        for part in parts.values():
+            scores.update(part.at_least(floor))
+        return Ranking(scores, bound, complete=floor == 0.0)
 
     def count(self) -> int:
         """How many chunks can be found."""
@@ -245,59 +245,50 @@ class Postings:
         return list(self.db.execute(sql, (first, last)))
 
 
-class _Segment:
-    """One segment while a question is ranked. lengths, scores: of each chunk from `first` on."""
+class SmallSegment:
+    """One segment while a question is ranked, where few chunks hold its terms."""
 
-    def __init__(self, first: int, last: int, lengths: bytes) -> None:
-        import numpy as np
+    def __init__(self, first: int, last: int, lengths: bytes, dropped: Sequence[int]) -> None:
+        self.first = first
+        self._lengths = array("H", lengths)
+        for chunk_id in dropped:
+            self._lengths[chunk_id - first] = 0
+        self._has_dropped = bool(dropped)
+        self._scores: dict[int, float] = {}
 
-        self.first, self.last = first, last
-        self.lengths = np.frombuffer(lengths, dtype=np.uint16)
-        self.scores = np.zeros(last - first + 1, dtype=np.float32)
-        self._has_dropped = False
+    def held(self, data: bytes) -> tuple[Sequence[int], Sequence[int]]:
+        """A posting row -> which chunks hold the term, how often it counts in each."""
+        count = len(data) // _ITEM
+        ids, counts = array("I", data[: 4 * count]), data[4 * count :]
+        if not self._has_dropped:
+            return ids, counts
+        kept = [i for i, chunk_id in enumerate(ids) if self._lengths[chunk_id - self.first]]
+        return [ids[i] for i in kept], [counts[i] for i in kept]
 
-    def drop(self, ids: Sequence[int]) -> None:
-        """These chunks are held by no term any more."""
-        import numpy as np
+    def add(
+        self, ids: Sequence[int], counts: Sequence[int], weight: float, average: float, only_seen: bool
+    ) -> Sequence[float]:
+        """Adds a term's part to the scores; returns those that it reached. only_seen: of chunks that have one."""
+        scores, lengths, first = self._scores, self._lengths, self.first
+        reached = []
+        for chunk_id, count in zip(ids, counts, strict=True):
+            before = scores.get(chunk_id, 0.0)
+            if before or not only_seen:
+                norm = K1 * (1 - B + B * lengths[chunk_id - first] / average)
+                scores[chunk_id] = before + weight * count / (count + norm)
+                reached.append(scores[chunk_id])
+        return reached
 
-        if ids:
-            self._has_dropped = True
-            self.lengths = self.lengths.copy()
-            self.lengths[np.array(ids) - self.first] = 0
+    def at_least(self, floor: float) -> Iterable[tuple[int, float]]:
+        """(id, score) of the chunks that have any score, and no less than that."""
+        return [(chunk_id, score) for chunk_id, score in self._scores.items() if score >= floor]
 
-    def held(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """A posting row -> where its chunks are here, how often the term counts in each."""
-        import numpy as np
-
-        ids, counts = _split(data)
-        at = ids.astype(np.intp)  # as numpy indexes: it would convert at every look-up
-        at -= self.first
-        if self._has_dropped:
-            kept = self.lengths[at] > 0
-            return at[kept], counts[kept]
-        return at, counts
-
-    def add(self, at: np.ndarray, counts: np.ndarray, weight: float, average: float, only_seen: bool) -> np.ndarray:
-        """Adds a term's part to the scores; returns the scores that it reached. only_seen: of those above 0."""
-        import numpy as np
-
-        before = np.take(self.scores, at)
-        if only_seen:
-            seen = before > 0
-            at, counts, before = at[seen], counts[seen], before[seen]
-        frequency = counts.astype(np.float32)
-        norm = np.take(self.lengths, at).astype(np.float32)
-        norm *= K1 * B / average
-        norm += K1 * (1 - B)
-        norm += frequency
-        frequency /= norm
-        frequency *= weight
-        frequency += before
-        self.scores[at] = frequency
-        return frequency
+    @staticmethod
+    def nth_largest(reached: Sequence[Sequence[float]], n: int) -> float:
+        return heapq.nlargest(n, itertools.chain.from_iterable(reached))[-1]
 
 
-def _split(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def split(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """A posting row -> ids, frequencies."""
     import numpy as np
 
@@ -307,12 +298,10 @@ def _split(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _merged(rows: Iterator[tuple[str, bytes]], kept: np.ndarray, first: int) -> Iterator[tuple[str, bytes]]:
     """Rows of neighbouring segments, by term and segment -> one row a term, of the chunks that are kept."""
-    import itertools
-
     import numpy as np
 
     for term, group in itertools.groupby(rows, key=lambda row: row[0]):
-        parts = [_split(data) for _, data in group]
+        parts = [split(data) for _, data in group]
         ids = np.concatenate([ids for ids, _ in parts])
         frequencies = np.concatenate([frequencies for _, frequencies in parts])
         stay = kept[ids - np.uint32(first)]

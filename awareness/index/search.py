@@ -67,7 +67,7 @@ class LexicalRouter:
             ranking = rank(terms).among(self.store.chunk_ids(files))
         found: list[tuple[Chunk, float]] = []
         seen, batch = 0, wanted
-        while len(found) < wanted and seen < len(ranking.ids):  # those of other snapshots are passed over
+        while len(found) < wanted and seen < len(ranking):  # those of other snapshots are passed over
             best = ranking.best(seen + batch)[seen:]
             shown = self.store.chunks_shown(self.snapshot, [chunk_id for chunk_id, _ in best])
             found += [(shown[chunk_id].chunk, bm25) for chunk_id, bm25 in best if chunk_id in shown]

@@ -25,7 +25,7 @@ from awareness.index.latents import Latents
 from awareness.index.layout import IndexLayout
 from awareness.index.postings import Postings
 from awareness.index.secrets import Secret
-from awareness.types import SINK, Chunk, MemorySpec
+from awareness.types import Chunk, MemorySpec
 
 
 @dataclass(frozen=True)
@@ -298,16 +298,6 @@ class Store:
             snapshot,
         )
         return [(file_id, _path_out(path), file_digest) for file_id, path, file_digest in rows]
-
-    def latent_sizes(self) -> Iterator[tuple[str, str | None, int]]:
-        """(spec as JSON, path of a file that shows it or None, bytes) of every latent."""
-        rows = self.rows(
-            "SELECT p.json, (SELECT f.path FROM chunk c JOIN file f ON f.id = c.file_id WHERE c.digest = l.chunk_digest"
-            " LIMIT 1), l.bytes FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.chunk_digest <> ?",
-            SINK,
-        )
-        for spec, path, size in rows:
-            yield spec, None if path is None else _path_out(path), size
 
     def secrets(self, snapshot: int) -> dict[str, list[Secret]]:
         """path -> the credentials that its text seems to hold."""

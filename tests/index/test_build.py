@@ -116,7 +116,7 @@ def test_removed_files_leave_the_snapshot_and_the_search(sample, encoder):
     (sample / "src/pool.py").unlink()
     index(sample, layout, encoder)
     with Store.open(layout) as store:
-        assert len(store.postings.rank(["httpconnectionpool"]).ids) == 0
+        assert len(store.postings.rank(["httpconnectionpool"])) == 0
         assert store.count("SELECT count(*) FROM file") == 3
 
 

@@ -20,6 +20,8 @@ TEXTS = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 FIELDS = st.tuples(st.sampled_from(["", "Pool.acquire", "sign"]), st.sampled_from(["src/pool.py", "auth.py"]), TEXTS)
 STEPS = st.lists(st.lists(FIELDS, max_size=5) | st.sets(st.integers(1, 40), max_size=4), min_size=1, max_size=12)
 
+QUERIES = st.lists(st.sampled_from(["session", "cooki", "pool", "acquir", "sign", "none"]), max_size=4)
+
 
 def new() -> Postings:
     connection = apsw.Connection(":memory:")
@@ -53,12 +55,16 @@ def ranked(index: Postings, terms: list[str]) -> dict[int, float]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(steps=STEPS, query=st.lists(st.sampled_from(["session", "cooki", "pool", "acquir", "sign", "none"]), max_size=4))
-def test_any_history_ranks_like_the_formula(steps, query):
+@given(
+    few=st.sampled_from([0, 1 << 20]),
+    steps=STEPS,
+    query=st.lists(st.sampled_from(["session", "cooki", "pool", "acquir", "sign", "none"]), max_size=4),
+)
+def test_any_history_ranks_like_the_formula(few, steps, query):
     index = new()
     chunks: dict[int, tuple[str, str, str]] = {}
     next_id = 1
-    with patch.object(postings, "SEGMENT_CHUNKS", 3), patch.object(postings, "MERGED_AT_ONCE", 3):
+    with patch.multiple(postings, SEGMENT_CHUNKS=3, MERGED_AT_ONCE=3, FEW=few):  # few: by numpy or without
         for step in steps:
             if isinstance(step, set):
                 gone = step & chunks.keys()
@@ -76,6 +82,21 @@ def test_any_history_ranks_like_the_formula(steps, query):
             assert got.keys() == expected.keys()
             assert all(got[i] == pytest.approx(expected[i], rel=1e-4, abs=1e-9) for i in expected)
             assert index.count() == len(chunks)
+
+
+@pytest.mark.parametrize("few", [0, 1 << 20])
+@settings(deadline=None, max_examples=40)
+@given(texts=st.lists(TEXTS, min_size=30, max_size=60), wanted=st.integers(1, 8))
+def test_the_best_are_the_same_when_the_rest_is_passed_over(few, texts, wanted):
+    index = new()
+    for chunk_id, text in enumerate([*texts, *["filler"] * 40], start=1):
+        index.add(chunk_id, "", "a.py", text)
+    index.flush()
+    terms = ["session", "token", "retri", "upload"]
+    with patch.object(postings, "FEW", few):
+        whole, part = index.rank(terms), index.rank(terms, wanted)
+    assert dict(part.best(wanted)) == pytest.approx(dict(whole.best(wanted)))
+    assert len(part) <= len(whole) and (len(part) == len(whole) or not part.complete)
 
 
 def test_best_are_best_and_ties_go_to_the_lower_id():
@@ -101,9 +122,9 @@ def test_merging_keeps_segments_few_and_forgets_what_was_dropped():
     index.drop(range(1, 60))
     assert index.db.execute("SELECT count(*) FROM dropped").fetchone()[0] == 0
     assert index.db.execute("SELECT count(*) FROM posting WHERE term = 'word7'").fetchone()[0] == 0
-    assert len(index.rank(["sign"]).ids) == index.count() == 41
+    assert len(index.rank(["sign"])) == index.count() == 41
 
 
 def test_nothing_is_found_in_an_empty_index():
     ranking = new().rank(["sign"])
-    assert (len(ranking.ids), ranking.best(5)) == (0, [])
+    assert (len(ranking), ranking.best(5)) == (0, [])
