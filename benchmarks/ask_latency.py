@@ -18,6 +18,7 @@ from pathlib import Path
 
 from common import source_file, table
 
+from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.index import build
 from awareness.index.chunking import chunk_file
 from awareness.index.layout import IndexLayout
@@ -38,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1024,2048,4096,8192")
     parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--quant", default=DEFAULT_QUANT, help="how latents are stored")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--decode", type=int, default=48, help="tokens decoded for the speed")
     parser.add_argument("--png", type=Path)
@@ -45,7 +47,7 @@ def main() -> None:
     sizes = [int(size) for size in options.sizes.split(",")]
     folder = sources.pull(options.model)
     decoder = load(folder)
-    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint)
+    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint, quant=options.quant)
     token_starts = sources.token_starts(folder)
     chunks = make_chunks(token_starts, max(sizes))
     rows = []

