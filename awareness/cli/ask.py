@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.origin import Found, Origin, opened, repositories, search_all
+from awareness.cli.origin import Found, Origin, opened, search_all, workspaces_asked
 from awareness.cli.search import as_json, preview
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model
 from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
@@ -58,8 +57,9 @@ def ask(
     """Ask a question about a repository; indexes it first if there is no index."""
     started = time.perf_counter()
     limit = parse_bytes(budget)
-    _bring_up_to_date(repositories(repo, memory), rev, model)
-    with opened(repo, memory, rev) as origins:
+    workspaces = workspaces_asked(repo, memory, rev)
+    _bring_up_to_date(workspaces, model)
+    with opened(workspaces, memory) as origins:
         folder = pull_model(model or _model_of(origins))
         routing = time.perf_counter()
         found = search_all(origins, question, scope, top_k)
@@ -114,10 +114,9 @@ class _Answered:
     load_s: float
 
 
-def _bring_up_to_date(repos: Sequence[Path], rev: str | None, model: str | None) -> None:
+def _bring_up_to_date(workspaces: Sequence[Workspace], model: str | None) -> None:
     """Chunks are cut and searchable before the answer; latents are made for what the question needs."""
-    for repo in repos:
-        workspace = Workspace.open(repo, rev=rev)
+    for workspace in workspaces:
         folder = pull_model(workspace.model_name(model))
         first = not workspace.layout.exists
         try:

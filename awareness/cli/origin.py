@@ -59,24 +59,21 @@ class Found:
 
 
 @contextlib.contextmanager
-def opened(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str | None) -> Iterator[list[Origin]]:
-    """Opens all that is named; with nothing named the repository of the current folder. Raises NoIndex."""
-    workspaces = [Workspace.open(repo, rev=rev) for repo in repositories(repos, packs)]
+def opened(workspaces: Sequence[Workspace], packs: Sequence[Path] | None) -> Iterator[list[Origin]]:
+    """Opens the indexes of repositories, and packs. Raises NoIndex."""
     several = len(workspaces) + len(set(packs or ())) > 1
     with contextlib.ExitStack() as stack:
         origins = []
         for workspace in workspaces:
             store, snapshot = workspace.open_snapshot()
             stack.enter_context(store)
-            known = store.snapshot(workspace.snapshot_name)
-            assert known
             origins.append(
                 Origin(
                     name=workspace.repository.root.name if several else None,
                     store=store,
-                    snapshot=snapshot,
+                    snapshot=snapshot.id,
                     rev=workspace.rev,
-                    model=known.model,
+                    model=snapshot.model,
                     quant=quant_of(store),
                     spec=None,
                     verify=workspace.shows,
@@ -102,9 +99,10 @@ def opened(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str 
         yield origins
 
 
-def repositories(repos: Sequence[Path] | None, packs: Sequence[Path] | None) -> list[Path]:
+def workspaces_asked(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str | None) -> list[Workspace]:
     """The repositories that are asked: those named, else the current folder's, unless only packs are named."""
-    return list(dict.fromkeys(repos)) if repos else [] if packs else [Path()]
+    paths = dict.fromkeys(repos) if repos else [] if packs else [Path()]
+    return [Workspace.open(path, rev=rev) for path in paths]
 
 
 def search_all(origins: Sequence[Origin], query: str, scope: Sequence[str] | None, top_k: int) -> list[Found]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.origin import Found, opened, search_all
+from awareness.cli.origin import Found, opened, search_all, workspaces_asked
 from awareness.errors import NothingFound
 from awareness.types import Hit, printable
 
@@ -26,7 +26,7 @@ def search(
 ) -> None:
     """Find the places that a question is about."""
     started = time.perf_counter()
-    with opened(repo, memory, rev) as origins:
+    with opened(workspaces_asked(repo, memory, rev), memory) as origins:
         found = search_all(origins, query, scope, top_k)
     seconds = time.perf_counter() - started
     if format is options.Format.json:

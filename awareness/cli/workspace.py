@@ -18,7 +18,7 @@ from awareness.errors import IndexCorrupt, NoIndex, UsageError
 from awareness.index import build
 from awareness.index.layout import IndexLayout, layout_for
 from awareness.index.repo import Repository, decode
-from awareness.index.store import Store
+from awareness.index.store import Snapshot, Store
 from awareness.model import sources
 from awareness.types import Chunk
 
@@ -51,8 +51,8 @@ class Workspace:
             raise NoIndex(f"{self.repository.root} is not indexed yet", hint=f"awareness index {self.repository.root}")
         return self.layout
 
-    def open_snapshot(self) -> tuple[Store, int]:
-        """The index and the id of this workspace's snapshot in it. Raises NoIndex."""
+    def open_snapshot(self) -> tuple[Store, Snapshot]:
+        """The index and this workspace's snapshot in it. Raises NoIndex."""
         command = f"awareness index {self.repository.root}" + (f" --rev {self.rev[:12]}" if self.rev else "")
         try:
             store = Store.open(self.layout)
@@ -62,7 +62,7 @@ class Workspace:
         if snapshot is None:
             store.close()
             raise NoIndex(f"{self.rev or self.repository.root} is not in the index yet", hint=command)
-        return store, snapshot.id
+        return store, snapshot
 
     def model_name(self, asked_for: str | None) -> str:
         """The model asked for, else the one the snapshot was indexed for, else the default."""

@@ -17,8 +17,8 @@ import apsw
 
 from awareness.errors import IndexCorrupt, NoIndex
 from awareness.index import manifest
-from awareness.index.garbage import LatentName, rewrite
-from awareness.index.latents import Shard
+from awareness.index.garbage import rewrite
+from awareness.index.latents import LatentName, Shard
 from awareness.index.layout import IndexLayout
 from awareness.index.shards import LatentPlace, read_content, read_places
 from awareness.index.store import Snapshot, Store
@@ -118,7 +118,7 @@ def _quant(spec: str) -> str:
     return f"quant {MemorySpec.from_json(spec).quant}"
 
 
-def _wrong_with(shard: Shard, places: dict[tuple[str, str], LatentPlace]) -> str | None:
+def _wrong_with(shard: Shard, places: dict[LatentName, LatentPlace]) -> str | None:
     """What is wrong with the file or its header, or None."""
     try:
         status = os.lstat(shard.path)
@@ -140,13 +140,13 @@ def _wrong_with(shard: Shard, places: dict[tuple[str, str], LatentPlace]) -> str
     return None
 
 
-def _unreadable(places: dict[tuple[str, str], LatentPlace]) -> Iterator[LatentName]:
+def _unreadable(places: dict[LatentName, LatentPlace]) -> Iterator[LatentName]:
     """Those whose bytes are not what was written."""
     for name, place in places.items():
         try:
             read_places([place])
         except IndexCorrupt:
-            yield LatentName(*name)
+            yield name
 
 
 def is_sound(layout: IndexLayout) -> bool:
@@ -198,7 +198,7 @@ def find_damage(store: Store, *, progress: Progress = silent) -> Damage:
     return Damage(shards, latents)
 
 
-def _within(shard: Shard, places: dict[tuple[str, str], LatentPlace]) -> dict[tuple[str, str], LatentPlace]:
+def _within(shard: Shard, places: dict[LatentName, LatentPlace]) -> dict[LatentName, LatentPlace]:
     """The places, as if the file should have the size that it has: what lies before a cut can still be sound."""
     try:
         size = os.stat(shard.path).st_size
@@ -211,7 +211,7 @@ def drop_damage(store: Store, damage: Damage) -> None:
     """Moves what is sound in the damaged shards into new ones, and forgets the rest. Call inside `writing(layout)`."""
     lost = set(damage.latents)
     if lost:
-        store.forget_encoded()  # first: who is killed in between has lost nothing
+        store.latents.forget_encoded()  # first: who is killed in between has lost nothing
     for shard in damage.shards:
         places = _within(shard, store.latents.of_shard(shard))
-        rewrite(store, [(shard, {name: p for name, p in places.items() if LatentName(*name) not in lost})])
+        rewrite(store, [(shard, {name: p for name, p in places.items() if name not in lost})])

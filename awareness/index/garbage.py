@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from awareness.index.latents import Shard
+from awareness.index.latents import LatentName, Shard
 from awareness.index.layout import IndexLayout
 from awareness.index.shards import SHARD_BYTES, LatentPlace, read_places, shard_name
 from awareness.index.store import Store
@@ -15,13 +14,6 @@ from awareness.types import SINK, Latent, MemorySpec, Progress, silent
 
 GARBAGE_SHARE = 0.25  # of a shard's bytes, from where on it is rewritten
 SMALL_SHARD = SHARD_BYTES // 4
-
-
-class LatentName(NamedTuple):
-    spec: str
-    """as JSON"""
-    chunk: str
-    """its digest"""
 
 
 @dataclass(frozen=True)
@@ -48,8 +40,8 @@ def collect_garbage(
             store.drop_snapshot(name)
         otherwise = store.latents.stored_otherwise(quant)
         if otherwise:
-            store.forget_encoded()  # they may be shown, and `encode_pending` has to make them again
-        garbage = {LatentName(*name) for name in store.latents.unshown() | otherwise}
+            store.latents.forget_encoded()  # they may be shown, and `encode_pending` has to make them again
+        garbage = store.latents.unshown() | otherwise
         groups = list(_worth_rewriting(store, garbage))
         orphans = store.latents.orphans()
         rewritten = sum(map(len, groups))
@@ -67,7 +59,7 @@ def collect_garbage(
     return Collected(len(garbage), len(orphans), rewritten, freed)
 
 
-_Kept = tuple[Shard, dict[tuple[str, str], LatentPlace]]
+_Kept = tuple[Shard, dict[LatentName, LatentPlace]]
 """A shard, and those of its latents that are needed."""
 
 
@@ -79,7 +71,7 @@ def _worth_rewriting(store: Store, garbage: set[LatentName]) -> Iterator[list[_K
     open_groups: dict[tuple[str, bool, bool], list[_Kept]] = {}
     for shard in store.latents.shards():
         places = store.latents.of_shard(shard)
-        kept = {name: place for name, place in places.items() if LatentName(*name) not in garbage}
+        kept = {name: place for name, place in places.items() if name not in garbage}
         size = sum(place.length for place in kept.values())
         if not kept:
             yield [(shard, kept)]

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import apsw
 
 from awareness.errors import IndexCorrupt
+from awareness.index import manifest
 from awareness.index.layout import IndexLayout
 from awareness.index.manifest import failures
 from awareness.index.shards import LatentPlace, ShardContent, read_content, read_places, write_shard
@@ -26,6 +27,13 @@ from awareness.types import ENCODING_VERSION, SINK, Latent, MemorySpec
 
 PACK = "pack"
 """Name of the shard that is the pack's own file."""
+
+
+class LatentName(NamedTuple):
+    spec: str
+    """as JSON"""
+    chunk: str
+    """its digest"""
 
 
 @dataclass(frozen=True)
@@ -106,32 +114,32 @@ class Latents:
         rows = self._rows("SELECT id, name, bytes, header, eager, used FROM shard ORDER BY id")
         return [Shard(i, name, self.path(name), size, header, bool(e), used) for i, name, size, header, e, used in rows]
 
-    def of_shard(self, shard: Shard) -> dict[tuple[str, str], LatentPlace]:
-        """(spec as JSON, chunk digest) -> place, of the latents that the manifest has in this shard, by offset."""
+    def of_shard(self, shard: Shard) -> dict[LatentName, LatentPlace]:
+        """Where the latents lie that the manifest has in this shard, by offset."""
         rows = self._rows(
             "SELECT p.json, l.chunk_digest, l.offset, l.bytes, l.tokens, l.checksum FROM latent l JOIN spec p"
             " ON p.id = l.spec_id WHERE l.shard_id = ? ORDER BY l.offset",
             shard.id,
         )
-        return {(spec, name): LatentPlace(shard.path, shard.bytes, *place) for spec, name, *place in rows}
+        return {LatentName(spec, name): LatentPlace(shard.path, shard.bytes, *place) for spec, name, *place in rows}
 
-    def unshown(self) -> set[tuple[str, str]]:
-        """(spec as JSON, chunk digest) of the latents whose chunk no snapshot shows."""
+    def unshown(self) -> set[LatentName]:
+        """The latents whose chunk no snapshot shows."""
         rows = self._rows(
             "SELECT p.json, l.chunk_digest FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.chunk_digest <> ?"
             " AND l.chunk_digest NOT IN (SELECT digest FROM chunk)",
             SINK,
         )
-        return {(spec, name) for spec, name in rows}
+        return {LatentName(*row) for row in rows}
 
-    def stored_otherwise(self, quant: str) -> set[tuple[str, str]]:
-        """(spec as JSON, chunk digest) of the latents not stored as `quant`, or made by an older way of encoding."""
+    def stored_otherwise(self, quant: str) -> set[LatentName]:
+        """The latents not stored as `quant`, or made by an older way of encoding."""
         sql = "SELECT p.json, l.chunk_digest FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.spec_id = ?"
-        found: set[tuple[str, str]] = set()
+        found: set[LatentName] = set()
         for row_id, text in list(self._rows("SELECT id, json FROM spec")):
             spec = MemorySpec.from_json(text)
             if (spec.quant, spec.version) != (quant, ENCODING_VERSION):
-                found |= {(own, name) for own, name in self._rows(sql, row_id) if name != SINK}
+                found |= {LatentName(own, name) for own, name in self._rows(sql, row_id) if name != SINK}
         return found
 
     def sizes(self) -> Iterator[tuple[str, str | None, int]]:
@@ -206,8 +214,7 @@ class Latents:
             gone.append(shard_id)
             freed += size
         if gone:
-            with failures(self.layout.manifest), self.db:  # first: who is killed in between has lost nothing
-                self.db.execute("UPDATE snapshot SET encoded = NULL")
+            self.forget_encoded()  # first: who is killed in between has lost nothing
             self.drop_shards(gone)
         return freed
 
@@ -222,13 +229,18 @@ class Latents:
             for path in paths:
                 path.unlink(missing_ok=True)
 
-    def drop(self, keys: Iterable[tuple[str, str]]) -> None:
-        """Forgets latents, given by (spec as JSON, chunk digest); their bytes stay until the shard is rewritten."""
+    def drop(self, names: Iterable[LatentName]) -> None:
+        """Forgets latents; their bytes stay until the shard is rewritten."""
         with failures(self.layout.manifest), self.db:
             self.db.executemany(
                 "DELETE FROM latent WHERE spec_id = (SELECT id FROM spec WHERE json = ?) AND chunk_digest = ?",
-                list(keys),
+                list(names),
             )
+
+    def forget_encoded(self) -> None:
+        """After latents were lost: `encode_pending` has to look again."""
+        with failures(self.layout.manifest), self.db:
+            self.db.execute("UPDATE snapshot SET encoded = NULL")
 
     def touch(self, spec: MemorySpec, digests: Sequence[str]) -> None:
         """Marks the shards of these latents as just used."""
@@ -249,19 +261,15 @@ class Latents:
             if (path.stem not in named or path.suffix != ".safetensors") and (path.is_symlink() or not path.is_dir())
         ]
 
-    def sweep(self) -> int:
-        """Deletes the orphans; returns the bytes freed."""
-        freed = 0
+    def sweep(self) -> None:
+        """Deletes the orphans."""
         with failures(self.layout.manifest):
             for path in self.orphans():
-                freed += path.lstat().st_size
                 path.unlink(missing_ok=True)
-        return freed
 
     def _spec_id(self, spec: MemorySpec) -> int | None:
         row = next(self._rows("SELECT id FROM spec WHERE key = ?", spec.key), None)
         return row[0] if row else None
 
     def _rows(self, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
-        with failures(self.layout.manifest):
-            yield from cast("Iterator[tuple[Any, ...]]", self.db.execute(sql, values))
+        return manifest.rows(self.db, self.layout.manifest, sql, *values)

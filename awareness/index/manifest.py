@@ -11,6 +11,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import apsw
 
@@ -122,6 +123,12 @@ def connect(layout: IndexLayout) -> apsw.Connection:
             connection.close()
             raise
     return connection
+
+
+def rows(connection: apsw.Connection, manifest: Path, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
+    """What a query answers, row by row, with `failures` told of."""
+    with failures(manifest):
+        yield from cast("Iterator[tuple[Any, ...]]", connection.execute(sql, values))
 
 
 @contextlib.contextmanager

@@ -111,8 +111,7 @@ class Store:
 
     def rows(self, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
         """What a query answers, row by row."""
-        with manifest.failures(self.layout.manifest):
-            yield from cast("Iterator[tuple[Any, ...]]", self.db.execute(sql, values))
+        return manifest.rows(self.db, self.layout.manifest, sql, *values)
 
     def row(self, sql: str, *values: apsw.SQLiteValue) -> tuple[Any, ...] | None:
         """The first row that a query answers."""
@@ -363,11 +362,6 @@ class Store:
         """What `mark_encoded` said of the snapshot as it is now, or None after any change."""
         row = self.row("SELECT encoded FROM snapshot WHERE id = ?", snapshot)
         return row[0] if row else None
-
-    def forget_encoded(self) -> None:
-        """After latents were lost: `encode_pending` has to look again."""
-        with self.changing():
-            self.db.execute("UPDATE snapshot SET encoded = NULL")
 
     def mark_encoded(self, snapshot: int, mark: str) -> None:
         with self.changing():
