@@ -13,9 +13,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 Buffer = bytes | bytearray | memoryview
@@ -239,6 +240,25 @@ class KVEncoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> Iterator[Latent]: ...
+
+
+Vector = Union[Sequence[float], "np.ndarray"]
+
+
+class Embedder(Protocol):
+    """Text -> unit vectors, near each other where a question and a chunk are about the same thing.
+
+    fingerprint: of whatever decides the vectors; those of two fingerprints can't be compared.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def question(self, text: str) -> Vector: ...
+
+    def chunks(self, chunks: Sequence[Chunk]) -> Iterator[Vector]:
+        """One a chunk, in order; fastest if many are given at once."""
+        ...
 
 
 class Router(Protocol):

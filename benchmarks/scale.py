@@ -25,7 +25,7 @@ from common import once, table
 
 from awareness.index.layout import IndexLayout
 from awareness.index.lock import writing
-from awareness.index.search import LexicalRouter
+from awareness.index.search import HybridRouter
 from awareness.index.store import IndexedFile, Store
 from awareness.types import Chunk, digest
 
@@ -94,7 +94,7 @@ def main() -> None:
             total = store.count("SELECT max(id) FROM chunk")
             snapshot = store.snapshot("tree:synthetic")
             assert snapshot
-            router = LexicalRouter(store, snapshot.id)
+            router = HybridRouter(store, snapshot.id)
             asked = questions(store, random.Random(11), 60, total)
             times = []
             first = 0

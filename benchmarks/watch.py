@@ -26,7 +26,7 @@ from common import once, table
 
 from awareness.cli.workspace import Workspace
 from awareness.index.lock import writing
-from awareness.index.search import LexicalRouter
+from awareness.index.search import HybridRouter
 from awareness.index.store import Store
 from awareness.model import sources
 
@@ -89,7 +89,7 @@ def save_and_find(root: Path, workspace: Workspace, rebuilds: queue.Queue[dict[s
         with Store.open(workspace.layout) as store:
             snapshot = store.snapshot(workspace.snapshot_name)
             assert snapshot
-            hits = LexicalRouter(store, snapshot.id).search(name, top_k=1)
+            hits = HybridRouter(store, snapshot.id).search(name, top_k=1)
         if hits and hits[0].chunk.symbol == name:
             break
         time.sleep(0.005)

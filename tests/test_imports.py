@@ -13,7 +13,9 @@ from awareness.cli.app import COMMANDS, load_command
 
 PACKAGE = Path(__file__).parent.parent / "awareness"
 MAY_IMPORT = {
-    "cli": {"cli", "evals", "index", "model", "types", "errors", ""},
+    "cli": {"cli", "evals", "train", "index", "model", "config", "types", "errors", ""},
+    "train": {"train", "index", "model", "config", "types", "errors"},
+    "config": {"errors"},
     "evals": {"evals", "index", "model", "types", "errors"},
     "index": {"index", "types", "errors"},
     "model": {"model", "types", "errors"},

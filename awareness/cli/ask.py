@@ -12,6 +12,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.cli.origin import Found, Origin, opened, search_all, workspaces_asked
+from awareness.cli.routers import renew
 from awareness.cli.search import as_json, preview
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model
 from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
@@ -123,6 +124,7 @@ def _bring_up_to_date(workspaces: Sequence[Workspace], model: str | None) -> Non
             with writing(workspace.layout), Store.create(workspace.layout) as store:
                 known = store.snapshot(workspace.snapshot_name)
                 refreshed = workspace.refresh(store, folder, scope=known.scope if known else ())
+                renew(store)
         except (IndexLocked, StorageFailed) as error:
             if first:
                 raise

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.cli.routers import choose_router, renew
 from awareness.cli.watch import watching
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model, quant_of
 from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, UsageError
@@ -31,6 +32,7 @@ def index(
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
     quant: options.QuantOption = None,
+    router: options.RouterOption = None,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Only the routing index; latents are made when asked for.")
@@ -48,7 +50,7 @@ def index(
     if watch and (workspace.rev or workspace.repository.is_bare):
         raise UsageError("a commit does not change, so there is nothing to --watch", hint="--watch without --rev")
     folder = pull_model(workspace.model_name(model))
-    indexer = _Indexer(workspace, folder, tuple(scope or ()), quant, limit, lazy)
+    indexer = _Indexer(workspace, folder, tuple(scope or ()), quant, router, limit, lazy)
     if not watch:
         _report(indexer, indexer.run(rebuild=rebuild), format)
         return
@@ -79,6 +81,7 @@ class _Outcome:
     encoded: build.Encoded
     totals: Totals
     quant: str
+    router: str
     seconds: float
     is_interrupted: bool
 
@@ -95,6 +98,7 @@ class _Indexer:
     folder: ModelFolder
     scope: tuple[str, ...]
     quant: options.Quant | None
+    router: str | None
     budget: int
     lazy: bool
 
@@ -107,7 +111,9 @@ class _Indexer:
             with Store.create(self.workspace.layout) as store:
                 store.latents.sweep()
                 stored_as = quant_of(store, self.quant)
+                choose_router(store, self.router)
                 refreshed = self.workspace.refresh(store, self.folder, scope=self.scope)
+                renew(store)
                 spec = store.latents.spec_made_by(self.folder.fingerprint, ENCODING_VERSION, stored_as)
                 encoded = build.Encoded()
                 pending = not self.lazy
@@ -127,7 +133,8 @@ class _Indexer:
                         )
                     pending = not build.is_encoded(store, refreshed.snapshot, spec, self.budget)
                 totals = store.totals(refreshed.snapshot, spec)
-        return _Outcome(refreshed, encoded, totals, stored_as, time.perf_counter() - started, pending)
+                used = store.routing.router
+        return _Outcome(refreshed, encoded, totals, stored_as, used, time.perf_counter() - started, pending)
 
     @cached_property
     def _model(self) -> LoadedModel:
@@ -145,6 +152,7 @@ def _report(indexer: _Indexer, outcome: _Outcome, format: options.Format) -> Non
                 "rev": indexer.workspace.rev,
                 "model": indexer.folder.name,
                 "quant": outcome.quant,
+                "router": outcome.router,
                 "files": refreshed.files,
                 "chunks": refreshed.chunks,
                 "added": refreshed.added,

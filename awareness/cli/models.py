@@ -23,15 +23,14 @@ def list_models(
 ) -> None:
     """The presets, and which of them are on this machine."""
     rows = []
-    for name in sources.PRESETS:
-        wheel = sources.WHEELS.get(name)
-        origin = f"PyPI {wheel.package} {wheel.version}" if wheel else f"hub {sources.HUB[name]}"
+    for name in (*sources.PRESETS, *sources.EMBEDDERS):
         found = sources.find(name)
-        rows.append((name, origin, str(found.path) if found else ""))
+        task = "router" if name in sources.EMBEDDERS else "decoder"
+        rows.append((name, task, sources.origin(name), str(found.path) if found else ""))
     if format is options.Format.json:
-        render.data({"models": [dict(zip(("name", "source", "path"), row, strict=True)) for row in rows]})
+        render.data({"models": [dict(zip(("name", "for", "source", "path"), row, strict=True)) for row in rows]})
     else:
-        render.table(("name", "source", "path"), [(n, o, p or "not here yet") for n, o, p in rows])
+        render.table(("name", "for", "source", "path"), [(n, t, o, p or "not here yet") for n, t, o, p in rows])
 
 
 @app.command()

@@ -60,6 +60,15 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet,
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", callback=_set_verbose, help="Details on stderr; tracebacks of errors.")
 ]
+RouterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--router",
+        envvar="AWARENESS_ROUTER",
+        help="Whose vectors find chunks: shipped, a file that `awareness train` wrote, or an embedding model"
+        " (all-minilm-l6-v2, a hub id, a folder). Default: the index's own.",
+    ),
+]
 BudgetOption = Annotated[
     str,
     typer.Option("--budget", envvar="AWARENESS_LATENTS_BUDGET", help="Disk for latents, like 512MiB or 2GiB."),

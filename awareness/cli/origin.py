@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awareness.cli import render
+from awareness.cli.routers import embedder_of
 from awareness.cli.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt
 from awareness.index.pack import open_pack
 from awareness.index.repo import build_scope
-from awareness.index.search import LexicalRouter
+from awareness.index.search import HybridRouter
 from awareness.index.store import Store
 from awareness.types import Chunk, Hit, MemorySpec
 
@@ -111,6 +112,7 @@ def search_all(origins: Sequence[Origin], query: str, scope: Sequence[str] | Non
     found = []
     for origin in origins:
         with origin.blaming_the_pack():
-            hits = LexicalRouter(origin.store, origin.snapshot, in_scope).search(query, top_k=top_k)
+            router = HybridRouter(origin.store, origin.snapshot, in_scope, embedder_of(origin.store))
+            hits = router.search(query, top_k=top_k)
         found += [Found(origin, hit) for hit in hits]
     return sorted(found, key=lambda one: -one.hit.score)[:top_k]

@@ -10,6 +10,7 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.origin import Found, opened, search_all, workspaces_asked
 from awareness.errors import NothingFound
+from awareness.index.search import WEAK_SCORE
 from awareness.types import Hit, printable
 
 
@@ -28,14 +29,20 @@ def search(
     started = time.perf_counter()
     with opened(workspaces_asked(repo, memory, rev), memory) as origins:
         found = search_all(origins, query, scope, top_k)
-    seconds = time.perf_counter() - started
+    seconds = round(time.perf_counter() - started, 4)
+    weak = not found or found[0].hit.score < WEAK_SCORE
     if format is options.Format.json:
-        render.data({"query": query, "hits": [as_json(one) for one in found], "seconds": round(seconds, 4)})
-    for one in found if format is options.Format.text else ():
-        render.text(f"{one.place}  {printable(one.hit.chunk.symbol)}  {one.hit.score:.2f}", style="bold")
-        for line in preview(one.hit).split("\n"):
-            render.text(f"    {line}")
-    if not found:
+        listed = [as_json(one) for one in found]
+        told = {"hits": [], "nearest": listed} if weak else {"hits": listed}
+        render.data({"query": query, **told, "seconds": seconds})
+    else:
+        if weak and found:
+            render.text("Not found in this repository. Nearest:")
+        for one in found:
+            render.text(f"{one.place}  {printable(one.hit.chunk.symbol)}  {one.hit.score:.2f}", style="bold")
+            for line in preview(one.hit).split("\n"):
+                render.text(f"    {line}")
+    if weak:
         raise NothingFound(f"nothing found for '{query}'", hint="other words, or a wider --scope")
 
 

@@ -36,6 +36,7 @@ def status(
             "index": str(workspace.layout.root),
             "format_version": FORMAT_VERSION,
             "quant": quant_of(store),
+            "router": {"name": store.routing.router, "vectors": store.routing.vectors.count()},
             "snapshots": [_snapshot(store, snapshot, here) for snapshot in store.snapshots()],
             "latents": _latents(store),
             "bytes": _bytes(workspace, store),
@@ -122,6 +123,8 @@ def _print(found: dict[str, Any]) -> None:
         f" {render.human_bytes(size['manifest'])} of text and routing index, in {found['index']}",
         style="bold",
     )
+    router = found["router"]
+    render.text(f"  routed by {router['name']}: {router['vectors']} vectors")
     for latents in found["latents"]:
         kinds = ", ".join(
             f"{kind} {render.human_bytes(size)}" for kind, size in sorted(latents["bytes_by_kind"].items())

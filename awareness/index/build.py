@@ -22,13 +22,14 @@ from awareness.index.repo import Repository, SkippedFile, SourceFile, decode
 from awareness.index.secrets import find_secrets
 from awareness.index.shards import SHARD_BYTES
 from awareness.index.store import IndexedFile, Snapshot, Store, StoredChunk
-from awareness.types import SINK, Chunk, KVEncoder, Latent, MemorySpec, Progress, silent
+from awareness.types import SINK, Chunk, Embedder, KVEncoder, Latent, MemorySpec, Progress, silent
 
 if TYPE_CHECKING:
     from awareness.index.chunking import TokenStarts
 
 MAX_CHUNK_TOKENS = 256
 EAGER_SHARE = 0.9  # of the budget; the rest is for latents made on demand
+EMBEDDED_AT_ONCE = 512  # chunks, between two commits
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def refresh(
     """
     from awareness.index.chunking import CHUNKER_VERSION  # not before it is needed: a search never cuts a file
 
+    renew_vectors(store)
     name = snapshot_name(repository, rev)
     chunking = f"{CHUNKER_VERSION}:{max_tokens}:{fingerprint}"
     before = store.snapshot_files(name, chunking)
@@ -104,6 +106,32 @@ def refresh(
     return Refreshed(
         snapshot, len(current), len(new), len(new) - reused, reused, len(old.difference(new)), skipped=skipped
     )
+
+
+def renew_vectors(store: Store) -> None:
+    """Makes all term vectors anew if another router has been chosen, or has come with a new version. Call inside
+    `writing(layout)`."""
+    routing = store.routing
+    terms = routing.terms
+    if terms and routing.made_by != terms.fingerprint:
+        with store.changing():
+            routing.embed_terms(((stored.id, stored.chunk) for stored in store.all_chunks()), terms)
+
+
+def embed_pending(store: Store, embedder: Embedder, *, progress: Progress = silent) -> int:
+    """Makes the vectors that are missing, by an embedding model, a batch a commit. Call inside `writing(layout)`.
+
+    Returns how many.
+    """
+    with store.changing():
+        store.routing.make_by(embedder.fingerprint)
+    missing = store.routing.vectors.missing()
+    for done in range(0, len(missing), EMBEDDED_AT_ONCE):
+        progress("embedding", done, len(missing))
+        batch = store.chunks_by_id(missing[done : done + EMBEDDED_AT_ONCE])
+        with store.changing():
+            store.routing.embed(((i, stored.chunk) for i, stored in batch.items()), embedder)
+    return len(missing)
 
 
 @dataclass(frozen=True)
@@ -135,12 +163,11 @@ def drift(store: Store, repository: Repository, known: Snapshot) -> Drift:
 
 
 def _cut(source: SourceFile, token_starts: TokenStarts, max_tokens: int) -> IndexedFile:
-    from awareness.index.chunking import chunk_file
+    from awareness.index.chunking import sized_chunks
 
     text = decode(source.data)
-    chunks = chunk_file(source.path, text, token_starts, max_tokens=max_tokens)
-    sized = [(chunk, len(token_starts(chunk.encoded_text))) for chunk in chunks]
-    return IndexedFile(source.path, source.digest, sized, find_secrets(text))
+    chunks = sized_chunks(source.path, text, token_starts, max_tokens=max_tokens)
+    return IndexedFile(source.path, source.digest, chunks, find_secrets(text))
 
 
 def is_encoded(store: Store, snapshot: int, spec: MemorySpec, budget: int) -> bool:

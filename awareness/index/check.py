@@ -87,7 +87,7 @@ def _manifest_problems(store: Store, whole: bool) -> list[Problem]:
     pragma = "integrity_check" if whole else "quick_check"
     said = [text for (text,) in store.rows(f"PRAGMA {pragma}(20)") if text != "ok"]
     said += [f"{table} {row} refers to nothing" for table, row, *_ in store.rows("PRAGMA foreign_key_check")]
-    chunks, found = store.count("SELECT count(*) FROM chunk"), store.postings.count()
+    chunks, found = store.count("SELECT count(*) FROM chunk"), store.routing.postings.count()
     if chunks != found:
         said.append(f"{chunks} chunks, but {found} of them can be found")
     return [Problem("manifest", str(store.layout.manifest), text) for text in said]

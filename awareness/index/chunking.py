@@ -41,7 +41,7 @@ from pathlib import PurePosixPath
 from awareness.index.languages import LANGUAGES, Part, parts_of
 from awareness.types import Chunk
 
-__all__ = ["CHUNKER_VERSION", "TokenStarts", "chunk_file", "language_of"]
+__all__ = ["CHUNKER_VERSION", "TokenStarts", "chunk_file", "language_of", "sized_chunks"]
 
 CHUNKER_VERSION = 1  # goes into the key of stored chunks: bump when cuts change
 MAX_SYMBOL = 100  # characters
@@ -72,6 +72,11 @@ TokenStarts = Callable[[str], Sequence[int]]
 
 def chunk_file(path: str, text: str, token_starts: TokenStarts, *, max_tokens: int = 256) -> list[Chunk]:
     """The chunks of one file, ascending; the rules are the module's docstring. `text` has its line ends as they are."""
+    return [chunk for chunk, _ in sized_chunks(path, text, token_starts, max_tokens=max_tokens)]
+
+
+def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens: int = 256) -> list[tuple[Chunk, int]]:
+    """`chunk_file`, each chunk with the number of tokens of its `encoded_text`."""
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}, but a chunk holds at least 1 token")
     if not text.strip():
@@ -79,7 +84,7 @@ def chunk_file(path: str, text: str, token_starts: TokenStarts, *, max_tokens: i
     language = language_of(path, text)
     cutter = _Cutter(path, text, token_starts, max_tokens, prose=language in ("markdown", "rst"))
     pieces = cutter.split(parts_of(language, text, cutter.lines))
-    return [chunk for group in cutter.merge(pieces) for chunk in cutter.chunks(group)]
+    return [sized for group in cutter.merge(pieces) for sized in cutter.chunks(group)]
 
 
 def language_of(path: str, text: str = "") -> str | None:
@@ -174,10 +179,15 @@ class _Cutter:
         estimate = self.tokens(start, stop) + self.label(symbol)[1]
         if estimate <= 0.9 * self.limit or estimate > 1.1 * self.limit + 4:
             return estimate <= self.limit
-        key = (start, stop, symbol)
+        return self.sized(start, stop, symbol)[1] <= self.limit
+
+    def sized(self, start: int, stop: int, symbol: str) -> tuple[Chunk, int]:
+        """The chunk of these rows and its tokens, counted exactly and once."""
+        chunk = self.chunk(start, stop, symbol)
+        key = (start, stop, chunk.symbol)
         if key not in self.exact:
-            self.exact[key] = len(self.token_starts(self.chunk(*key).encoded_text))
-        return self.exact[key] <= self.limit
+            self.exact[key] = len(self.token_starts(chunk.encoded_text))
+        return chunk, self.exact[key]
 
     def trim(self, start: int, stop: int) -> tuple[int, int]:
         while start < stop and self.blank[start]:
@@ -343,15 +353,15 @@ class _Cutter:
 
     # --- chunks ---
 
-    def chunks(self, group: list[_Piece]) -> Iterator[Chunk]:
+    def chunks(self, group: list[_Piece]) -> Iterator[tuple[Chunk, int]]:
         """The chunk of a group, counted exactly; if that is over the limit after all, its halves."""
         stack = [group]
         while stack:
             group = stack.pop()
             start, stop, symbol = group[0].start, group[-1].stop, self.symbol(group)
-            chunk = self.chunk(start, stop, symbol)
-            if len(self.token_starts(chunk.encoded_text)) <= self.limit:
-                yield chunk
+            chunk, size = self.sized(start, stop, symbol)
+            if size <= self.limit:
+                yield chunk, size
             elif len(group) > 1:
                 middle = (self.counted[start] + self.counted[stop]) / 2
                 borders = range(1, len(group))
@@ -362,7 +372,7 @@ class _Cutter:
             else:
                 yield from self.cut_line(start, symbol)
 
-    def cut_line(self, row: int, symbol: str) -> Iterator[Chunk]:
+    def cut_line(self, row: int, symbol: str) -> Iterator[tuple[Chunk, int]]:
         """A line too long, cut where its tokens start; each part counted exactly, and at least one character long."""
         line, label, room = self.lines[row], self.label(symbol)[0], self.room(symbol)
         begin = 0
@@ -372,10 +382,11 @@ class _Cutter:
             end = max(begin + 1, min(end, len(line)))  # one character may be several tokens
             while True:
                 chunk = Chunk(self.path, row + 1, row + 1, label, line[begin:end])
-                over = len(self.token_starts(chunk.encoded_text)) - self.limit
+                size = len(self.token_starts(chunk.encoded_text))
+                over = size - self.limit
                 if over <= 0 or end - begin <= 1:
                     break
                 end = max(begin + 1, min(end - 1, begin + (end - begin) * room // (room + over)))
             if chunk.text.strip():
-                yield chunk
+                yield chunk, size
             begin = end

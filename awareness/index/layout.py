@@ -18,7 +18,7 @@ from pathlib import Path
 
 from awareness.types import digest
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LOCAL_FOLDER = ".awareness"
 
 

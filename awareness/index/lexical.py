@@ -25,9 +25,17 @@ _QUESTION_WORDS = frozenset(
     own part place please same see shall should show so some such tell than that the their them then there these they
     thing this those through to too under up us use used uses using very want was way we were what when where which
     while who whom whose why will with within work works would you your code codebase repo repository implemented
-    implementation handled handle located defined find explain describe
+    implementation handled handle located defined define defines declared declare definition declaration find explain
+    describe
     """.split()
 )
+# What looks like a name of code rather than a word: foo_bar, fooBar, HTTPServer, sha256, Foo::bar, foo.bar, foo().
+_NAMED = re.compile(
+    r"\w*(?:\w_\w|_\w|[^\WA-Z_][A-Z]|[A-Z]{2}[^\WA-Z_]|[^\W\d_]\d)\w*|\w+(?=\()|(?<=::)\w+|(?<=\w\.)\w+"
+)
+PART_WEIGHT = 0.35  # of the words in a name, beside the name itself
+BESIDE_NAME_WEIGHT = 0.3  # of the few words that stand around a name
+_FEW_WORDS = 4
 
 
 def stems(text: str) -> Iterator[str]:
@@ -41,6 +49,39 @@ def query_terms(question: str) -> list[str]:
     words = _WORD.findall(question)
     chosen = [word for word in words if word.lower() not in _QUESTION_WORDS] or words
     return list(dict.fromkeys(term for word in chosen for term in _terms(word)))
+
+
+def names_in(question: str) -> list[str]:
+    """The words of a question that are names in code, as they are written."""
+    found = {match.group().strip("_") for match in _NAMED.finditer(question)}
+    words = _WORD.findall(question)
+    if len(words) == 1:
+        found |= set(words)
+    return sorted(name for name in found if len(name) > 1 and name.lower() not in _QUESTION_WORDS)
+
+
+def weighted_terms(question: str) -> dict[str, float]:
+    """What to look for: each term, stemmed, and how much it counts.
+
+    A name counts more than its parts, and where there is one among few words, they count little: in "the getUserName
+    method" neither `name` nor `method` says much.
+    """
+    names = {name.lower() for name in names_in(question)}
+    words = [word for word in _WORD.findall(question) if word.lower() not in _QUESTION_WORDS]
+    beside = BESIDE_NAME_WEIGHT if names and len(words) - len(names) <= _FEW_WORDS else 1.0
+    weights: dict[str, float] = {}
+    for word in words or _WORD.findall(question):
+        whole, *parts = _terms(word) or [""]
+        weight = 1.0 if whole in names else beside
+        for term, worth in [(whole, weight), *((part, weight * PART_WEIGHT) for part in parts)]:
+            if term:
+                weights[stem(term)] = max(weights.get(stem(term), 0.0), worth)
+    return weights
+
+
+def name_words(name: str) -> list[str]:
+    """The words of an identifier: `parseHTTPHeader` -> parse, http, header."""
+    return [part.lower() for part in _BORDER.split(name.strip("_")) if part]
 
 
 @functools.lru_cache(maxsize=1 << 16)

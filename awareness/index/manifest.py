@@ -17,7 +17,7 @@ import apsw
 
 from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, StorageFailed
 from awareness.index.layout import FORMAT_VERSION, IndexLayout
-from awareness.index.postings import SCHEMA as POSTINGS_SCHEMA
+from awareness.index.routing import SCHEMA as ROUTING_SCHEMA
 from awareness.index.shards import REPAIR
 from awareness.index.tensorfile import AFTERWARDS, refusals, sync_folder
 
@@ -84,7 +84,7 @@ def create(layout: IndexLayout, fill: Callable[[apsw.Connection], None]) -> None
             connection.reserve_bytes("main", _CHECKSUM_BYTES)
             connection.pragma("synchronous", "FULL")
             with connection:
-                connection.execute(_SCHEMA + POSTINGS_SCHEMA)
+                connection.execute(_SCHEMA + ROUTING_SCHEMA)
                 connection.execute("INSERT INTO meta VALUES ('format_version', ?)", (str(FORMAT_VERSION),))
                 fill(connection)
             connection.pragma("journal_mode", "WAL")  # now, so that no two of those who open it want to change it

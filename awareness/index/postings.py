@@ -7,29 +7,27 @@ like size are merged, so that there are few. A chunk that is dropped is only not
 then every count is corrected for it, so that scores are those of an index built anew.
 
 BM25 is that of Robertson and Zaragoza (2009, section 3.2) with the fields weighted into one frequency. Which terms a
-text has is lexical.py's affair, which chunks may be found and what else makes them good is search.py's.
+chunk has is routing.py's affair, which chunks may be found and what else makes them good is search.py's.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import math
+import sys
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 
-from awareness.index.lexical import stems
-
 if TYPE_CHECKING:
     import numpy as np
 
 K1, B = 1.2, 0.75
-SYMBOL_WEIGHT, PATH_WEIGHT = 6, 4  # of a word there, against one in the text
 SEGMENT_CHUNKS = 16_384  # of a segment that is written while more are to come
 MERGED_AT_ONCE = 8  # so many neighbours of like size become one
 FEW = 20_000  # postings that are counted one by one
@@ -48,13 +46,15 @@ _POSTINGS_OF = "SELECT segment_id, data FROM posting WHERE segment_id IN (SELECT
 
 @dataclass(frozen=True)
 class Ranking:
-    """Chunks that hold any of the terms: id -> BM25. bound: what no chunk can exceed.
+    """Chunks that hold any of the terms: id -> BM25. bound: what no chunk can exceed. known: the share of it that is
+    of terms which any chunk holds.
 
     complete: all of them are here, not just enough for as many as were wanted.
     """
 
     scores: dict[int, float]
     bound: float
+    known: float
     complete: bool = True
 
     def __len__(self) -> int:
@@ -83,14 +83,9 @@ class Postings:
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def add(self, chunk_id: int, symbol: str, path: str, text: str) -> None:
-        """Takes up a chunk; ids ascend. Nothing is written before `flush`, or before a segment is full."""
-        counts = Counter(stems(text))
-        length = counts.total()
-        for field, weight in ((symbol, SYMBOL_WEIGHT), (path, PATH_WEIGHT)):
-            for term in stems(field):
-                counts[term] += weight
-                length += 1
+    def add(self, chunk_id: int, counts: Mapping[str, int], length: int) -> None:
+        """Takes up a chunk by how often its terms count, and how many it has; ids ascend. Nothing is written before
+        `flush`, or before a segment is full."""
         if not self._lengths:
             self._first = chunk_id
         self._lengths.extend([0] * (chunk_id - self._first - len(self._lengths)))  # ids that are not chunks
@@ -185,31 +180,34 @@ class Postings:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def rank(self, terms: Sequence[str], wanted: int | None = None) -> Ranking:
+    def rank(self, terms: Sequence[str] | Mapping[str, float], wanted: int | None = None) -> Ranking:
         """BM25 of the chunks that hold any of the terms (already stemmed): of all, or at least of the best `wanted`.
 
-        Rare terms come first. Once the chunks seen include `wanted` that score more than all terms to come can give, a
-        chunk that was not seen yet can't be among the best, and is passed over (MaxScore: Turtle and Flood 1995).
+        terms: with how much each counts, or all alike. Rare terms come first. Once the chunks seen include `wanted`
+        that score more than all terms to come can give, a chunk that was not seen yet can't be among the best, and is
+        passed over (MaxScore: Turtle and Flood 1995).
         """
         chunks, length, dropped, dropped_length = self._totals()
         total, average = chunks - dropped, (length - dropped_length) / max(1, chunks - dropped)
         segments = {row[0]: row[1:] for row in self._segments("id, first, last, lengths")}
         gone = {i: [row[0] for row in self._dropped(*segments[i][:2])] if dropped else [] for i in segments}
         rows = {
-            term: cast("list[tuple[int, bytes]]", self.db.execute(_POSTINGS_OF, (term,)).fetchall())
-            for term in dict.fromkeys(terms)
+            term: cast("list[tuple[int, bytes]]", self.db.execute(_POSTINGS_OF, (term,)).fetchall()) for term in terms
         }
         # Few postings are sooner counted than numpy is imported.
-        few = sum(len(data) for found in rows.values() for _, data in found) <= FEW * _ITEM
+        postings = sum(len(data) for found in rows.values() for _, data in found) // _ITEM
+        few = postings <= FEW and not numpy_is_here()
         kind: Any = SmallSegment
         if not few:
             from awareness.index.postings_numpy import LargeSegment as kind
         parts = {i: kind(*segments[i], gone[i]) for i in segments}
         weighted = []
-        for found in rows.values():
+        worth = terms if isinstance(terms, Mapping) else dict.fromkeys(terms, 1.0)
+        for term, found in rows.items():
             held = [(parts[i], *parts[i].held(data)) for i, data in found]
             holding = sum(len(at) for _, at, _ in held)
-            weighted.append((max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5))) * (K1 + 1), held))
+            rarity = max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5)))
+            weighted.append((rarity * (K1 + 1) * worth[term], held))
         weighted.sort(key=lambda one: -one[0])
         bound = to_come = sum(weight for weight, _ in weighted)
         floor = 0.0  # `wanted` chunks have at least this score
@@ -222,7 +220,16 @@ class Postings:
         scores: dict[int, float] = {}
         for part in parts.values():
             scores.update(part.at_least(floor))
-        return Ranking(scores, bound, complete=floor == 0.0)
+        known = sum(weight for weight, held in weighted if held) / bound if bound else 0.0
+        return Ranking(scores, bound, known, complete=floor == 0.0)
+
+    def frequencies(self, terms: Iterable[str]) -> dict[str, int]:
+        """In how many chunks each term is, about: those dropped since the last merge count still."""
+        sql = (
+            f"SELECT term, sum(length(data)) / {_ITEM} FROM json_each(?) listed CROSS JOIN segment"
+            " CROSS JOIN posting ON segment_id = segment.id AND term = listed.value GROUP BY term"
+        )
+        return dict(cast("Iterator[tuple[str, int]]", self.db.execute(sql, (json.dumps(list(terms)),))))
 
     def count(self) -> int:
         """How many chunks can be found."""
@@ -243,6 +250,11 @@ class Postings:
     def _dropped(self, first: int, last: int) -> list[tuple[Any, ...]]:
         sql = "SELECT chunk_id FROM dropped WHERE chunk_id BETWEEN ? AND ? ORDER BY chunk_id"
         return list(self.db.execute(sql, (first, last)))
+
+
+def numpy_is_here() -> bool:
+    """Has this process paid for numpy's import?"""
+    return "numpy" in sys.modules
 
 
 class SmallSegment:

@@ -1,24 +1,33 @@
-"""Question -> ranked hits: BM25 over pre-expanded identifiers, with weight on symbol and path, and a few rules.
+"""Question -> ranked hits: the same words (BM25), the same meaning (vectors), and a few rules about code.
 
-The score of a hit is its BM25 sum divided by what a chunk would get that consists of nothing but the question's
-words, so it lies in [0, 1], and words that the repository never uses count against it: a question about something
-else scores low everywhere. `WEAK_SCORE` is where `ask` stops believing it.
+A chunk's worth is its share of the BM25 that a chunk of nothing but the question's words would get, plus the cosine of
+its vector with the question's. Then the rules, each of which `benchmarks/retrieval` can switch off: source before
+tests, examples and documents, unless those are asked for; a definition before its uses; what the best hits call comes
+with them; not too much of one file.
+
+The score of a hit is the probability that it is about what was asked, by logistic regression over the development
+questions of `benchmarks/retrieval`; it means the same in every repository. Below `WEAK_SCORE` the repository most
+likely does not answer the question.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from awareness.index.kinds import FileKind, kind_of
-from awareness.index.lexical import query_terms, stem
+from awareness.index.lexical import names_in, query_terms, stem, weighted_terms
 from awareness.index.manifest import failures
+from awareness.index.postings import Ranking
 from awareness.index.store import Store
-from awareness.types import Chunk, Hit
+from awareness.index.vectors import Similarities
+from awareness.types import Chunk, Embedder, Hit, Vector
 
-_CANDIDATES = 200
-_PER_FILE = 3  # chunks of one file among the hits, so that one long file can't take all places
+_CANDIDATES = 100  # of each of the two rankings
+_LEAST_COSINE = 0.15  # of a candidate that has none of the question's words
 _WORTH = {
     FileKind.SOURCE: 1.0,
     FileKind.TEST: 0.6,
@@ -31,58 +40,232 @@ _ASKS_FOR = {
     FileKind.EXAMPLE: {"example", "examples", "demo", "sample", "benchmark", "benchmarks"},
     FileKind.DOCS: {"docs", "documentation", "documented", "readme", "changelog", "release", "guide"},
 }
-WEAK_SCORE = 0.25
+_KEYWORDS = (
+    "class|def|function|func|fn|type|interface|struct|enum|trait|const|let|var|static|define|module|impl|union|typedef"
+    "|macro_rules!|public|private|protected|export|abstract|final|void|int|char|bool|val"
+)
+_CALLERS = 5  # the best hits, whose calls are followed
+WEAK_SCORE = 0.21  # by benchmarks/retrieval/calibrate.py, as the coefficients below
 
 
-class LexicalRouter:
-    """`Router` over one snapshot. in_scope: path -> may it be found; decided before ranking."""
+@dataclass(frozen=True)
+class Evidence:
+    """What a question and its candidates say about whether the repository answers it.
 
-    def __init__(self, store: Store, snapshot: int, in_scope: Callable[[str], bool] | None = None) -> None:
+    bm25, cosine: the largest of any candidate. known: the share of the question's weight in words that the repository
+    uses. named: 1 if it uses the names of code in the question, -1 if it lacks one, 0 if there are none. terms: of the
+    question.
+    """
+
+    bm25: float
+    cosine: float
+    known: float
+    named: int
+    terms: int
+
+    def features(self, worth: float) -> tuple[float, ...]:
+        """What the logistic regression sees of a hit; `benchmarks/retrieval/calibrate.py` fits it."""
+        return (worth, self.bm25, self.cosine, self.known, float(self.named), math.log1p(self.terms))
+
+    def probability(self, worth: float) -> float:
+        """That the question is answered by a hit worth this much, in [0, 1]; grows with the worth."""
+        logit = COEFFICIENTS[0] + sum(c * x for c, x in zip(COEFFICIENTS[1:], self.features(worth), strict=True))
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
+
+
+COEFFICIENTS = (-11.833, 4.817, 6.531, 0.726, 1.834, 1.562, 3.351)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is weighed, and how much; 0 or False is without.
+
+    lexical, dense: a BM25 of all the question's words, a cosine of 1. kinds: tests, examples and documents count less.
+    definition: what a chunk gains that defines a name in the question. calls: what a definition gains that the best
+    hits call. same_file: what a chunk is worth behind another one of its file; with a name of code in the question,
+    which is looked for in one place, same_file_named.
+    """
+
+    lexical: float = 1.0
+    dense: float = 0.6
+    kinds: bool = True
+    definition: float = 0.3
+    calls: float = 1.5
+    same_file: float = 0.8
+    same_file_named: float = 0.95
+
+
+class HybridRouter:
+    """`Router` over one snapshot. in_scope: path -> may it be found; decided before ranking. embedder: where the index
+    was made with an embedding model, that model; without it the words alone decide."""
+
+    def __init__(
+        self,
+        store: Store,
+        snapshot: int,
+        in_scope: Callable[[str], bool] | None = None,
+        embedder: Embedder | None = None,
+        rules: Rules = Rules(),
+    ) -> None:
         self.store, self.snapshot, self.in_scope = store, snapshot, in_scope
+        self.embedder, self.rules = embedder, rules
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
-        """The best chunks, best first; empty if no word of the question is in the repository."""
-        words = query_terms(query)
-        with self.store.reading(), failures(self.store.layout.manifest):
-            candidates, bound = self._candidates([stem(word) for word in words], max(_CANDIDATES, 4 * top_k))
-        asked = set(words)
-        hits = []
-        for chunk, bm25 in candidates:
-            kind = kind_of(chunk.path)
-            worth = 1.0 if asked & _ASKS_FOR.get(kind, set()) else _WORTH[kind]
-            name = chunk.symbol.rpartition(".")[2].lower()
-            if name and name in asked:  # the definition itself, rather than its uses
-                worth *= 1.2
-            hits.append(Hit(chunk, min(1.0, worth * bm25 / bound)))
-        hits.sort(key=lambda hit: (-hit.score, hit.chunk.path, hit.chunk.start_line))
-        return [replace(hit, score=round(hit.score, 4)) for hit in _spread(hits)[:top_k]]
+        """The best chunks, best first; empty if the question has no word that the repository or the router knows."""
+        evidence, weighed = self.weigh(query, top_k=top_k)
+        return [Hit(chunk, round(evidence.probability(worth), 4)) for chunk, worth in weighed]
 
-    def _candidates(self, terms: list[str], wanted: int) -> tuple[list[tuple[Chunk, float]], float]:
-        """The best chunks of the snapshot and the scope with their BM25, and what no chunk can exceed."""
-        rank = self.store.postings.rank
-        if self.in_scope is None:
-            ranking = rank(terms, wanted)
+    def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
+        """The best chunks and their worth, and what speaks for an answer being among them."""
+        asked = set(query_terms(query))
+        names = {name.lower(): _defining(name) for name in names_in(query)}
+        with self.store.reading(), failures(self.store.layout.manifest):
+            candidates, known = self._candidates(query, weighted_terms(query), max(_CANDIDATES, 2 * top_k))
+            worth = {i: self._worth(one, asked, names) for i, one in candidates.items()}
+            evidence = self._evidence(query, candidates, known)
+            if self.rules.calls and worth:
+                self._follow_calls(candidates, worth)
+        same_file = self.rules.same_file_named if names else self.rules.same_file
+        best = _spread(worth, candidates, same_file)[:top_k]
+        return evidence, [(candidates[i].chunk, value) for i, value in best]
+
+    def _evidence(self, query: str, candidates: Mapping[int, _Candidate], known: float) -> Evidence:
+        names = [stem(name.lower()) for name in names_in(query)]
+        held = self.store.routing.postings.frequencies(names) if names else {}
+        return Evidence(
+            bm25=max((one.bm25 for one in candidates.values()), default=0.0),
+            cosine=max((one.cosine for one in candidates.values()), default=0.0),
+            known=known,
+            named=0 if not names else 1 if len(held) == len(set(names)) else -1,
+            terms=len(weighted_terms(query)),
+        )
+
+    # --- who may be a hit --------------------------------------------------------------------------------------
+
+    def _candidates(self, query: str, terms: dict[str, float], wanted: int) -> tuple[dict[int, _Candidate], float]:
+        """The best chunks of either ranking, with what both say of them; the share of the question that is known."""
+        routing = self.store.routing
+        allowed = self._allowed()
+        lexical, ranking = self._by_words(terms, wanted, allowed)
+        if not self.rules.lexical:
+            lexical = {}
+        question = self._question(query, list(terms)) if self.rules.dense else None
+        similar = routing.vectors.similar(question, wanted) if question else Similarities([], lambda ids: {})
+        if allowed is None:
+            near = [i for i, _ in similar.best]
         else:
-            files = [file_id for file_id, path, _ in self.store.files(self.snapshot) if self.in_scope(path)]
-            ranking = rank(terms).among(self.store.chunk_ids(files))
-        found: list[tuple[Chunk, float]] = []
+            among = similar.of(allowed)
+            near = sorted(among, key=lambda i: -among[i])[:wanted]
+        chunks = self._shown([i for i in near if i not in lexical])
+        if allowed is None and len(chunks) < wanted // 4 < len(near) - len(lexical):  # most are of other snapshots
+            among = similar.of(self.store.chunk_ids([file for file, _, _ in self.store.files(self.snapshot)]))
+            chunks = self._shown(sorted(among, key=lambda i: -among[i])[:wanted])
+        chunks |= {i: chunk for i, (chunk, _) in lexical.items()}
+        cosines = similar.of(chunks)
+        bound = ranking.bound or 1.0
+        candidates = {
+            i: _Candidate(chunk, lexical[i][1] / bound if i in lexical else 0.0, max(0.0, cosines.get(i, 0.0)))
+            for i, chunk in chunks.items()
+        }
+        near_or_alike = {i: one for i, one in candidates.items() if one.bm25 or one.cosine >= _LEAST_COSINE}
+        return near_or_alike, ranking.known
+
+    def _question(self, query: str, terms: list[str]) -> Vector | None:
+        """The question's vector, by what made those of the chunks."""
+        routing = self.store.routing
+        if self.embedder is not None:
+            return self.embedder.question(query) if routing.made_by == self.embedder.fingerprint else None
+        known = routing.terms
+        return known.query(terms) if known and routing.made_by == known.fingerprint else None
+
+    def _allowed(self) -> list[int] | None:
+        """The chunks of the scope, None for all."""
+        if self.in_scope is None:
+            return None
+        files = [file_id for file_id, path, _ in self.store.files(self.snapshot) if self.in_scope(path)]
+        return self.store.chunk_ids(files)
+
+    def _shown(self, ids: list[int]) -> dict[int, Chunk]:
+        return {i: stored.chunk for i, stored in self.store.chunks_shown(self.snapshot, ids).items()}
+
+    def _by_words(
+        self, terms: dict[str, float], wanted: int, allowed: list[int] | None
+    ) -> tuple[dict[int, tuple[Chunk, float]], Ranking]:
+        """The best chunks of the snapshot and the scope with their BM25, and the ranking that they are of."""
+        rank = self.store.routing.postings.rank
+        ranking = rank(terms, wanted) if allowed is None else rank(terms).among(allowed)
+        found: dict[int, tuple[Chunk, float]] = {}
         seen, batch = 0, wanted
         while len(found) < wanted and seen < len(ranking):  # those of other snapshots are passed over
             best = ranking.best(seen + batch)[seen:]
-            shown = self.store.chunks_shown(self.snapshot, [chunk_id for chunk_id, _ in best])
-            found += [(shown[chunk_id].chunk, bm25) for chunk_id, bm25 in best if chunk_id in shown]
+            shown = self._shown([chunk_id for chunk_id, _ in best])
+            found |= {chunk_id: (shown[chunk_id], bm25) for chunk_id, bm25 in best if chunk_id in shown}
             seen, batch = seen + batch, batch * 8
             if not ranking.complete and len(found) < wanted:
                 ranking = rank(terms)
-        return found[:wanted], ranking.bound
+        return found, ranking
+
+    # --- rules -------------------------------------------------------------------------------------------------
+
+    def _worth(self, one: _Candidate, asked: set[str], names: Mapping[str, re.Pattern[str]]) -> float:
+        """asked: the question's words. names: those that are names of code, and what defines them."""
+        rules = self.rules
+        worth = rules.lexical * one.bm25 + rules.dense * one.cosine
+        if rules.kinds:
+            kind = kind_of(one.chunk.path)
+            worth *= 1.0 if asked & _ASKS_FOR.get(kind, set()) else _WORTH[kind]
+        if rules.definition and names and kind_of(one.chunk.path) is FileKind.SOURCE:
+            named = one.chunk.symbol.rpartition(".")[2].lower() in names
+            if named or any(definition.search(one.chunk.text) for definition in names.values()):
+                worth += rules.definition
+        return worth
+
+    def _follow_calls(self, candidates: dict[int, _Candidate], worth: dict[int, float]) -> None:
+        """Lifts the definitions that the best hits call, the more the rarer their name is."""
+        routing = self.store.routing
+        best = sorted(worth, key=lambda i: (-worth[i], i))[:_CALLERS]
+        calls = {i: routing.definitions.called_by(candidates[i].chunk) for i in best}
+        mentions = routing.postings.frequencies({stem(name.lower()) for called in calls.values() for name in called})
+        gained: dict[int, float] = defaultdict(float)
+        for caller, called in calls.items():
+            for name, ids in called.items():
+                clear = len(ids) * math.log(2 + mentions.get(stem(name.lower()), 0))
+                for i in ids:
+                    gained[i] += self.rules.calls * worth[caller] / clear / _CALLERS
+        new = self._shown([i for i in gained if i not in candidates])
+        candidates |= {i: _Candidate(chunk, 0.0, 0.0) for i, chunk in new.items()}
+        for i, gain in gained.items():
+            if i in candidates:
+                worth[i] = worth.get(i, 0.0) + gain
 
 
-def _spread(hits: list[Hit]) -> list[Hit]:
-    """At most `_PER_FILE` of a file first, the rest behind."""
+@dataclass(frozen=True)
+class _Candidate:
+    """bm25: as a share of what no chunk can exceed."""
+
+    chunk: Chunk
+    bm25: float
+    cosine: float
+
+
+def _spread(
+    worth: Mapping[int, float], candidates: Mapping[int, _Candidate], same_file: float
+) -> list[tuple[int, float]]:
+    """Best first, where each further chunk of a file is worth `same_file` times as much as the one before."""
+
+    def place(i: int) -> tuple[str, int, int]:
+        return candidates[i].chunk.path, candidates[i].chunk.start_line, i
+
     seen: Counter[str] = Counter()
-    first: list[Hit] = []
-    rest: list[Hit] = []
-    for hit in hits:
-        seen[hit.chunk.path] += 1
-        (first if seen[hit.chunk.path] <= _PER_FILE else rest).append(hit)
-    return first + rest
+    spread: list[tuple[int, float]] = []
+    for i in sorted(worth, key=lambda i: (-worth[i], place(i))):
+        path = candidates[i].chunk.path
+        spread.append((i, worth[i] * same_file ** seen[path]))
+        seen[path] += 1
+    return sorted(spread, key=lambda item: (-item[1], place(item[0])))
+
+
+def _defining(name: str) -> re.Pattern[str]:
+    """Matches a line that defines this name, in most languages: what several small definitions in one chunk, or a
+    macro, hide from its symbol."""
+    return re.compile(rf"\b(?:{_KEYWORDS})\b[^\n;={{(]*\b{re.escape(name)}\b", re.IGNORECASE)

@@ -3,7 +3,7 @@
 Content-addressed: a chunk is known by the digest of its text with header, a latent by that and its MemorySpec.
 A snapshot (the work tree, or a commit) is a set of files; files and chunks that no snapshot shows are dropped,
 latents stay, so that code which comes back on another branch costs nothing. Here are snapshots, files and chunks;
-latents.py and postings.py have the rest.
+latents.py and routing.py have the rest.
 
 Readers use SQLite's WAL and never wait; the one writer holds the lock (lock.py).
 """
@@ -23,7 +23,7 @@ import apsw
 from awareness.index import manifest
 from awareness.index.latents import Latents
 from awareness.index.layout import IndexLayout
-from awareness.index.postings import Postings
+from awareness.index.routing import Routing
 from awareness.index.secrets import Secret
 from awareness.types import Chunk, MemorySpec
 
@@ -76,14 +76,14 @@ class Totals:
 class Store:
     """An open index; close it, or use it in a `with` block. Methods that write need `writing(layout)` around them.
 
-    latents, postings: its other parts. pack: where the latents of a pack (pack.py) lie, whose index this is.
+    latents, routing: its other parts. pack: where the latents of a pack (pack.py) lie, whose index this is.
     """
 
     def __init__(self, layout: IndexLayout, connection: apsw.Connection, pack: Path | None = None) -> None:
         self.layout = layout
         self.db = connection
         self.latents = Latents(layout, connection, pack)
-        self.postings = Postings(connection)
+        self.routing = Routing(connection)
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Store:
                 self.db.execute(
                     "INSERT OR IGNORE INTO snapshot_file VALUES (?, ?)", (snapshot, self._file_id(file, chunking))
                 )
-            self.postings.flush()
+            self.routing.flush()
             self._drop_unshown_files()
         return snapshot
 
@@ -239,14 +239,14 @@ class Store:
         with self.changing():
             for table in ("snapshot", "file", "shard", "spec"):
                 self.db.execute(f"DELETE FROM {table}")
-            self.postings.clear()
+            self.routing.clear()
         self.latents.sweep()
 
     def compact(self) -> None:
         """Gives back the room in the manifest that nothing fills any more."""
         with manifest.failures(self.layout.manifest):
             with self.db:
-                self.postings.merge()
+                self.routing.merge()
             if self.db.pragma("freelist_count") * 4 > self.db.pragma("page_count"):
                 self.db.execute("VACUUM")
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -264,14 +264,14 @@ class Store:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (file_id, chunk.digest, chunk.start_line, chunk.end_line, chunk.symbol, chunk.text, tokens),
             )
-            self.postings.add(self.db.last_insert_rowid(), chunk.symbol, chunk.path, chunk.text)
+            self.routing.add(self.db.last_insert_rowid(), chunk)
         return file_id
 
     def _drop_unshown_files(self) -> None:
         unshown = "SELECT id FROM file WHERE id NOT IN (SELECT file_id FROM snapshot_file)"
         gone = [row[0] for row in self.rows(f"SELECT id FROM chunk WHERE file_id IN ({unshown})")]
         self.db.execute(f"DELETE FROM file WHERE id IN ({unshown})")
-        self.postings.drop(gone)
+        self.routing.drop(gone)
 
     def totals(self, snapshot: int, spec: MemorySpec | None = None) -> Totals:
         counted = self.row(

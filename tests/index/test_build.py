@@ -15,7 +15,7 @@ from awareness.index import build
 from awareness.index.layout import IndexLayout, layout_for
 from awareness.index.lock import writing
 from awareness.index.repo import Repository
-from awareness.index.search import LexicalRouter
+from awareness.index.search import HybridRouter
 from awareness.index.store import Store
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
@@ -68,13 +68,13 @@ def contents(layout: IndexLayout, name: str, encoder) -> dict[tuple, tuple]:
             found[c.chunk.path, c.chunk.start_line, c.chunk.text] = (
                 c.chunk.symbol, c.tokens, latent.tokens, len(latent.data),
             )  # fmt: skip
-        assert store.postings.count() == store.count("SELECT count(*) FROM chunk")
+        assert store.routing.postings.count() == store.count("SELECT count(*) FROM chunk")
     return found
 
 
 def hits(layout: IndexLayout, name: str) -> list[tuple[str, int, float]]:
     with Store.open(layout) as store:
-        found = LexicalRouter(store, store.snapshot(name).id).search("return note g in notes", top_k=20)
+        found = HybridRouter(store, store.snapshot(name).id).search("return note g in notes", top_k=20)
     return [(hit.chunk.path, hit.chunk.start_line, hit.score) for hit in found]
 
 
@@ -116,7 +116,7 @@ def test_removed_files_leave_the_snapshot_and_the_search(sample, encoder):
     (sample / "src/pool.py").unlink()
     index(sample, layout, encoder)
     with Store.open(layout) as store:
-        assert len(store.postings.rank(["httpconnectionpool"])) == 0
+        assert len(store.routing.postings.rank(["httpconnectionpool"])) == 0
         assert store.count("SELECT count(*) FROM file") == 3
 
 

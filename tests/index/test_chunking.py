@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awareness.index import languages
-from awareness.index.chunking import TokenStarts, chunk_file, language_of
+from awareness.index.chunking import TokenStarts, chunk_file, language_of, sized_chunks
 from awareness.types import Chunk
 
 Spans = list[tuple[int, int, str]]
@@ -842,6 +843,21 @@ def test_the_whole_file_is_tokenized_once() -> None:
     assert seen.count(text) == 1
     assert sum(map(len, seen)) < 8 * len(text)
     assert len(chunks) < 60
+
+
+@pytest.mark.parametrize("token_starts", [words, blurred])
+def test_sized_chunks_come_with_their_tokens_counted_once(token_starts: TokenStarts) -> None:
+    seen: list[str] = []
+
+    def counted(text: str) -> Sequence[int]:
+        seen.append(text)
+        return token_starts(text)
+
+    text = "".join(f"def f{n}(a):\n    return {' + '.join('a' * (n % 20 + 1))}\n\n" for n in range(90))
+    sized = sized_chunks("a.py", text, counted, max_tokens=64)
+    assert [chunk for chunk, _ in sized] == chunk_file("a.py", text, token_starts, max_tokens=64)
+    assert [size for _, size in sized] == [count(chunk, token_starts) for chunk, _ in sized]
+    assert {seen.count(chunk.encoded_text) for chunk, _ in sized} == {1}
 
 
 # --- properties ---

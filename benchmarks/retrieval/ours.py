@@ -1,0 +1,65 @@
+"""`awareness` as a system of the benchmark, whole and with each of its parts switched off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from metrics import Place
+from peers import TOP, Answers
+
+from awareness.cli.workspace import Workspace, pull_model
+from awareness.index.lock import writing
+from awareness.index.search import HybridRouter, Rules
+from awareness.index.store import Snapshot, Store
+from awareness.model import sources
+
+WHOLE = Rules()
+BARE = Rules(lexical=0.0, dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0)
+VARIANTS = {
+    "ours": WHOLE,
+    "without dense": replace(WHOLE, dense=0.0),
+    "without words": replace(WHOLE, lexical=0.0),
+    "without kinds": replace(WHOLE, kinds=False),
+    "without definitions": replace(WHOLE, definition=0.0),
+    "without calls": replace(WHOLE, calls=0.0),
+    "without spreading": replace(WHOLE, same_file=1.0, same_file_named=1.0),
+    "without intent": replace(WHOLE, same_file_named=WHOLE.same_file),
+    "bm25": replace(BARE, lexical=1.0),
+    "dense": replace(BARE, dense=1.0),
+}
+
+
+def built(root: Path) -> tuple[Store, Snapshot, float]:
+    """The routing index of a repository, open, and the seconds that it took to build; 0 if it was there."""
+    workspace = Workspace.open(root)
+    seconds = 0.0
+    if not workspace.layout.exists:
+        folder = pull_model(sources.DEFAULT_MODEL)
+        started = time.perf_counter()
+        with writing(workspace.layout), Store.create(workspace.layout) as store:
+            workspace.refresh(store, folder)
+        seconds = time.perf_counter() - started
+    return *workspace.open_snapshot(), seconds
+
+
+@dataclass
+class Ours:
+    """An index is built once a repository, and shared by all variants."""
+
+    rules: Rules
+
+    def __call__(self, root: Path, queries: Sequence[str]) -> Answers:
+        answers = Answers()
+        store, snapshot, answers.index_s = built(root)
+        with store:
+            router = HybridRouter(store, snapshot.id, rules=self.rules)
+            router.search("warm up", top_k=TOP)
+            for query in queries:
+                started = time.perf_counter()
+                hits = router.search(query, top_k=TOP)
+                answers.query_s.append(time.perf_counter() - started)
+                answers.hits.append([Place(h.chunk.path, h.chunk.start_line, h.chunk.end_line, h.score) for h in hits])
+        return answers

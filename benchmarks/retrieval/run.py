@@ -1,0 +1,169 @@
+"""Which search finds the right code: nDCG@10, recall, MRR, time; systems side by side on the same questions.
+
+    python benchmarks/retrieval/checkouts.py FOLDER
+    python benchmarks/retrieval/run.py FOLDER [--split dev|held_out|all] [--systems ours,bm25,ripgrep]
+        [--questions DIR] [--semble-python VENV/bin/python --semble-model FOLDER] [--probe BINARY] [--json FILE]
+
+FOLDER holds one checkout a repository; DIR a `NAME.json` with the questions for each (metrics.py has the format). Any
+other benchmark in this form will do. Speeds are of one process on this machine, beside each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from checkouts import listed
+from common import table
+from metrics import CATEGORIES, Place, Question, ndcg, questions, recall, reciprocal_rank
+from ours import VARIANTS, Ours
+from peers import Answers, Probe, ripgrep, semble
+
+HERE = Path(__file__).parent
+FIGURES = ("ndcg10", "recall8", "gold8", "mrr", "file_ndcg10")
+System = Callable[[Path, Sequence[str]], Answers]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--questions", type=Path, default=HERE / "questions")
+    parser.add_argument("--split", choices=("dev", "held_out", "all"), default="dev")
+    parser.add_argument("--repos", help="only these, with commas")
+    parser.add_argument("--systems", default="ours,bm25", help=f"of ripgrep, probe, semble, {', '.join(VARIANTS)}")
+    parser.add_argument("--semble-python", type=Path)
+    parser.add_argument("--semble-model")
+    parser.add_argument("--probe")
+    parser.add_argument("--json", type=Path, help="also write every figure there")
+    parser.add_argument("--misses", action="store_true", help="show what the first system did not find")
+    options = parser.parse_args()
+    chosen = _repositories(options)
+    if not chosen:
+        raise SystemExit(f"no repository of {options.folder} has questions in {options.questions}")
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["AWARENESS_INDEX_DIR"] = scratch
+        results = {name: _measured(_system(name, options), chosen, options) for name in options.systems.split(",")}
+    _report(results, chosen)
+    if options.misses:
+        _misses(next(iter(results.values())), chosen)
+    if options.json:
+        options.json.write_text(json.dumps({n: _figures(r, chosen) for n, r in results.items()}, indent=1) + "\n")
+
+
+def _repositories(options: argparse.Namespace) -> dict[str, list[Question]]:
+    splits = {name: entry["split"] for name, entry in listed().items()}
+    only = set(options.repos.split(",")) if options.repos else None
+    return {
+        file.stem: questions(file)
+        for file in sorted(options.questions.glob("*.json"))
+        if (options.folder / file.stem).is_dir()
+        and (options.split == "all" or splits.get(file.stem, options.split) == options.split)
+        and (only is None or file.stem in only)
+    }
+
+
+def _system(name: str, options: argparse.Namespace) -> System:
+    if name in VARIANTS:
+        return Ours(VARIANTS[name])
+    if name == "ripgrep":
+        return ripgrep
+    if name == "semble" and options.semble_python:
+        return semble(options.semble_python, options.semble_model)
+    if name == "probe" and options.probe:
+        return Probe(options.probe)
+    raise SystemExit(f"unknown system '{name}', or its --{name}-… option is missing")
+
+
+def _measured(system: System, chosen: dict[str, list[Question]], options: argparse.Namespace) -> dict[str, Answers]:
+    found = {}
+    for name, asked in chosen.items():
+        started = time.perf_counter()
+        found[name] = system((options.folder / name).resolve(), [question.query for question in asked])
+        print(f"{name}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    return found
+
+
+def _figures(result: dict[str, Answers], chosen: dict[str, list[Question]]) -> dict[str, Any]:
+    """Every figure: means over questions, by category and by repository; the scores of first hits for abstention."""
+    by_category: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    by_repository: dict[str, list[float]] = defaultdict(list)
+    scores: dict[str, list[float]] = {"answered": [], "absent": []}
+    for name, asked in chosen.items():
+        for question, hits in zip(asked, result[name].hits, strict=True):
+            top = hits[0].score if hits else 0.0
+            if question.category == "absent":
+                scores["absent"].append(top)
+                continue
+            scores["answered"].append(top)
+            row = _row(question, hits)
+            by_category[question.category].append(row)
+            by_category["all"].append(row)
+            by_repository[name].append(row[0])
+    seconds = sorted(s for one in result.values() for s in one.query_s)
+    return {
+        "categories": {
+            category: dict(zip(FIGURES, map(statistics.mean, zip(*rows, strict=True)), strict=True)) | {"n": len(rows)}
+            for category, rows in by_category.items()
+        },
+        "repositories": {name: statistics.mean(rows) for name, rows in by_repository.items()},
+        "index_s": sum(one.index_s for one in result.values()),
+        "p50_ms": 1e3 * statistics.median(seconds),
+        "p95_ms": 1e3 * seconds[int(0.95 * (len(seconds) - 1))],
+        "scores": scores,
+    }
+
+
+def _row(question: Question, hits: Sequence[Place]) -> tuple[float, ...]:
+    """The figures of one question, in the order of `FIGURES`."""
+    targets, files = question.targets, question.files
+    return (
+        ndcg(hits, targets),
+        recall(hits, targets, 8),
+        recall(hits, question.relevant, 8),
+        reciprocal_rank(hits, targets),
+        ndcg(hits, files),
+    )
+
+
+def _report(results: dict[str, dict[str, Answers]], chosen: dict[str, list[Question]]) -> None:
+    figures = {name: _figures(result, chosen) for name, result in results.items()}
+    counts = {c: figures[next(iter(figures))]["categories"].get(c, {"n": 0})["n"] for c in CATEGORIES}
+    print(f"{len(chosen)} repositories; questions: " + ", ".join(f"{n} {c}" for c, n in counts.items()) + "\n")
+    for title, key, extra in (("places", "ndcg10", ("recall8", "gold8", "mrr")), ("files", "file_ndcg10", ())):
+        print(f"\nnDCG@10, right {title}\n")
+        rows = []
+        for name, one in figures.items():
+            parts = [one["categories"].get(category, {}).get(key) for category in ("all", *CATEGORIES)]
+            numbers = [*parts, *(one["categories"]["all"][other] for other in extra)]
+            shown = ["" if number is None else f"{number:.3f}" for number in numbers]
+            times = [f"{one[t]:.1f}" for t in ("index_s", "p50_ms", "p95_ms")] if extra else []
+            rows.append((name, *shown, *times))
+        header = ("system", "all", *CATEGORIES)
+        table((*header, "recall@8", "gold recall@8", "MRR", "index s", "p50 ms", "p95 ms") if extra else header, rows)
+
+
+def _misses(result: dict[str, Answers], chosen: dict[str, list[Question]]) -> None:
+    for name, asked in chosen.items():
+        for question, hits in zip(asked, result[name].hits, strict=True):
+            if question.targets and (worth := ndcg(hits, question.targets)) < 0.5:
+                print(f"\n{name} [{question.category}] {question.query}  nDCG {worth:.2f}")
+                for target in question.targets:
+                    print(f"   wanted {target.path}:{target.start}-{target.end}")
+                for hit in hits[:6]:
+                    mark = "*" if any(hit.reaches(target) for target in question.targets) else " "
+                    print(f"  {mark} {hit.score:.2f} {hit.path}:{hit.start}-{hit.end}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Definitions, and the step from a chunk to what it calls."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+
+from awareness.index import graph
+from awareness.index.graph import MOST_DEFINITIONS, Definitions, defined_name
+from awareness.types import Chunk
+
+
+@pytest.fixture
+def definitions():
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE chunk(id INTEGER PRIMARY KEY) STRICT")
+    connection.execute("INSERT INTO chunk SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12]')")
+    connection.execute(graph.SCHEMA)
+    return Definitions(connection)
+
+
+def chunk(symbol: str, text: str = "", path: str = "src/a.py") -> Chunk:
+    return Chunk(path, 1, 2, symbol, text)
+
+
+def test_a_chunk_leads_to_the_definitions_it_mentions(definitions):
+    definitions.add(1, chunk("Session.open"))
+    definitions.add(2, chunk("build_request"))
+    definitions.add(3, chunk("build_request", path="src/b.py"))
+    caller = chunk("Client.send", "def send(self):\n    request = build_request(self)\n    return other(request)")
+    assert definitions.called_by(caller) == {"build_request": [2, 3]}
+    assert definitions.called_by(chunk("build_request", "def build_request(): build_request()")) == {}
+
+
+def test_a_name_that_everything_defines_leads_nowhere(definitions):
+    for i in range(1, MOST_DEFINITIONS + 2):
+        definitions.add(i, chunk("get", path=f"src/{i}.py"))
+    assert definitions.called_by(chunk("f", "return get(x)")) == {}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "path", "name"),
+    [
+        ("Pool.acquire", "src/pool.py", "acquire"),
+        ("Pool.acquire", "tests/test_pool.py", ""),
+        ("Set up > Linux", "README.md", ""),
+        ("f", "src/a.py", ""),
+        ("", "src/a.py", ""),
+        ("größe", "src/a.py", "größe"),
+    ],
+)
+def test_what_defines_a_name(symbol, path, name):
+    assert defined_name(chunk(symbol, path=path)) == name

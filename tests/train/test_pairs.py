@@ -1,0 +1,88 @@
+"""What is said about code, and that it is cut from the code it is said about."""
+
+from __future__ import annotations
+
+import pytest
+
+from awareness.config import RouterData
+from awareness.errors import UsageError
+from awareness.train.pairs import chosen_pairs, pairs_of, pairs_of_folder
+from awareness.types import Chunk
+
+PYTHON = '''def parse_cookie_header(header):
+    """Split the header of a request into its cookies.
+
+    :param header: as it was sent
+    """
+    # values may be quoted, and then hold semicolons
+    parts = header.split(";")
+    return dict(part.split("=", 1) for part in parts)
+'''
+JAVA = """/**
+ * Closes the <b>connection</b> once nobody reads from it.
+ * @param force even then
+ */
+public void closeWhenIdle(boolean force) {
+    this.closing = true;
+    this.force = force;
+}
+"""
+GO = """// Redirect tells whether the response leads elsewhere.
+func (r *Response) IsRedirect() bool {
+	switch r.Code {
+	case 301, 302:
+		return true
+	}
+	return false
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("symbol", "text", "said"),
+    [
+        (
+            "parse_cookie_header",
+            PYTHON,
+            [
+                "Split the header of a request into its cookies.",
+                "values may be quoted, and then hold semicolons",
+                "parse cookie header",
+            ],
+        ),
+        ("Pool.closeWhenIdle", JAVA, ["Closes the connection once nobody reads from it.", "close when idle"]),
+        ("IsRedirect", GO, ["Redirect tells whether the response leads elsewhere.", "is redirect"]),
+        ("run", "def run():\n    # TODO make this much faster some day\n    go()\n    stop()", []),
+        ("limits", "# Copyright 2024 the authors, all rights reserved\nlimits = 1\nmore = 2", []),
+    ],
+)
+def test_what_is_said(symbol, text, said):
+    pairs = list(pairs_of([Chunk("a.x", 1, 9, symbol, text)]))
+    assert [pair.said for pair in pairs] == said
+    for pair in pairs:
+        assert pair.said not in pair.chunk.text and len(pair.chunk.text.strip()) > 10
+        if not pair.chunk.symbol:
+            assert symbol.rpartition(".")[2] not in pair.chunk.text
+
+
+def test_a_folder_is_read_without_what_is_not_its_own(tmp_path):
+    for name in ("src/a.py", "node_modules/x/a.py", "tests/test_a.py", "vendor/b.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(PYTHON)
+    (tmp_path / "src/minified.js").write_text(
+        "// says something about this\nfunction parseTheThing(){" + "a();" * 500 + "}"
+    )
+    (tmp_path / "link.py").symlink_to(tmp_path / "src/a.py")
+    assert {pair.chunk.path for pair in pairs_of_folder(tmp_path)} == {"src/a.py"}
+
+
+def test_pairs_are_chosen_once_and_as_many_as_asked(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.py").write_text(PYTHON)
+    first, second = chosen_pairs(RouterData(folders=[str(tmp_path / "*")], names=1.0), 0)
+    assert len(first) == 3 and second == []
+    (few,) = chosen_pairs(RouterData(folders=[str(tmp_path / "one")], pairs_per_folder=1), 0)
+    assert len(few) == 1
+    with pytest.raises(UsageError, match="there is no folder"):
+        list(chosen_pairs(RouterData(folders=[str(tmp_path / "none")]), 0))

@@ -1,0 +1,121 @@
+"""Training of term vectors: on code whose comments say in other words what it does."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from awareness.config import RouterConfig, read_config
+from awareness.errors import UsageError
+from awareness.index.embedding import SHIPPED, TermEmbedder
+from awareness.train.router import Bags, train_router
+
+MEANINGS = [("erase", "unlink"), ("paint", "canvas"), ("login", "password"), ("wait", "sleep"), ("count", "tally")]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Packages in which `erase` is said of code with `unlink`, and so on, among words that tell nothing."""
+    rng = random.Random(0)
+    for package in range(6):
+        (tmp_path / f"p{package}").mkdir()
+        for number in range(60):
+            (said, done), other = rng.choice(MEANINGS), rng.choice("alpha beta gamma delta".split())
+            lines = [f"def f{number}(a):", f'    """Please {said} the {other} thing now."""']
+            lines += [f"    x = {done}(a)", f"    y = x + {number}", "    return keep(x, y)"]
+            (tmp_path / f"p{package}" / f"m{number}.py").write_text("\n".join(lines))
+    return tmp_path
+
+
+def config(folders, **changes):
+    return RouterConfig.model_validate(
+        {
+            "task": "router",
+            "data": {"folders": [str(folders / "p*")], "held_out": 0.34, "names": 0.0},
+            "model": {"start": "none", "dim": 16, "vocabulary": 200},
+            "training": {"steps": 150, "batch_size": 32, "folders_per_batch": 2, "learning_rate": 0.02},
+            "output": str(folders / "out" / "router.safetensors"),
+        }
+        | changes
+    )
+
+
+def cosine(embedder, a, b):
+    x, y = embedder.query([a]), embedder.documents([{b: 1}])[0]
+    code = np.frombuffer(y, dtype=np.int8).astype(float)
+    return float(np.dot(x, code) / np.linalg.norm(code))
+
+
+def test_it_learns_what_words_mean(folders):
+    lines: list[str] = []
+    done = train_router(config(folders), log=lines.append)
+    assert done.held_out == 2 and done.folders == 6 and done.pairs > 200
+    assert done.after > 1.5 * done.before
+    embedder = TermEmbedder(folders / "out" / "router.safetensors")
+    assert cosine(embedder, "eras", "unlink") > cosine(embedder, "eras", "canva") + 0.3
+    assert len(lines) == 4
+
+
+def test_it_goes_on_from_the_shipped_vectors_and_learns_new_terms(folders):
+    settings = config(folders, model={"start": "shipped", "vocabulary": 40_000}, training={"steps": 1, "batch_size": 8})
+    train_router(settings)
+    trained, shipped = TermEmbedder(settings.output), TermEmbedder(SHIPPED)
+    assert trained.dim == shipped.dim and trained.terms >= shipped.terms
+    known = shipped.query(["delet", "file"])
+    assert np.dot(trained.query(["delet", "file"]), known) > 0.99
+    assert trained.fingerprint != shipped.fingerprint
+
+
+def test_words_of_a_model_are_where_it_begins(folders):
+    asked: list[str] = []
+
+    def embed(words):
+        asked.extend(words)
+        return np.random.default_rng(0).normal(size=(len(words), 24)).astype(np.float32)
+
+    train_router(config(folders, training={"steps": 1, "batch_size": 8}), embed_words=embed)
+    assert "unlink" in asked
+
+
+def test_nothing_to_learn_from(tmp_path):
+    (tmp_path / "p0").mkdir()
+    with pytest.raises(UsageError, match="nothing is said about code"):
+        train_router(config(tmp_path))
+
+
+def test_bags_are_taken_whole():
+    bags = Bags.of([[(5, 1), (6, 300)], [(7, 2)], [(8, 1), (9, 1)]])
+    terms, counts, owners = bags.take(np.array([2, 0]))
+    assert terms.tolist() == [8, 9, 5, 6]
+    assert counts.tolist() == [1, 1, 1, 255]
+    assert owners.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "says"),
+    [
+        ("task: router\ndata: {folders: [a]}\ntrainin: {}", [], "trainin: Extra inputs are not permitted"),
+        ("task: router\ndata: {folders: []}", [], "data.folders"),
+        ("task: router\ndata: {folders: [a]}", ["training.steps=0"], r"training.steps.*got 0"),
+        ("task: router", [], "data: Field required"),
+        ("task: sing", [], "task"),
+        ("- a", [], "has no settings"),
+        ("a: [", [], "can't be read as YAML"),
+        ("task: router\ndata: {folders: [a]}", ["steps"], "'steps' is not a setting"),
+        ("task: router\ndata: {folders: [a]}", ["task.x=1"], "is not a section"),
+        ("task: hidden_router\ndata: {folders: [a]}\noutput: x.bin", [], "output"),
+    ],
+)
+def test_a_bad_file_is_named_with_the_place(tmp_path, text, settings, says):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read_config(path, settings)
+
+
+@pytest.mark.parametrize("name", ["router.yaml", "hidden_router.yaml"])
+def test_the_configs_that_come_with_the_project_are_read(name, request):
+    path = request.config.rootpath / "configs" / name
+    assert read_config(path, ["training.seed=3"]).training.seed == 3
