@@ -31,6 +31,7 @@ def test_commands_of_a_document(document, sample, model_folder, monkeypatch, cap
     write_tree(sample, {"src/many.py": functions})
     monkeypatch.chdir(sample.parent)
     sample.rename(sample.parent / "repo")
+    (sample.parent / "configs").symlink_to(ROOT / "configs")
     monkeypatch.setenv("AWARENESS_MODEL", str(model_folder))
     for line in commands(document):
         code = run(shlex.split(line)[1:])

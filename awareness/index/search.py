@@ -150,7 +150,9 @@ class HybridRouter:
         if not self.rules.lexical:
             lexical = {}
         question = self._question(query, list(terms)) if self.rules.dense else None
-        similar = routing.vectors.similar(question, wanted) if question else Similarities([], lambda ids: {})
+        similar = (
+            routing.vectors.similar(question, wanted) if question is not None else Similarities([], lambda ids: {})
+        )
         if allowed is None:
             near = [i for i, _ in similar.best]
         else:

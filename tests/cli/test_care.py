@@ -78,7 +78,7 @@ def test_status_says_what_is_indexed(json_of, sample):
     indexed = json_of("index", "--quant", "int8", "--budget", "1GiB")
     found = json_of("status", "--budget", "512MiB")
     assert set(found) == {
-        "repository", "index", "format_version", "quant", "snapshots", "latents", "bytes", "budget", "drift",
+        "repository", "index", "format_version", "quant", "router", "snapshots", "latents", "bytes", "budget", "drift",
         "secret_files", "secrets",
     }  # fmt: skip
     assert (found["repository"], found["index"]) == (str(sample), str(layout_of(sample).root))

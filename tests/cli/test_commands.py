@@ -11,6 +11,7 @@ import pytest
 
 from awareness import __version__
 from awareness.cli.app import run
+from awareness.index.embedding import term_embedder
 from tests.conftest import git, write_tree
 
 
@@ -312,3 +313,66 @@ def test_an_empty_repository(tmp_path, model_folder, capfd):
     assert json.loads(capfd.readouterr().out)["files"] == 0
     assert run(["ask", "anything", "--repo", str(tmp_path / "empty")]) == 1
     assert "anything" in capfd.readouterr().err
+
+
+# --- routers ---
+
+
+@pytest.fixture
+def trained(tmp_path, sample):
+    """A router fine-tuned on the sample repository, as a user would."""
+    config = tmp_path / "router.yaml"
+    config.write_text(
+        f"task: router\ndata: {{folders: ['{sample}'], held_out: 0, names: 1.0}}\n"
+        f"training: {{steps: 2, batch_size: 4, folders_per_batch: 1}}\noutput: {tmp_path}/mine.safetensors\n"
+    )
+    return config
+
+
+def test_a_trained_router_is_used_and_remembered(at, trained, tmp_path, capfd):
+    assert at("index")[0] == 0
+    before = json.loads(at("status", "--format", "json")[1])["router"]
+    assert before["name"] == "shipped" and before["vectors"] > 0
+    assert run(["train", "--config", str(trained), "--format", "json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["task"] == "router" and told["pairs"] > 0
+    output = told["output"]
+    assert at("index", "--router", output)[0] == 0
+    assert json.loads(at("status", "--format", "json")[1])["router"] == before | {"name": output}
+    assert at("search", "HTTPConnectionPool")[0] == 0
+    Path(output).unlink()
+    term_embedder.cache_clear()
+    code, _, err = at("search", "HTTPConnectionPool")
+    assert code == 2 and "mine.safetensors is not a router" in err and "--router shipped" in err
+    assert at("index", "--router", "shipped")[0] == 0
+    assert at("search", "HTTPConnectionPool")[0] == 0
+
+
+def test_a_head_for_hidden_states_routes_as_well(at, trained, tmp_path, model_folder, capfd):
+    head = tmp_path / "mine.head.safetensors"
+    text = trained.read_text().partition("training:")[0].replace("task: router", "task: hidden_router")
+    trained.write_text(f"{text}model: {{decoder: '{model_folder}', layer: 2, dim: 8}}\noutput: {head}\n")
+    assert run(["train", "--config", str(trained), "--set", "training.epochs=1"]) == 0
+    assert "no folder was held out" in capfd.readouterr().out
+    assert at("index", "--router", str(head))[0] == 0
+    found = json.loads(at("status", "--format", "json")[1])
+    assert found["router"] == {"name": str(head), "vectors": found["snapshots"][0]["chunks"]}
+    code, _, err = at("search", "HTTPConnectionPool")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("router", ["nothing", "there/is/none", "missing.safetensors", "missing.head.safetensors"])
+def test_a_router_that_is_none_changes_nothing(at, router):
+    assert at("index", "--lazy")[0] == 0
+    code, _, err = at("index", "--lazy", "--router", router)
+    assert code == 2 and router in err and "--router" in err
+    assert json.loads(at("status", "--format", "json")[1])["router"]["name"] == "shipped"
+
+
+def test_what_is_not_there_is_not_found(at):
+    assert at("index", "--lazy")[0] == 0
+    code, out, err = at("search", "how are GraphQL subscriptions validated against the schema")
+    assert code == 1 and "nothing found" in err
+    code, out, _ = at("search", "how are GraphQL subscriptions validated against the schema", "--format", "json")
+    told = json.loads(out)
+    assert code == 1 and told["hits"] == []

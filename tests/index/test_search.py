@@ -203,7 +203,7 @@ def test_a_definition_hidden_from_the_symbol_is_found_by_its_name(tmp_path):
     )
     chunks = [
         Chunk("types.ts", 1, 9, "Result", types),
-        Chunk("cache.ts", 1, 3, "", "return run(MutationScope, MutationScope)\n" + "\n".join(f"x{i} = y{i} + z{i}" for i in range(9))),
+        Chunk("cache.ts", 1, 3, "mutationScopeKey", "return run(MutationScope, MutationScope)\n" + "a = b\n" * 30),
     ]
     with indexed(tmp_path, chunks) as store:
         assert first(store, "where is MutationScope defined") == ["types.ts"]
