@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from enum import IntEnum
 
@@ -29,6 +30,7 @@ _CODE = re.compile(
 )
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def kind_of(path: str) -> FileKind:
     if _TEST.search(path):
         return FileKind.TEST

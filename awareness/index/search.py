@@ -26,7 +26,7 @@ from awareness.index.store import Store
 from awareness.index.vectors import Similarities
 from awareness.types import Chunk, Embedder, Hit, Vector
 
-_CANDIDATES = 100  # of each of the two rankings
+_CANDIDATES = 64  # of each of the two rankings
 _LEAST_COSINE = 0.15  # of a candidate that has none of the question's words
 _WORTH = {
     FileKind.SOURCE: 1.0,
@@ -44,6 +44,8 @@ _KEYWORDS = (
     "class|def|function|func|fn|type|interface|struct|enum|trait|const|let|var|static|define|module|impl|union|typedef"
     "|macro_rules!|public|private|protected|export|abstract|final|void|int|char|bool|val"
 )
+_KEYWORD = re.compile(rf"\b(?:{_KEYWORDS})\b[^;={{(]*$")
+_WORD_CHARACTER = re.compile(r"\w")
 _CALLERS = 5  # the best hits, whose calls are followed
 WEAK_SCORE = 0.21  # by benchmarks/retrieval/calibrate.py, as the coefficients below
 
@@ -118,7 +120,7 @@ class HybridRouter:
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The best chunks and their worth, and what speaks for an answer being among them."""
         asked = set(query_terms(query))
-        names = {name.lower(): _defining(name) for name in names_in(query)}
+        names = {name.lower() for name in names_in(query)}
         with self.store.reading(), failures(self.store.layout.manifest):
             candidates, known = self._candidates(query, weighted_terms(query), max(_CANDIDATES, 2 * top_k))
             worth = {i: self._worth(one, asked, names) for i, one in candidates.items()}
@@ -209,8 +211,8 @@ class HybridRouter:
 
     # --- rules -------------------------------------------------------------------------------------------------
 
-    def _worth(self, one: _Candidate, asked: set[str], names: Mapping[str, re.Pattern[str]]) -> float:
-        """asked: the question's words. names: those that are names of code, and what defines them."""
+    def _worth(self, one: _Candidate, asked: set[str], names: set[str]) -> float:
+        """asked: the question's words. names: those that are names of code."""
         rules = self.rules
         worth = rules.lexical * one.bm25 + rules.dense * one.cosine
         if rules.kinds:
@@ -218,7 +220,7 @@ class HybridRouter:
             worth *= 1.0 if asked & _ASKS_FOR.get(kind, set()) else _WORTH[kind]
         if rules.definition and names and kind_of(one.chunk.path) is FileKind.SOURCE:
             named = one.chunk.symbol.rpartition(".")[2].lower() in names
-            if named or any(definition.search(one.chunk.text) for definition in names.values()):
+            if named or any(_defines(one.chunk.text, name) for name in names):
                 worth += rules.definition
         return worth
 
@@ -267,7 +269,14 @@ def _spread(
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
 
 
-def _defining(name: str) -> re.Pattern[str]:
-    """Matches a line that defines this name, in most languages: what several small definitions in one chunk, or a
-    macro, hide from its symbol."""
-    return re.compile(rf"\b(?:{_KEYWORDS})\b[^\n;={{(]*\b{re.escape(name)}\b", re.IGNORECASE)
+def _defines(text: str, name: str) -> bool:
+    """Has the text a line that defines this name, in most languages? It finds what several small definitions in one
+    chunk, or a macro, hide from the chunk's symbol. name: in lower case."""
+    lowered = text.lower()
+    at = lowered.find(name)
+    while at >= 0:
+        before, after = lowered[lowered.rfind("\n", 0, at) + 1 : at], lowered[at + len(name) : at + len(name) + 1]
+        if _KEYWORD.search(before) and not _WORD_CHARACTER.match(before[-1:]) and not _WORD_CHARACTER.match(after):
+            return True
+        at = lowered.find(name, at + 1)
+    return False

@@ -1,7 +1,7 @@
 """Which search finds the right code: nDCG@10, recall, MRR, time; systems side by side on the same questions.
 
     python benchmarks/retrieval/checkouts.py FOLDER
-    python benchmarks/retrieval/run.py FOLDER [--split dev|held_out|all] [--systems ours,bm25,ripgrep]
+    python benchmarks/retrieval/run.py FOLDER [--split dev|held_out|all] [--systems ours,bm25,ripgrep,router=NAME]
         [--questions DIR] [--semble-python VENV/bin/python --semble-model FOLDER] [--probe BINARY] [--json FILE]
 
 FOLDER holds one checkout a repository; DIR a `NAME.json` with the questions for each (metrics.py has the format). Any
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--questions", type=Path, default=HERE / "questions")
     parser.add_argument("--split", choices=("dev", "held_out", "all"), default="dev")
     parser.add_argument("--repos", help="only these, with commas")
-    parser.add_argument("--systems", default="ours,bm25", help=f"of ripgrep, probe, semble, {', '.join(VARIANTS)}")
+    parser.add_argument(
+        "--systems", default="ours,bm25", help=f"of ripgrep, probe, semble, router=NAME, {', '.join(VARIANTS)}"
+    )
     parser.add_argument("--semble-python", type=Path)
     parser.add_argument("--semble-model")
     parser.add_argument("--probe")
@@ -76,6 +78,8 @@ def _repositories(options: argparse.Namespace) -> dict[str, list[Question]]:
 def _system(name: str, options: argparse.Namespace) -> System:
     if name in VARIANTS:
         return Ours(VARIANTS[name])
+    if name.startswith("router="):
+        return Ours(VARIANTS["ours"], name.removeprefix("router="))
     if name == "ripgrep":
         return ripgrep
     if name == "semble" and options.semble_python:
