@@ -24,7 +24,8 @@ _QUESTION_WORDS = frozenset(
     like look made make makes many may me might more most much must my need no not of off on one or other our out over
     own part place please same see shall should show so some such tell than that the their them then there these they
     thing this those through to too under up us use used uses using very want was way we were what when where which
-    while who whom whose why will with within work works would you your code codebase repo repository implemented
+    while who whom whose why will with within work works would you your code codebase repo repository
+    whether decide decides decided determine determines determined responsible way ways actually really implemented
     implementation handled handle located defined define defines declared declare definition declaration find explain
     describe
     """.split()

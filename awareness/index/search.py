@@ -5,9 +5,9 @@ its vector with the question's. Then the rules, each of which `benchmarks/retrie
 tests, examples and documents, unless those are asked for; a definition before its uses; what the best hits call comes
 with them; not too much of one file.
 
-The score of a hit is the probability that it is about what was asked, by logistic regression over the development
-questions of `benchmarks/retrieval`; it means the same in every repository. Below `WEAK_SCORE` the repository most
-likely does not answer the question.
+The score of the first hit is the probability that the repository answers the question, by logistic regression over the
+development questions of `benchmarks/retrieval`, and means the same in every repository; below `WEAK_SCORE` it most
+likely does not. The others have as much less as they are worth less.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class Evidence:
         return (worth, self.bm25, self.cosine, self.known, float(self.named), math.log1p(self.terms))
 
     def probability(self, worth: float) -> float:
-        """That the question is answered by a hit worth this much, in [0, 1]; grows with the worth."""
+        """That the question is answered where the best hit is worth this much, in [0, 1]."""
         logit = COEFFICIENTS[0] + sum(c * x for c, x in zip(COEFFICIENTS[1:], self.features(worth), strict=True))
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
 
-COEFFICIENTS = (-11.833, 4.817, 6.531, 0.726, 1.834, 1.562, 3.351)
+COEFFICIENTS = (-11.691, 5.173, 6.269, 0.752, 1.883, 1.54, 3.208)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,11 @@ class HybridRouter:
     def search(self, query: str, *, top_k: int) -> list[Hit]:
         """The best chunks, best first; empty if the question has no word that the repository or the router knows."""
         evidence, weighed = self.weigh(query, top_k=top_k)
-        return [Hit(chunk, round(evidence.probability(worth), 4)) for chunk, worth in weighed]
+        if not weighed:
+            return []
+        most = weighed[0][1] or 1.0
+        answered = evidence.probability(most)
+        return [Hit(chunk, round(answered * worth / most, 4)) for chunk, worth in weighed]
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The best chunks and their worth, and what speaks for an answer being among them."""

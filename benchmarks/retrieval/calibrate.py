@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def main() -> None:
             for name in set(repository):
                 inside = repository == name
                 scores[inside] = apply(fit(features[~inside], answered[~inside]), features[inside])
-            threshold = round(float(np.quantile(scores[answered], WRONG_REFUSALS)), 3)
+            threshold = math.floor(100 * float(np.quantile(scores[answered], WRONG_REFUSALS))) / 100
             print("WEAK_SCORE =", threshold)
         else:
             features, answered, _ = _observed(options.folder, "held_out")
