@@ -18,6 +18,12 @@ class _Section(BaseModel):
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _is_router(path: Path) -> Path:
+    if path.suffix != ".safetensors" or path.name.endswith(".head.safetensors"):
+        raise ValueError("the name of a router ends in .safetensors, and not in .head.safetensors")
+    return path
+
+
 class RouterData(_Section):
     """folders: repositories or unpacked packages, each a source of its own; `*` is allowed. pairs_per_folder: at most
     so many of one folder. names: share of the pairs kept whose words are only a definition's name. held_out: share of
@@ -47,8 +53,8 @@ class RouterTraining(_Section):
     steps: int = Field(default=800, ge=1)
     batch_size: int = Field(default=1024, ge=2)
     folders_per_batch: int = Field(default=4, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    temperature: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     forget: Share = 0.5
     seed: int = 0
 
@@ -60,7 +66,7 @@ class RouterConfig(_Section):
     data: RouterData
     model: RouterModel = RouterModel()
     training: RouterTraining = RouterTraining()
-    output: Path = Path("router.safetensors")
+    output: Annotated[Path, AfterValidator(_is_router)] = Path("router.safetensors")
 
 
 def _is_head(path: Path) -> Path:
@@ -84,8 +90,8 @@ class HiddenRouterTraining(_Section):
 
     epochs: int = Field(default=8, ge=1)
     batch_size: int = Field(default=128, ge=4)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    temperature: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     seed: int = 0
 
 
@@ -134,4 +140,7 @@ def _lay_over(found: dict[str, Any], setting: str) -> None:
         if not isinstance(inner, dict):
             raise UsageError(f"'{name}' in '{setting}' is not a section", hint="--set training.steps=100")
         section = inner
-    section[names[-1]] = yaml.safe_load(value)
+    try:
+        section[names[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"the value of '{setting}' can't be read", hint="--set training.steps=100") from error

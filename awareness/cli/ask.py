@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,13 +13,13 @@ import typer
 
 from awareness.cli import options, render
 from awareness.cli.origin import Found, Origin, opened, search_all, workspaces_asked
-from awareness.cli.routers import renew
+from awareness.cli.routers import choose_router, find_router, renew
 from awareness.cli.search import as_json, preview
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model
 from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
 from awareness.index import build
 from awareness.index.lock import writing
-from awareness.index.search import WEAK_SCORE
+from awareness.index.search import GATHERED, WEAK_SCORE
 from awareness.index.store import Store
 from awareness.model import sources
 from awareness.types import Citation, Latent, MemorySpec, printable
@@ -63,7 +64,7 @@ def ask(
     with opened(workspaces, memory) as origins:
         folder = pull_model(model or _model_of(origins))
         routing = time.perf_counter()
-        found = search_all(origins, question, scope, top_k)
+        found = search_all(origins, question, scope, top_k, GATHERED)
         route_s = time.perf_counter() - routing
         verified = [one for one in found if one.origin.verify(one.hit.chunk)]
         if mode is not Mode.none and (not verified or verified[0].hit.score < WEAK_SCORE):
@@ -123,6 +124,8 @@ def _bring_up_to_date(workspaces: Sequence[Workspace], model: str | None) -> Non
         try:
             with writing(workspace.layout), Store.create(workspace.layout) as store:
                 known = store.snapshot(workspace.snapshot_name)
+                if first:
+                    choose_router(store, find_router(os.environ.get("AWARENESS_ROUTER")))
                 refreshed = workspace.refresh(store, folder, scope=known.scope if known else ())
                 renew(store)
         except (IndexLocked, StorageFailed) as error:

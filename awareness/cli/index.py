@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.routers import choose_router, renew
+from awareness.cli.routers import choose_router, find_router, renew
 from awareness.cli.watch import watching
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model, quant_of
 from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, UsageError
@@ -50,7 +50,7 @@ def index(
     if watch and (workspace.rev or workspace.repository.is_bare):
         raise UsageError("a commit does not change, so there is nothing to --watch", hint="--watch without --rev")
     folder = pull_model(workspace.model_name(model))
-    indexer = _Indexer(workspace, folder, tuple(scope or ()), quant, router, limit, lazy)
+    indexer = _Indexer(workspace, folder, tuple(scope or ()), quant, find_router(router), limit, lazy)
     if not watch:
         _report(indexer, indexer.run(rebuild=rebuild), format)
         return

@@ -14,7 +14,7 @@ from awareness.cli.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt
 from awareness.index.pack import open_pack
 from awareness.index.repo import build_scope
-from awareness.index.search import HybridRouter
+from awareness.index.search import SPREAD, HybridRouter, Rules
 from awareness.index.store import Store
 from awareness.types import Chunk, Hit, MemorySpec
 
@@ -106,13 +106,15 @@ def workspaces_asked(repos: Sequence[Path] | None, packs: Sequence[Path] | None,
     return [Workspace.open(path, rev=rev) for path in paths]
 
 
-def search_all(origins: Sequence[Origin], query: str, scope: Sequence[str] | None, top_k: int) -> list[Found]:
+def search_all(
+    origins: Sequence[Origin], query: str, scope: Sequence[str] | None, top_k: int, rules: Rules = SPREAD
+) -> list[Found]:
     """The best hits of all origins, best first; scores are in [0, 1] everywhere."""
     in_scope = build_scope(scope) if scope else None
     found = []
     for origin in origins:
         with origin.blaming_the_pack():
-            router = HybridRouter(origin.store, origin.snapshot, in_scope, embedder_of(origin.store))
+            router = HybridRouter(origin.store, origin.snapshot, in_scope, embedder_of(origin.store), rules)
             hits = router.search(query, top_k=top_k)
         found += [Found(origin, hit) for hit in hits]
     return sorted(found, key=lambda one: -one.hit.score)[:top_k]

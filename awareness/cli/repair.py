@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awareness.cli import options, render
+from awareness.cli.routers import renew
 from awareness.cli.workspace import Workspace, load_model, pull_model, quant_of
 from awareness.errors import AwarenessError
 from awareness.index import build
@@ -84,6 +85,8 @@ def _remake(workspace: Workspace, model: str | None) -> None:
                 other.refresh(store, pull_model(snapshot.model), scope=snapshot.scope)
         except AwarenessError as error:
             render.note(f"{snapshot.name} is left out: {error.message}")
+    with Store.open(workspace.layout) as store:
+        renew(store)
 
 
 def _workspace_of(workspace: Workspace, snapshot: Snapshot) -> Workspace:

@@ -43,7 +43,7 @@ def search(
             for line in preview(one.hit).split("\n"):
                 render.text(f"    {line}")
     if weak:
-        raise NothingFound(f"nothing found for '{query}'", hint="other words, or a wider --scope")
+        raise NothingFound(f"nothing found for '{printable(query[:80])}'", hint="other words, or a wider --scope")
 
 
 def preview(hit: Hit, lines: int = 3) -> str:

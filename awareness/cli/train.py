@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.cli.workspace import pull_model
+from awareness.errors import UsageError
 
 if TYPE_CHECKING:
     from awareness.config import HiddenRouterConfig, RouterConfig
@@ -31,6 +33,7 @@ def train(
 
     started = time.perf_counter()
     read = read_config(config, settings or [])
+    _may_be_written(read.output)
     done = _term_vectors(read) if isinstance(read, RouterConfig) else _head(read)
     seconds = round(time.perf_counter() - started, 1)
     if format is options.Format.json:
@@ -44,6 +47,17 @@ def train(
         render.text("no folder was held out, so nothing says whether this is better: data.held_out")
     render.text(f"{read.output}: learned from {done.pairs} pairs in {seconds:.0f} s")
     render.note(f"use it: awareness index --router {read.output}")
+
+
+def _may_be_written(path: Path) -> None:
+    """Before hours of training. Raises UsageError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fits = not path.is_dir() and os.access(path.parent, os.W_OK)
+    except OSError:
+        fits = False
+    if not fits:
+        raise UsageError(f"output: {path} can't be written", hint="--set output=FILE")
 
 
 def _term_vectors(config: RouterConfig) -> Trained:

@@ -123,14 +123,14 @@ def embed_pending(store: Store, embedder: Embedder, *, progress: Progress = sile
 
     Returns how many.
     """
-    with store.changing():
-        store.routing.make_by(embedder.fingerprint)
-    missing = store.routing.vectors.missing()
+    routing = store.routing
+    anew = routing.made_by != embedder.fingerprint  # those of another are forgotten with the first batch
+    missing = routing.vectors.missing(also_present=anew)
     for done in range(0, len(missing), EMBEDDED_AT_ONCE):
         progress("embedding", done, len(missing))
         batch = store.chunks_by_id(missing[done : done + EMBEDDED_AT_ONCE])
         with store.changing():
-            store.routing.embed(((i, stored.chunk) for i, stored in batch.items()), embedder)
+            routing.embed(((i, stored.chunk) for i, stored in batch.items()), embedder)
     return len(missing)
 
 

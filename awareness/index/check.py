@@ -20,6 +20,7 @@ from awareness.index import manifest
 from awareness.index.garbage import rewrite
 from awareness.index.latents import LatentName, Shard
 from awareness.index.layout import IndexLayout
+from awareness.index.routing import SHIPPED_ROUTER
 from awareness.index.shards import LatentPlace, read_content, read_places
 from awareness.index.store import Snapshot, Store
 from awareness.index.tensorfile import Malformed
@@ -90,6 +91,8 @@ def _manifest_problems(store: Store, whole: bool) -> list[Problem]:
     chunks, found = store.count("SELECT count(*) FROM chunk"), store.routing.postings.count()
     if chunks != found:
         said.append(f"{chunks} chunks, but {found} of them can be found")
+    if store.count("SELECT count(DISTINCT length(data)) FROM vector") > 1:
+        said.append("vectors of different lengths")
     return [Problem("manifest", str(store.layout.manifest), text) for text in said]
 
 
@@ -165,8 +168,10 @@ def remake_manifest(layout: IndexLayout) -> list[Snapshot]:
     """
     known: list[Snapshot] = []
     settings: dict[str, str | None] = {}
+    router = SHIPPED_ROUTER
     with contextlib.suppress(IndexCorrupt, NoIndex), Store.open(layout) as store:
         settings["quant"] = store.setting("quant")
+        router = store.routing.router
         known = store.snapshots()
 
     def fill(connection: apsw.Connection) -> None:
@@ -174,6 +179,8 @@ def remake_manifest(layout: IndexLayout) -> list[Snapshot]:
         for name, value in settings.items():
             if value:
                 store.remember(name, value)
+        if router != SHIPPED_ROUTER:
+            store.routing.choose(router)
         store.latents.take_up()
         ways = {spec.quant for spec in store.latents.specs_of_chunks()}
         if "quant" not in settings and len(ways) == 1:  # so that the next `index` finds them again

@@ -15,6 +15,7 @@ a question costs a few additions and no torch, a chunk a tenth of a millisecond.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import mmap
 import os
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).with_name("router.safetensors")
 SCALE = 254.0  # a number of a stored unit vector, times this, is its int8; beyond ±0.5 it is cut
+_HINT = "awareness train --config FILE makes one; awareness index --router shipped goes back"
 _NAMES = {"terms": "U8", "ends": "U32", "vectors": "U8", "query": "F32", "document": "F32"}
 
 
@@ -48,12 +50,23 @@ class TermEmbedder:
                 _check(header)
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, Malformed, ValueError) as error:
-            hint = "awareness train --config FILE makes one; awareness index --router shipped goes back"
-            raise UsageError(f"{path} is not a router: {error}", hint=hint) from error
+            raise UsageError(f"{path} is not a router: {error}", hint=_HINT) from error
         self._offsets = header.offsets
         self.terms, self.dim = header.tensors["vectors"].shape
         self.fingerprint = f"terms:{header.metadata.get('digest', header.checksum)}"
         self._ends = self._part("ends", 4 * self.terms).cast("I")
+
+    def verify(self) -> None:
+        """Looks at every number, once, before a file is chosen. Raises UsageError."""
+        ends = self._ends.tolist()
+        size = len(memoryview(self._map)[self._offsets["terms"] :])
+        weights = (number for name in ("query", "document") for number in self._part(name, 4 * self.terms).cast("f"))
+        if any(a > b for a, b in itertools.pairwise(ends)) or ends[-1] > size or not all(map(math.isfinite, weights)):
+            raise UsageError(f"{self.path} is not a router: its numbers make no sense", hint=_HINT)
+        try:
+            any(self.term(row) is None for row in range(self.terms))
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{self.path} is not a router: its terms are no text", hint=_HINT) from error
 
     def _part(self, name: str, size: int, start: int = 0) -> memoryview:
         begin = self._offsets[name] + start

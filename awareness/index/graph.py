@@ -39,12 +39,15 @@ class Definitions:
     def clear(self) -> None:
         self.db.execute("DELETE FROM definition")
 
-    def called_by(self, chunk: Chunk) -> dict[str, list[int]]:
-        """The names that a chunk refers to, and the chunks that define each: those of which it is clear enough."""
+    def called_by(self, chunk: Chunk, snapshot: int) -> dict[str, list[int]]:
+        """The names that a chunk refers to, and the chunks of the snapshot that define each, where it is clear enough
+        which is meant."""
         names = set(_NAME.findall(chunk.text)) - {chunk.symbol.rpartition(".")[2]}
         rows = self.db.execute(
-            "SELECT name, chunk_id FROM definition WHERE name IN (SELECT value FROM json_each(?))",
-            (json.dumps(sorted(names)),),
+            "SELECT name, chunk_id FROM json_each(?) listed CROSS JOIN definition ON name = listed.value"
+            " CROSS JOIN chunk ON chunk.id = chunk_id WHERE EXISTS"
+            " (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = chunk.file_id)",
+            (json.dumps(sorted(names)), snapshot),
         )
         return _few(rows)
 

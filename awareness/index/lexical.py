@@ -34,6 +34,7 @@ _QUESTION_WORDS = frozenset(
 _NAMED = re.compile(
     r"\w*(?:\w_\w|_\w|[^\WA-Z_][A-Z]|[A-Z]{2}[^\WA-Z_]|[^\W\d_]\d)\w*|\w+(?=\()|(?<=::)\w+|(?<=\w\.)\w+"
 )
+_TOO_LONG = re.compile(rf"\w{{{_LONGEST + 1},}}")
 PART_WEIGHT = 0.35  # of the words in a name, beside the name itself
 BESIDE_NAME_WEIGHT = 0.3  # of the few words that stand around a name
 _FEW_WORDS = 4
@@ -54,6 +55,7 @@ def query_terms(question: str) -> list[str]:
 
 def names_in(question: str) -> list[str]:
     """The words of a question that are names in code, as they are written."""
+    question = _TOO_LONG.sub(" ", question)  # data, and the pattern would try every part of it
     found = {match.group().strip("_") for match in _NAMED.finditer(question)}
     words = _WORD.findall(question)
     if len(words) == 1:

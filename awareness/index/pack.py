@@ -197,7 +197,9 @@ def _identity(descriptor: int, header: Header) -> str:
 def _is_imported(layout: IndexLayout) -> bool:
     try:
         with Store.open(layout) as store:
-            return store.snapshot(SNAPSHOT) is not None
+            terms = store.routing.terms
+            same_vectors = terms is not None and store.routing.made_by in (None, terms.fingerprint)
+            return same_vectors and store.snapshot(SNAPSHOT) is not None
     except NoIndex:
         return False
     except IndexCorrupt:  # it is only a cache

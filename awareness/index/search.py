@@ -93,8 +93,14 @@ class Rules:
     kinds: bool = True
     definition: float = 0.3
     calls: float = 1.5
-    same_file: float = 0.8
+    same_file: float = 0.85
     same_file_named: float = 0.95
+
+
+SPREAD = Rules()
+"""For people, who want to see the files that matter."""
+GATHERED = Rules(same_file=1.0, same_file_named=1.0)
+"""For a memory, which wants the places that answer, wherever they are."""
 
 
 class HybridRouter:
@@ -107,7 +113,7 @@ class HybridRouter:
         snapshot: int,
         in_scope: Callable[[str], bool] | None = None,
         embedder: Embedder | None = None,
-        rules: Rules = Rules(),
+        rules: Rules = SPREAD,
     ) -> None:
         self.store, self.snapshot, self.in_scope = store, snapshot, in_scope
         self.embedder, self.rules = embedder, rules
@@ -164,8 +170,9 @@ class HybridRouter:
         else:
             among = similar.of(allowed)
             near = sorted(among, key=lambda i: -among[i])[:wanted]
-        chunks = self._shown([i for i in near if i not in lexical])
-        if allowed is None and len(chunks) < wanted // 4 < len(near) - len(lexical):  # most are of other snapshots
+        sought = [i for i in near if i not in lexical]
+        chunks = self._shown(sought)
+        if allowed is None and len(chunks) < len(sought) // 4:  # most of the nearest are of other snapshots
             among = similar.of(self.store.chunk_ids([file for file, _, _ in self.store.files(self.snapshot)]))
             chunks = self._shown(sorted(among, key=lambda i: -among[i])[:wanted])
         chunks |= {i: chunk for i, (chunk, _) in lexical.items()}
@@ -232,7 +239,7 @@ class HybridRouter:
         """Lifts the definitions that the best hits call, the more the rarer their name is."""
         routing = self.store.routing
         best = sorted(worth, key=lambda i: (-worth[i], i))[:_CALLERS]
-        calls = {i: routing.definitions.called_by(candidates[i].chunk) for i in best}
+        calls = {i: routing.definitions.called_by(candidates[i].chunk, self.snapshot) for i in best}
         mentions = routing.postings.frequencies({stem(name.lower()) for called in calls.values() for name in called})
         gained: dict[int, float] = defaultdict(float)
         for caller, called in calls.items():
@@ -241,7 +248,8 @@ class HybridRouter:
                 for i in ids:
                     gained[i] += self.rules.calls * worth[caller] / clear / _CALLERS
         new = self._shown([i for i in gained if i not in candidates])
-        candidates |= {i: _Candidate(chunk, 0.0, 0.0) for i, chunk in new.items()}
+        may = self.in_scope or (lambda path: True)
+        candidates |= {i: _Candidate(chunk, 0.0, 0.0) for i, chunk in new.items() if may(chunk.path)}
         for i, gain in gained.items():
             if i in candidates:
                 worth[i] = worth.get(i, 0.0) + gain

@@ -72,10 +72,10 @@ class Vectors:
         self._waiting = []
         self.db.execute("DELETE FROM vector")
 
-    def missing(self) -> list[int]:
-        """The chunks that have no vector, by id."""
-        sql = "SELECT id FROM chunk WHERE id NOT IN (SELECT chunk_id FROM vector) ORDER BY id"
-        return [cast(int, row[0]) for row in self.db.execute(sql)]
+    def missing(self, *, also_present: bool = False) -> list[int]:
+        """The chunks that have no vector, by id; or all of them."""
+        sql = "SELECT id FROM chunk WHERE ? OR id NOT IN (SELECT chunk_id FROM vector) ORDER BY id"
+        return [cast(int, row[0]) for row in self.db.execute(sql, (also_present,))]
 
     # --- reading -----------------------------------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ class HiddenStateEmbedder:
             head = Head(hidden, tensors["project.weight"].shape[0], queries)
             head.load_state_dict(tensors)
             layer, name, made_for = int(about["layer"]), str(about["name"]), str(about["decoder"])
-        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
             raise UsageError(f"{path} holds no head for hidden states: {error}", hint="train one") from error
         folder = find(name)
         if made_for != folder.fingerprint:

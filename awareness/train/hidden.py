@@ -83,6 +83,8 @@ def train_hidden_router(
 ) -> Trained:
     """Learns a head as a `hidden_router` file says, and writes it to `config.output`."""
     packages = [pairs for pairs in chosen_pairs(config.data, config.training.seed, progress) if pairs]
+    if not packages:
+        raise UsageError("nothing is said about code in the folders", hint="data.folders: source code with comments")
     random.Random(config.training.seed).shuffle(packages)
     held_out = round(len(packages) * config.data.held_out)
     embedder, before, after = train_hidden(

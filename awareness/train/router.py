@@ -122,15 +122,18 @@ def train_router(
     model = _new(config, corpus, start, embed_words)
     before = best = _mrr(model, corpus, measured)
     log(f"{corpus.pairs} pairs, {len(folders)} folders, {len(held_out)} held out, MRR {before:.4f}")
-    _write(model, corpus, config.output)
+    kept = _copy(model)
     for step, loss in enumerate(_steps(model, corpus, groups, config, generator), 1):
         progress("training", step, config.training.steps)
+        if not math.isfinite(loss):
+            raise UsageError(f"the loss is {loss} at step {step}", hint="a smaller training.learning_rate")
         if step % _EVERY == 0 or step == config.training.steps:
             now = _mrr(model, corpus, measured)
             log(f"step {step}: loss {loss:.3f}, held-out MRR {now:.4f}")
             if now > best or not measured:
-                best = now
-                _write(model, corpus, config.output)
+                best, kept = now, _copy(model)
+    model.load_state_dict(kept)
+    _write(model, corpus, config.output)
     return Trained(corpus.pairs, len(folders), len(measured), before, best)
 
 
@@ -257,6 +260,10 @@ def _mrr(model: TermVectors, corpus: Corpus, measured: Sequence[np.ndarray]) -> 
         ranks = (scores > scores.diag()[:, None]).sum(1) + 1
         found.append((1 / ranks.float()).mean().item())
     return sum(found) / len(found) if found else 0.0
+
+
+def _copy(model: TermVectors) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()

@@ -10,15 +10,15 @@ from pathlib import Path
 from metrics import Place
 from peers import TOP, Answers
 
-from awareness.cli.routers import choose_router, embedder_of, renew
+from awareness.cli.routers import choose_router, embedder_of, find_router, renew
 from awareness.cli.workspace import Workspace, pull_model
 from awareness.index.lock import writing
 from awareness.index.routing import SHIPPED_ROUTER
-from awareness.index.search import HybridRouter, Rules
+from awareness.index.search import GATHERED, SPREAD, HybridRouter, Rules
 from awareness.index.store import Snapshot, Store
 from awareness.model import sources
 
-WHOLE = Rules()
+WHOLE = SPREAD
 BARE = Rules(lexical=0.0, dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0)
 VARIANTS = {
     "ours": WHOLE,
@@ -27,7 +27,7 @@ VARIANTS = {
     "without kinds": replace(WHOLE, kinds=False),
     "without definitions": replace(WHOLE, definition=0.0),
     "without calls": replace(WHOLE, calls=0.0),
-    "without spreading": replace(WHOLE, same_file=1.0, same_file_named=1.0),
+    "without spreading": GATHERED,  # as `ask` routes
     "without intent": replace(WHOLE, same_file_named=WHOLE.same_file),
     "bm25": replace(BARE, lexical=1.0),
     "dense": replace(BARE, dense=1.0),
@@ -51,7 +51,7 @@ def with_router(store: Store, router: str | None) -> float:
     """Makes the index use this router, the shipped one for None; the seconds that its vectors took."""
     started = time.perf_counter()
     with writing(store.layout):
-        choose_router(store, router or SHIPPED_ROUTER)
+        choose_router(store, find_router(router or SHIPPED_ROUTER))
         renew(store)
     return time.perf_counter() - started
 

@@ -11,7 +11,8 @@ import pytest
 
 from awareness import __version__
 from awareness.cli.app import run
-from awareness.index.embedding import term_embedder
+from awareness.cli.workspace import Workspace
+from awareness.index.embedding import SHIPPED, term_embedder
 from tests.conftest import git, write_tree
 
 
@@ -376,3 +377,38 @@ def test_what_is_not_there_is_not_found(at):
     code, out, _ = at("search", "how are GraphQL subscriptions validated against the schema", "--format", "json")
     told = json.loads(out)
     assert code == 1 and told["hits"] == []
+
+
+def test_a_bad_router_leaves_the_index_as_it_was(at, tmp_path):
+    assert at("index")[0] == 0
+    before = json.loads(at("status", "--format", "json")[1])
+    damaged = bytearray(SHIPPED.read_bytes())
+    damaged[-4:] = b"\xff\xff\xff\x7f"  # not a number, as a weight
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    for router, says in ((str(tmp_path / "damaged.safetensors"), "make no sense"), (" ", "is no router")):
+        code, _, err = at("index", "--rebuild", "--router", router)
+        assert code == 2 and says in err
+    assert json.loads(at("status", "--format", "json")[1]) == before
+
+
+def test_repair_keeps_the_router(at, trained, tmp_path, sample):
+    assert run(["train", "--config", str(trained), "--quiet"]) == 0
+    assert at("index", "--router", str(tmp_path / "mine.safetensors"))[0] == 0
+    before = json.loads(at("status", "--format", "json")[1])["router"]
+    layout = Workspace.open(sample).layout
+    with layout.manifest.open("r+b") as file:  # a page that opening does not read
+        file.seek(layout.manifest.stat().st_size - 100)
+        file.write(b"\x5a" * 50)
+    assert at("repair")[0] == 0
+    assert json.loads(at("status", "--format", "json")[1])["router"] == before
+
+
+def test_training_that_can_not_be_kept_is_refused_first(trained, tmp_path, capfd):
+    (tmp_path / "folder.safetensors").mkdir()
+    for output, says in (
+        (tmp_path / "folder.safetensors", "can't be written"),
+        ("/proc/x/y.safetensors", "can't be written"),
+        (tmp_path / "r.txt", "ends in .safetensors"),
+    ):
+        assert run(["train", "--config", str(trained), "--set", f"output={output}"]) == 2
+        assert says in capfd.readouterr().err

@@ -13,8 +13,10 @@ from awareness.types import Chunk
 @pytest.fixture
 def definitions():
     connection = apsw.Connection(":memory:")
-    connection.execute("CREATE TABLE chunk(id INTEGER PRIMARY KEY) STRICT")
-    connection.execute("INSERT INTO chunk SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12]')")
+    connection.execute("CREATE TABLE chunk(id INTEGER PRIMARY KEY, file_id INTEGER) STRICT")
+    connection.execute("CREATE TABLE snapshot_file(snapshot_id INTEGER, file_id INTEGER) STRICT")
+    connection.executemany("INSERT INTO chunk VALUES (?, ?)", ((i, 100 + i % 2) for i in range(1, 13)))
+    connection.execute("INSERT INTO snapshot_file VALUES (1, 100), (1, 101), (2, 100)")
     connection.execute(graph.SCHEMA)
     return Definitions(connection)
 
@@ -28,14 +30,15 @@ def test_a_chunk_leads_to_the_definitions_it_mentions(definitions):
     definitions.add(2, chunk("build_request"))
     definitions.add(3, chunk("build_request", path="src/b.py"))
     caller = chunk("Client.send", "def send(self):\n    request = build_request(self)\n    return other(request)")
-    assert definitions.called_by(caller) == {"build_request": [2, 3]}
-    assert definitions.called_by(chunk("build_request", "def build_request(): build_request()")) == {}
+    assert definitions.called_by(caller, 1) == {"build_request": [2, 3]}
+    assert definitions.called_by(caller, 2) == {"build_request": [2]}
+    assert definitions.called_by(chunk("build_request", "def build_request(): build_request()"), 1) == {}
 
 
 def test_a_name_that_everything_defines_leads_nowhere(definitions):
     for i in range(1, MOST_DEFINITIONS + 2):
         definitions.add(i, chunk("get", path=f"src/{i}.py"))
-    assert definitions.called_by(chunk("f", "return get(x)")) == {}
+    assert definitions.called_by(chunk("f", "return get(x)"), 1) == {}
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,7 @@ def test_a_file_does_not_take_all_the_first_places(tmp_path):
     many = [(Chunk("a.py", i, i, "", f"cookie jar {i}"), 9) for i in range(1, 7)]
     with writing(layout), Store.create(layout) as store:
         files = [IndexedFile("a.py", "a", many)]
-        files += [
-            IndexedFile("b.py", "b", [(Chunk("b.py", 1, 1, "", "the cookie jar, and much else that is long"), 9)])
-        ]
+        files += [IndexedFile("b.py", "b", [(Chunk("b.py", 1, 1, "", "the cookie jar, and more"), 9)])]
         files += [IndexedFile(f"c{i}.py", "c", [(Chunk(f"c{i}.py", 1, 1, "", "other"), 9)]) for i in range(20)]
         store.write_snapshot("s", files, chunking="1", model="m", rev=None)
         assert "b.py" in paths(store, "cookie jar", top_k=3)
@@ -218,3 +216,34 @@ def test_what_the_best_hit_calls_comes_with_it(tmp_path):
     with indexed(tmp_path, chunks) as store:
         assert first(store, "user login", None, 2) == ["login.py", "brew.py"]
         assert "brew.py" not in first(store, "user login", Rules(calls=0.0), 5)
+
+
+def test_a_call_does_not_lead_out_of_the_scope(tmp_path):
+    chunks = [
+        Chunk("in/login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
+        Chunk("out/brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        router = HybridRouter(store, 1, lambda path: path.startswith("in/"))
+        assert [hit.chunk.path for hit in router.search("user login", top_k=256)] == ["in/login.py"]
+
+
+def test_other_snapshots_change_nothing(tmp_path):
+    chunks = [
+        Chunk("login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
+        Chunk("brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        with writing(store.layout):
+            for number in range(9):
+                text = f"def qzx_brew(kettle):\n    pour({number})\n    return kettle"
+                again = Chunk("brew.py", 1, 4, "qzx_brew", text)
+                file = IndexedFile("brew.py", f"brew{number}", [(again, 20)])
+                store.write_snapshot(f"rev{number}", [file], chunking="1", model="m", rev=None)
+        assert first(store, "user login", None, 2) == ["login.py", "brew.py"]
+        assert all("pour" not in hit.chunk.text for hit in HybridRouter(store, 1).search("qzx_brew", top_k=9))
+
+
+def test_a_question_of_one_long_word_is_answered_at_once():
+    for letter in "aé1_":  # each took minutes
+        assert names_in(letter * 50_000) == []
