@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable
+from typing import cast
 
 import apsw
 
@@ -22,6 +22,7 @@ CREATE TABLE definition(name TEXT NOT NULL, chunk_id INTEGER NOT NULL REFERENCES
 CREATE INDEX definition_by_chunk ON definition(chunk_id);
 """
 MOST_DEFINITIONS = 6  # of one name: beyond it one can't tell which is meant
+_LOOKED_AT = 64  # definitions of a name in all snapshots: what has more is not worth counting
 _NAME = re.compile(r"[^\W\d]\w{2,63}")
 
 
@@ -39,27 +40,26 @@ class Definitions:
     def clear(self) -> None:
         self.db.execute("DELETE FROM definition")
 
-    def called_by(self, chunk: Chunk, snapshot: int) -> dict[str, list[int]]:
-        """The names that a chunk refers to, and the chunks of the snapshot that define each, where it is clear enough
-        which is meant."""
-        names = set(_NAME.findall(chunk.text)) - {chunk.symbol.rpartition(".")[2]}
+    def of(self, names: Iterable[str], snapshot: int) -> dict[str, list[int]]:
+        """The chunks of the snapshot that define each name, where they are few enough to tell which is meant."""
         rows = self.db.execute(
-            "SELECT name, chunk_id FROM json_each(?) listed CROSS JOIN definition ON name = listed.value"
-            " CROSS JOIN chunk ON chunk.id = chunk_id WHERE EXISTS"
-            " (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = chunk.file_id)",
-            (json.dumps(sorted(names)), snapshot),
+            "WITH rare AS (SELECT value AS name FROM json_each(?) WHERE"
+            " (SELECT count(*) FROM (SELECT 1 FROM definition WHERE definition.name = value LIMIT ?)) BETWEEN 1 AND ?)"
+            " SELECT definition.name, json_group_array(chunk_id) FROM rare"
+            " CROSS JOIN definition ON definition.name = rare.name CROSS JOIN chunk ON chunk.id = chunk_id WHERE EXISTS"
+            " (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = chunk.file_id)"
+            " GROUP BY definition.name HAVING count(*) <= ?",
+            (json.dumps(sorted(names)), _LOOKED_AT + 1, _LOOKED_AT, snapshot, MOST_DEFINITIONS),
         )
-        return _few(rows)
+        return {cast(str, name): sorted(json.loads(cast(str, ids))) for name, ids in rows}
+
+
+def referred_names(chunk: Chunk) -> set[str]:
+    """The names in a chunk's text, but for its own."""
+    return set(_NAME.findall(chunk.text)) - {chunk.symbol.rpartition(".")[2]}
 
 
 def defined_name(chunk: Chunk) -> str:
     """The last part of a symbol of source code, `` if it is none."""
     name = chunk.symbol.rpartition(".")[2]
     return name if _NAME.fullmatch(name) and kind_of(chunk.path) is FileKind.SOURCE else ""
-
-
-def _few(rows: Iterable[tuple[object, ...]]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for name, chunk_id in rows:
-        found[str(name)].append(int(str(chunk_id)))
-    return {name: ids for name, ids in found.items() if len(ids) <= MOST_DEFINITIONS}

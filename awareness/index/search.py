@@ -12,12 +12,14 @@ likely does not. The others have as much less as they are worth less.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from awareness.index.graph import referred_names
 from awareness.index.kinds import FileKind, kind_of
 from awareness.index.lexical import names_in, query_terms, stem, weighted_terms
 from awareness.index.manifest import failures
@@ -47,6 +49,7 @@ _KEYWORDS = (
 _KEYWORD = re.compile(rf"\b(?:{_KEYWORDS})\b[^;={{(]*$")
 _WORD_CHARACTER = re.compile(r"\w")
 _CALLERS = 5  # the best hits, whose calls are followed
+_CALLED = 32  # definitions at the most that they lead to
 WEAK_SCORE = 0.21  # by benchmarks/retrieval/calibrate.py, as the coefficients below
 
 
@@ -239,20 +242,22 @@ class HybridRouter:
         """Lifts the definitions that the best hits call, the more the rarer their name is."""
         routing = self.store.routing
         best = sorted(worth, key=lambda i: (-worth[i], i))[:_CALLERS]
-        calls = {i: routing.definitions.called_by(candidates[i].chunk, self.snapshot) for i in best}
-        mentions = routing.postings.frequencies({stem(name.lower()) for called in calls.values() for name in called})
+        names = {i: referred_names(candidates[i].chunk) for i in best}
+        defined = routing.definitions.of(set().union(*names.values()), self.snapshot)
+        mentions = routing.postings.frequencies({stem(name.lower()) for name in defined})
         gained: dict[int, float] = defaultdict(float)
-        for caller, called in calls.items():
-            for name, ids in called.items():
-                clear = len(ids) * math.log(2 + mentions.get(stem(name.lower()), 0))
-                for i in ids:
+        for caller in best:
+            for name in sorted(names[caller] & defined.keys()):
+                clear = len(defined[name]) * math.log(2 + mentions.get(stem(name.lower()), 0))
+                for i in defined[name]:
                     gained[i] += self.rules.calls * worth[caller] / clear / _CALLERS
-        new = self._shown([i for i in gained if i not in candidates])
+        most = heapq.nsmallest(_CALLED, gained, key=lambda i: (-gained[i], i))
+        new = self._shown([i for i in most if i not in candidates])
         may = self.in_scope or (lambda path: True)
         candidates |= {i: _Candidate(chunk, 0.0, 0.0) for i, chunk in new.items() if may(chunk.path)}
-        for i, gain in gained.items():
+        for i in most:
             if i in candidates:
-                worth[i] = worth.get(i, 0.0) + gain
+                worth[i] = worth.get(i, 0.0) + gained[i]
 
 
 @dataclass(frozen=True)

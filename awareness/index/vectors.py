@@ -28,7 +28,7 @@ SCHEMA = """
 CREATE TABLE vector(chunk_id INTEGER PRIMARY KEY REFERENCES chunk ON DELETE CASCADE, data BLOB NOT NULL) STRICT;
 """
 EXACT_CHUNKS = 200_000
-FEW = 6_000  # vectors that are compared one by one sooner than numpy is imported
+FEW = 6_000  # vectors that are compared one by one, once, sooner than numpy is imported
 _AT_ONCE = 1024
 
 Documents = Callable[[Sequence[Mapping[str, int]]], Sequence[bytes]]
@@ -48,6 +48,7 @@ class Vectors:
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
         self._waiting: list[tuple[int, Mapping[str, int]]] = []
+        self._has_been_asked = False
         self._loaded: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
 
     # --- writing -----------------------------------------------------------------------------------------------
@@ -90,7 +91,8 @@ class Vectors:
         count = self.count()
         if count > EXACT_CHUNKS:
             return Similarities([], lambda ids: _compare(self._rows(ids), question))
-        if count <= FEW and not numpy_is_here():
+        first, self._has_been_asked = not self._has_been_asked, True
+        if count <= FEW and first and not numpy_is_here():
             found = _compare(self._rows(None), question)
             best = heapq.nlargest(wanted, found.items(), key=lambda item: item[1])
             return Similarities(best, lambda ids: {i: found[i] for i in ids if i in found})

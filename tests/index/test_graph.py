@@ -6,7 +6,7 @@ import apsw
 import pytest
 
 from awareness.index import graph
-from awareness.index.graph import MOST_DEFINITIONS, Definitions, defined_name
+from awareness.index.graph import MOST_DEFINITIONS, Definitions, defined_name, referred_names
 from awareness.types import Chunk
 
 
@@ -30,15 +30,15 @@ def test_a_chunk_leads_to_the_definitions_it_mentions(definitions):
     definitions.add(2, chunk("build_request"))
     definitions.add(3, chunk("build_request", path="src/b.py"))
     caller = chunk("Client.send", "def send(self):\n    request = build_request(self)\n    return other(request)")
-    assert definitions.called_by(caller, 1) == {"build_request": [2, 3]}
-    assert definitions.called_by(caller, 2) == {"build_request": [2]}
-    assert definitions.called_by(chunk("build_request", "def build_request(): build_request()"), 1) == {}
+    assert definitions.of(referred_names(caller), 1) == {"build_request": [2, 3]}
+    assert definitions.of(referred_names(caller), 2) == {"build_request": [2]}
+    assert referred_names(chunk("build_request", "def build_request(): build_request()")) == {"def"}
 
 
 def test_a_name_that_everything_defines_leads_nowhere(definitions):
     for i in range(1, MOST_DEFINITIONS + 2):
         definitions.add(i, chunk("get", path=f"src/{i}.py"))
-    assert definitions.called_by(chunk("f", "return get(x)"), 1) == {}
+    assert definitions.of({"get", "unknown"}, 1) == {}
 
 
 @pytest.mark.parametrize(
