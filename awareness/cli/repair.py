@@ -33,7 +33,7 @@ def repair(
     with writing(layout):
         sound = is_sound(layout)
         if not sound:
-            render.note("the manifest is damaged; it is made again from the files and the shards")
+            render.note("the manifest is damaged or of another format; it is made again from the files and the shards")
             _remake(workspace, model)
         with Store.open(layout) as store:
             store.latents.sweep()

@@ -51,7 +51,6 @@ _PRAGMAS = {
     "trusted_schema": False,
     "cell_size_check": True,
 }
-START_AGAIN = "awareness index --rebuild"
 _CHECKSUM_BYTES = 8  # at the end of a page: what the checksum VFS looks for
 
 
@@ -115,7 +114,7 @@ def connect(layout: IndexLayout) -> apsw.Connection:
             if version != str(FORMAT_VERSION):
                 raise IndexCorrupt(
                     f"{layout.manifest} has format version {version}, this program reads {FORMAT_VERSION}",
-                    hint=START_AGAIN,
+                    hint=REPAIR,
                 )
             if str(connection.pragma("checksum_verification")) != "1":
                 raise IndexCorrupt(f"{layout.manifest} has no checksums", hint=REPAIR)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
 import pytest
 
 from awareness import __version__
 from awareness.cli.app import run
 from awareness.cli.workspace import Workspace
 from awareness.index.embedding import SHIPPED, term_embedder
+from awareness.index.manifest import checksum_vfs
 from tests.conftest import git, write_tree
 
 
@@ -412,3 +415,16 @@ def test_training_that_can_not_be_kept_is_refused_first(trained, tmp_path, capfd
     ):
         assert run(["train", "--config", str(trained), "--set", f"output={output}"]) == 2
         assert says in capfd.readouterr().err
+
+
+def test_an_index_of_an_older_format_keeps_its_latents(at, sample):
+    assert at("index")[0] == 0
+    layout = Workspace.open(sample).layout
+    with contextlib.closing(apsw.Connection(str(layout.manifest), vfs=checksum_vfs())) as connection:
+        connection.execute("UPDATE meta SET value = '2' WHERE key = 'format_version'")
+    code, _, err = at("index")
+    assert code == 12 and "format version 2" in err and "awareness repair" in err
+    assert at("repair")[0] == 0
+    code, out, _ = at("index", "--format", "json")
+    told = json.loads(out)
+    assert code == 0 and told["encoded"] == 0 and told["latents"] == told["chunks"]
