@@ -102,8 +102,8 @@ def opened(workspaces: Sequence[Workspace], packs: Sequence[Path] | None) -> Ite
 
 def workspaces_asked(repos: Sequence[Path] | None, packs: Sequence[Path] | None, rev: str | None) -> list[Workspace]:
     """The repositories that are asked: those named, else the current folder's, unless only packs are named."""
-    paths = dict.fromkeys(repos) if repos else [] if packs else [Path()]
-    return [Workspace.open(path, rev=rev) for path in paths]
+    opened = [Workspace.open(path, rev=rev) for path in repos or ([] if packs else [Path()])]
+    return list({workspace.repository.root: workspace for workspace in opened}.values())
 
 
 def search_all(
