@@ -64,7 +64,8 @@ class TermEmbedder:
         if any(a > b for a, b in itertools.pairwise(ends)) or ends[-1] > size or not all(map(math.isfinite, weights)):
             raise UsageError(f"{self.path} is not a router: its numbers make no sense", hint=_HINT)
         try:
-            any(self.term(row) is None for row in range(self.terms))
+            for row in range(self.terms):
+                self.term(row)
         except UnicodeDecodeError as error:
             raise UsageError(f"{self.path} is not a router: its terms are no text", hint=_HINT) from error
 

@@ -134,25 +134,28 @@ class HybridRouter:
         """The best chunks and their worth, and what speaks for an answer being among them."""
         asked = set(query_terms(query))
         names = {name.lower() for name in names_in(query)}
+        terms = weighted_terms(query)
         with self.store.reading(), failures(self.store.layout.manifest):
-            candidates, known = self._candidates(query, weighted_terms(query), max(_CANDIDATES, 2 * top_k))
+            candidates, known = self._candidates(query, terms, max(_CANDIDATES, 2 * top_k))
             worth = {i: self._worth(one, asked, names) for i, one in candidates.items()}
-            evidence = self._evidence(query, candidates, known)
+            evidence = self._evidence(names, terms, candidates, known)
             if self.rules.calls and worth:
                 self._follow_calls(candidates, worth)
         same_file = self.rules.same_file_named if names else self.rules.same_file
         best = _spread(worth, candidates, same_file)[:top_k]
         return evidence, [(candidates[i].chunk, value) for i, value in best]
 
-    def _evidence(self, query: str, candidates: Mapping[int, _Candidate], known: float) -> Evidence:
-        names = [stem(name.lower()) for name in names_in(query)]
-        held = self.store.routing.postings.frequencies(names) if names else {}
+    def _evidence(
+        self, names: set[str], terms: Mapping[str, float], candidates: Mapping[int, _Candidate], known: float
+    ) -> Evidence:
+        named = {stem(name) for name in names}
+        held = self.store.routing.postings.frequencies(named) if named else {}
         return Evidence(
             bm25=max((one.bm25 for one in candidates.values()), default=0.0),
             cosine=max((one.cosine for one in candidates.values()), default=0.0),
             known=known,
-            named=0 if not names else 1 if len(held) == len(set(names)) else -1,
-            terms=len(weighted_terms(query)),
+            named=0 if not named else 1 if len(held) == len(named) else -1,
+            terms=len(terms),
         )
 
     # --- who may be a hit --------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
+from awareness.model.batches import by_length
 from awareness.model.load import default_device, default_dtype, quiet_transformers
 from awareness.model.sources import ModelFolder
 from awareness.types import Chunk, digest
@@ -72,14 +73,7 @@ class TextEmbedder:
             "input_ids"
         ]
         vectors = np.empty((len(ids), self.dim), np.float32)
-        batch: list[int] = []
-        limit = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
-        for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
-            if batch and len(ids[i]) * (len(batch) + 1) > limit:
-                vectors[batch] = self._forward([ids[k] for k in batch])
-                batch = []
-            batch.append(i)
-        if batch:
+        for batch in by_length(ids, BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])):
             vectors[batch] = self._forward([ids[k] for k in batch])
         return vectors
 

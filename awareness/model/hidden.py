@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from awareness.errors import UsageError
+from awareness.model.batches import by_length
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import assemble, attached
 from awareness.model.load import Decoder, load
@@ -78,19 +80,9 @@ class MiddleStates:
             rows = [encode(self.tokenizer, text)[:max_tokens] for text in texts[start : start + _WINDOW]]
             rows = [row or encode(self.tokenizer, "\n") for row in rows]
             found: dict[int, Tensor] = {}
-            for batch in self._batches(rows):
+            for batch in by_length(rows, self.batch_tokens):
                 found |= zip(batch, self._run([rows[i] for i in batch]), strict=True)
             yield from (found[i] for i in range(len(rows)))
-
-    def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        batch: list[int] = []
-        for i in sorted(range(len(rows)), key=lambda i: len(rows[i])):
-            if batch and len(rows[i]) * (len(batch) + 1) > self.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
 
     @torch.inference_mode()
     def _run(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -125,7 +117,7 @@ class HiddenStateEmbedder:
         self.head = head.to(decoder.model.device).eval()
         self.states = MiddleStates(decoder, layer)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         tensors = self.head.state_dict().items()
         weights = digest(*(part for name, t in tensors for part in (name, t.cpu().float().numpy().tobytes())))

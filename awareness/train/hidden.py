@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from awareness.config import HiddenRouterConfig
 from awareness.errors import UsageError
 from awareness.model.hidden import CHUNKS, QUESTIONS, Head, HiddenStateEmbedder, MiddleStates
 from awareness.model.load import Decoder
+from awareness.train.losses import copy_of, info_nce, reciprocal_rank
 from awareness.train.pairs import Pair, Trained, chosen_pairs
 from awareness.types import Progress, silent
 
@@ -159,15 +159,13 @@ def train_head(
     total = steps + epochs  # cutting into batches is random: an epoch may have one more
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=total, pct_start=0.1)
     before = best = mean_reciprocal_rank(head, pairs, held_out)
-    kept = _copy(head)
+    kept = copy_of(head)
     log(f"{len(pairs.package)} pairs, {len(groups)} packages, {len(held_out)} held out, MRR {best:.4f}")
     for epoch in range(1, epochs + 1):
         losses = []
         for which in _batches(groups, batch_size, generator):
             asked = head(*pairs.said.take(which), QUESTIONS)
-            logits = asked @ head(*pairs.code.take(which), CHUNKS).T * sharpness.exp().clamp(max=100)
-            own = torch.arange(len(which))
-            loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+            loss = info_nce(asked, head(*pairs.code.take(which), CHUNKS), sharpness)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -177,7 +175,7 @@ def train_head(
         now = mean_reciprocal_rank(head, pairs, held_out)
         log(f"epoch {epoch}: loss {np.mean(losses):.3f}, held-out MRR {now:.4f}")
         if now > best or not held_out:
-            best, kept = now, _copy(head)
+            best, kept = now, copy_of(head)
     head.load_state_dict(kept)
     return head.eval(), before, best
 
@@ -203,11 +201,6 @@ def mean_reciprocal_rank(head: Head, pairs: StatePairs, packages: set[int]) -> f
     found = []
     for package in sorted(packages):
         which = np.flatnonzero(pairs.package == package)[:_MEASURED]
-        scores = head(*pairs.said.take(which), QUESTIONS) @ head(*pairs.code.take(which), CHUNKS).T
-        ranks = (scores > scores.diag()[:, None]).sum(1) + 1
-        found.append((1 / ranks.float()).mean().item())
+        asked = head(*pairs.said.take(which), QUESTIONS)
+        found.append(reciprocal_rank(asked, head(*pairs.code.take(which), CHUNKS)))
     return sum(found) / len(found) if found else 0.0
-
-
-def _copy(head: Head) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in head.state_dict().items()}

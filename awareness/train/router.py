@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from awareness.index.embedding import SHIPPED, TermEmbedder
 from awareness.index.lexical import query_terms, stem
 from awareness.index.routing import terms_of
 from awareness.index.tensorfile import TensorInfo, write
+from awareness.train.losses import copy_of, info_nce, reciprocal_rank
 from awareness.train.pairs import Trained, chosen_pairs
 from awareness.types import Progress, digest, silent
 
@@ -122,7 +123,7 @@ def train_router(
     model = _new(config, corpus, start, embed_words)
     before = best = _mrr(model, corpus, measured)
     log(f"{corpus.pairs} pairs, {len(folders)} folders, {len(held_out)} held out, MRR {before:.4f}")
-    kept = _copy(model)
+    kept = copy_of(model)
     for step, loss in enumerate(_steps(model, corpus, groups, config, generator), 1):
         progress("training", step, config.training.steps)
         if not math.isfinite(loss):
@@ -131,7 +132,7 @@ def train_router(
             now = _mrr(model, corpus, measured)
             log(f"step {step}: loss {loss:.3f}, held-out MRR {now:.4f}")
             if now > best or not measured:
-                best, kept = now, _copy(model)
+                best, kept = now, copy_of(model)
     model.load_state_dict(kept)
     _write(model, corpus, config.output)
     return Trained(corpus.pairs, len(folders), len(measured), before, best)
@@ -214,7 +215,13 @@ def _unsoftplus(weights: torch.Tensor) -> torch.Tensor:
     return torch.log(torch.expm1(weights.clamp(min=1e-4)))
 
 
-def _steps(model: TermVectors, corpus: Corpus, groups: dict[int, np.ndarray], config: RouterConfig, generator):  # type: ignore[no-untyped-def]
+def _steps(
+    model: TermVectors,
+    corpus: Corpus,
+    groups: dict[int, np.ndarray],
+    config: RouterConfig,
+    generator: np.random.Generator,
+) -> Iterator[float]:
     """Yields the loss of each step."""
     training = config.training
     names = list(groups)
@@ -238,9 +245,7 @@ def _steps(model: TermVectors, corpus: Corpus, groups: dict[int, np.ndarray], co
         kept = generator.random(len(code)) >= np.where(is_said, training.forget, 0.1)
         asked = model.said(said, said_owner, len(pairs))
         answers = model.code(code[kept], counts[kept], code_owner[kept], len(pairs))
-        logits = asked @ answers.T * model.sharpness.exp().clamp(max=100)
-        own = torch.arange(len(pairs))
-        loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        loss = info_nce(asked, answers, model.sharpness)
         warm = min(1.0, (step + 1) / 50) * max(0.02, 1 - step / training.steps)
         optimizer.param_groups[0]["lr"] = training.learning_rate * warm
         optimizer.zero_grad()
@@ -256,14 +261,9 @@ def _mrr(model: TermVectors, corpus: Corpus, measured: Sequence[np.ndarray]) -> 
     for pairs in measured:
         said, _, said_owner = corpus.said.take(pairs)
         code, counts, code_owner = corpus.code.take(pairs)
-        scores = model.said(said, said_owner, len(pairs)) @ model.code(code, counts, code_owner, len(pairs)).T
-        ranks = (scores > scores.diag()[:, None]).sum(1) + 1
-        found.append((1 / ranks.float()).mean().item())
+        asked = model.said(said, said_owner, len(pairs))
+        found.append(reciprocal_rank(asked, model.code(code, counts, code_owner, len(pairs))))
     return sum(found) / len(found) if found else 0.0
-
-
-def _copy(model: TermVectors) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -117,7 +116,3 @@ def _probe_places(told: str, root: Path) -> list[Place]:
         relative = path.relative_to(root) if path.is_absolute() else path
         places.append(Place(relative.as_posix(), *one["lines"]))
     return places[:TOP]
-
-
-def available(name: str) -> bool:
-    return shutil.which(name) is not None

@@ -55,7 +55,9 @@ def main() -> None:
         raise SystemExit(f"no repository of {options.folder} has questions in {options.questions}")
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["AWARENESS_INDEX_DIR"] = scratch
-        results = {name: _measured(_system(name, options), chosen, options) for name in options.systems.split(",")}
+        results = {
+            name: _measured(_system(name, options), chosen, options.folder) for name in options.systems.split(",")
+        }
     _report(results, chosen)
     if options.misses:
         _misses(next(iter(results.values())), chosen)
@@ -89,11 +91,11 @@ def _system(name: str, options: argparse.Namespace) -> System:
     raise SystemExit(f"unknown system '{name}', or its --{name}-… option is missing")
 
 
-def _measured(system: System, chosen: dict[str, list[Question]], options: argparse.Namespace) -> dict[str, Answers]:
+def _measured(system: System, chosen: dict[str, list[Question]], folder: Path) -> dict[str, Answers]:
     found = {}
     for name, asked in chosen.items():
         started = time.perf_counter()
-        found[name] = system((options.folder / name).resolve(), [question.query for question in asked])
+        found[name] = system((folder / name).resolve(), [question.query for question in asked])
         print(f"{name}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
     return found
 
