@@ -15,10 +15,10 @@ PACKAGE = Path(__file__).parent.parent / "awareness"
 MAY_IMPORT = {
     "cli": {"cli", "evals", "train", "index", "model", "config", "types", "errors", ""},
     "train": {"train", "index", "model", "config", "types", "errors"},
-    "config": {"errors"},
+    "config": {"config", "errors"},
     "evals": {"evals", "index", "model", "types", "errors"},
     "index": {"index", "types", "errors"},
-    "model": {"model", "types", "errors"},
+    "model": {"model", "config", "types", "errors"},
     "types": set(),
     "errors": set(),
     "": set(),

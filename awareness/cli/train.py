@@ -15,7 +15,7 @@ from awareness.cli.workspace import pull_model
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
-    from awareness.config import HiddenRouterConfig, RouterConfig
+    from awareness.config.routers import HiddenRouterConfig, RouterConfig
     from awareness.train.pairs import Trained
 
 
@@ -29,7 +29,8 @@ def train(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Fine-tune the router on code of your own, as a YAML file says."""
-    from awareness.config import RouterConfig, read_config
+    from awareness.config.read import read_config
+    from awareness.config.routers import RouterConfig
 
     started = time.perf_counter()
     read = read_config(config, settings or [])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from awareness.config import HiddenRouterConfig
+from awareness.config.routers import HiddenRouterConfig
 from awareness.errors import UsageError
 from awareness.model.hidden import CHUNKS, QUESTIONS, Head, HiddenStateEmbedder, MiddleStates
 from awareness.model.load import Decoder

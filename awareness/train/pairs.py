@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from awareness.config import RouterData
+from awareness.config.routers import RouterData
 from awareness.errors import UsageError
 from awareness.index.chunking import chunk_file, language_of
 from awareness.index.kinds import FileKind, kind_of

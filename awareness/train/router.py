@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from awareness.config import RouterConfig
+from awareness.config.routers import RouterConfig
 from awareness.errors import UsageError
 from awareness.index.embedding import SHIPPED, TermEmbedder
 from awareness.index.lexical import query_terms, stem

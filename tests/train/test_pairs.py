@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from awareness.config import RouterData
+from awareness.config.routers import RouterData
 from awareness.errors import UsageError
 from awareness.train.pairs import chosen_pairs, pairs_of, pairs_of_folder
 from awareness.types import Chunk

@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from awareness.config import RouterConfig, read_config
+from awareness.config.read import read_config
+from awareness.config.routers import RouterConfig
 from awareness.errors import UsageError
 from awareness.index.embedding import SHIPPED, TermEmbedder
 from awareness.train.router import Bags, train_router

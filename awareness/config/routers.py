@@ -1,21 +1,13 @@
-"""The sections of a training file (YAML), checked: unknown keys and values out of range are named, with the place."""
+"""What trains a router: `task: router` (term vectors) and `task: hidden_router` (a head on the decoder's states)."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field
 
-from awareness.errors import UsageError
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from awareness.config.base import Section, Share
 
 
 def _is_router(path: Path) -> Path:
@@ -24,7 +16,7 @@ def _is_router(path: Path) -> Path:
     return path
 
 
-class RouterData(_Section):
+class RouterData(Section):
     """folders: repositories or unpacked packages, each a source of its own; `*` is allowed. pairs_per_folder: at most
     so many of one folder. names: share of the pairs kept whose words are only a definition's name. held_out: share of
     the folders that are measured on, not learned from."""
@@ -35,7 +27,7 @@ class RouterData(_Section):
     held_out: Share = 0.1
 
 
-class RouterModel(_Section):
+class RouterModel(Section):
     """start: `shipped` continues from the router that awareness comes with, `none` begins anew, else a router's file.
     dim and vocabulary are those of a new one; words_from: an embedding model whose vectors of words it begins with."""
 
@@ -45,7 +37,7 @@ class RouterModel(_Section):
     words_from: str | None = None
 
 
-class RouterTraining(_Section):
+class RouterTraining(Section):
     """batch_size pairs a step, from folders_per_batch folders, so that most of what a pair must be told from is code of
     the same repository. forget: how likely a word that is said is left out of the code. temperature: of the softmax at
     the start, it is learned."""
@@ -59,7 +51,7 @@ class RouterTraining(_Section):
     seed: int = 0
 
 
-class RouterConfig(_Section):
+class RouterConfig(Section):
     """`task: router`: what `train/router.py` reads. output: the file that is written."""
 
     task: Literal["router"]
@@ -75,7 +67,7 @@ def _is_head(path: Path) -> Path:
     return path
 
 
-class HiddenRouterModel(_Section):
+class HiddenRouterModel(Section):
     """decoder: whose hidden states, after so many of its layers. dim: of the vectors. queries: that look at the tokens,
     on each side."""
 
@@ -85,7 +77,7 @@ class HiddenRouterModel(_Section):
     queries: int = Field(default=4, ge=1)
 
 
-class HiddenRouterTraining(_Section):
+class HiddenRouterTraining(Section):
     """batch_size pairs a step, of two folders. temperature: of the softmax at the start, it is learned."""
 
     epochs: int = Field(default=8, ge=1)
@@ -95,7 +87,7 @@ class HiddenRouterTraining(_Section):
     seed: int = 0
 
 
-class HiddenRouterConfig(_Section):
+class HiddenRouterConfig(Section):
     """`task: hidden_router`: what `train/hidden.py` reads. output: the head, a file `….head.safetensors`."""
 
     task: Literal["hidden_router"]
@@ -103,44 +95,3 @@ class HiddenRouterConfig(_Section):
     model: HiddenRouterModel = HiddenRouterModel()
     training: HiddenRouterTraining = HiddenRouterTraining()
     output: Annotated[Path, AfterValidator(_is_head)] = Path("router.head.safetensors")
-
-
-TASKS = ("router", "hidden_router")
-Config = RouterConfig | HiddenRouterConfig
-_CONFIG: TypeAdapter[Config] = TypeAdapter(Annotated[Config, Field(discriminator="task")])
-
-
-def read_config(path: Path, settings: list[str]) -> Config:
-    """A training file, with `a.b=value` settings laid over it. Raises UsageError that names the key and the value."""
-    try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} can't be read as YAML: {error}", hint="awareness train --config FILE") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} has no settings", hint="it begins with: task: router")
-    for setting in settings:
-        _lay_over(found, setting)
-    try:
-        return _CONFIG.validate_python(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in TASKS) or "task"
-        value = "" if first["type"] == "missing" else f" (got {first['input']!r:.80})"
-        raise UsageError(f"{path}: {place}: {first['msg']}{value}", hint=f"mend {place}, or --set {place}=…") from error
-
-
-def _lay_over(found: dict[str, Any], setting: str) -> None:
-    key, equals, value = setting.partition("=")
-    names = key.split(".")
-    if not equals or not all(names):
-        raise UsageError(f"'{setting}' is not a setting", hint="--set training.steps=100")
-    section = found
-    for name in names[:-1]:
-        inner = section.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"'{name}' in '{setting}' is not a section", hint="--set training.steps=100")
-        section = inner
-    try:
-        section[names[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"the value of '{setting}' can't be read", hint="--set training.steps=100") from error

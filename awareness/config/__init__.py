@@ -1,0 +1,1 @@
+"""The sections of a YAML file, checked where they are read in."""

@@ -1,0 +1,58 @@
+"""The `model:` section: the decoder that is given a memory, one that exists or one made from scratch."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from awareness.config.base import Rate, Section
+
+_ADAPTER = ("base_model_name", "freeze_base_model", "use_flash_attention")
+
+
+class ModelConfig(Section):
+    """base_model_name: preset, hub id or folder of a decoder, which stays frozen unless freeze_base_model is false.
+
+    With `base_model_name: null` a decoder of the Qwen3 architecture is made from scratch (model/scratch.py), as the
+    other settings say. num_kv_heads: by default num_heads. intermediate_dim: by default 8/3 of hidden_dim, rounded up
+    to a multiple of 64 (SwiGLU, Shazeer 2020). vocab_size: by default the tokenizer's. tokenizer_name: preset, hub id
+    or folder with a tokenizer. max_seq_len: tokens. use_rope false: no positions but what the causal mask tells
+    (NoPE, Kazemnejad et al. 2023). use_rms_norm false: LayerNorm. dropout: of the embeddings and of what attention and
+    MLP add to the residual. use_flash_attention false: the plain kernel of matrix products, for comparison.
+    """
+
+    base_model_name: str | None = "smollm2-135m"
+    freeze_base_model: bool = True
+    hidden_dim: int = Field(default=512, ge=8)
+    num_heads: int = Field(default=8, ge=1)
+    num_kv_heads: int | None = Field(default=None, ge=1)
+    num_layers: int = Field(default=8, ge=1)
+    intermediate_dim: int | None = Field(default=None, ge=1)
+    vocab_size: int | None = Field(default=None, ge=1)
+    max_seq_len: int = Field(default=2048, ge=8)
+    tokenizer_name: str = "smollm2-135m"
+    use_rope: bool = True
+    rope_theta: float = Field(default=10_000.0, gt=0, allow_inf_nan=False)
+    dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
+    norm_eps: float = Field(default=1e-6, gt=0, allow_inf_nan=False)
+    use_rms_norm: bool = True
+    use_flash_attention: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if self.base_model_name is not None:
+            if without_effect := sorted(self.model_fields_set - set(_ADAPTER)):
+                raise ValueError(
+                    f"{', '.join(without_effect)}: of a decoder made from scratch, but base_model_name is"
+                    f" '{self.base_model_name}'; set base_model_name: null, or leave the others out"
+                )
+            return self
+        if self.hidden_dim % self.num_heads:
+            raise ValueError(f"hidden_dim {self.hidden_dim} can't be divided by num_heads {self.num_heads}")
+        if self.use_rope and self.hidden_dim // self.num_heads % 2:
+            raise ValueError(
+                f"hidden_dim {self.hidden_dim} / num_heads {self.num_heads} is odd: RoPE turns pairs of numbers"
+            )
+        if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} can't be divided by num_kv_heads {self.num_kv_heads}")
+        return self

@@ -1,0 +1,52 @@
+"""A YAML file -> its checked sections: unknown keys and values out of range are named, with the place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from awareness.config.routers import HiddenRouterConfig, RouterConfig
+from awareness.errors import UsageError
+
+TASKS = ("router", "hidden_router")
+Config = RouterConfig | HiddenRouterConfig
+_CONFIG: TypeAdapter[Config] = TypeAdapter(Annotated[Config, Field(discriminator="task")])
+
+
+def read_config(path: Path, settings: list[str]) -> Config:
+    """A training file, with `a.b=value` settings laid over it. Raises UsageError that names the key and the value."""
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} can't be read as YAML: {error}", hint="awareness train --config FILE") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} has no settings", hint="it begins with: task: router")
+    for setting in settings:
+        _lay_over(found, setting)
+    try:
+        return _CONFIG.validate_python(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part not in TASKS) or "task"
+        value = "" if first["type"] == "missing" else f" (got {first['input']!r:.80})"
+        raise UsageError(f"{path}: {place}: {first['msg']}{value}", hint=f"mend {place}, or --set {place}=…") from error
+
+
+def _lay_over(found: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    names = key.split(".")
+    if not equals or not all(names):
+        raise UsageError(f"'{setting}' is not a setting", hint="--set training.steps=100")
+    section = found
+    for name in names[:-1]:
+        inner = section.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"'{name}' in '{setting}' is not a section", hint="--set training.steps=100")
+        section = inner
+    try:
+        section[names[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"the value of '{setting}' can't be read", hint="--set training.steps=100") from error
