@@ -1,0 +1,126 @@
+"""Attention over the chapters of a bank that a router chose.
+
+    o = mass · softmax(q·k·scale + log p) · V
+
+over the tokens of the chosen chapters, each with the p of its chapter; mass is the sum of p over the chosen. The
+prior inside the softmax gives the router its gradient when several chapters are read; the factor before it is
+p_i(x)·E_i(x) of Switch (Fedus et al. 2021, eq. 2), and gives it when one is. With all chapters and an even router it
+is plain attention over the bank: p is constant and mass is 1.
+
+Only chosen chapters are gathered, for a block of tokens at a time, so nothing of the size tokens × memory is built.
+
+Shapes use B (batch), T (tokens), H (query heads), D (head_dim), N (tokens of the bank), C (chapters), k (chapters
+read), R (decisions a row, 1 or T) and L (tokens of the longest chapter).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from awareness.model.router import ChapterChoice
+
+BLOCK_TOKENS = 64
+"""Tokens whose chapters are gathered at once."""
+
+
+def attend_chapters(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    choice: ChapterChoice,
+    num_chapters: int,
+    scale: float,
+    *,
+    weighted: bool = True,
+    dropout: float = 0.0,
+    block_tokens: int = BLOCK_TOKENS,
+) -> tuple[Tensor, Tensor]:
+    """query: [B, H, T, D]; key, value: [B or 1, H_kv, N, D], chapter c holding the tokens c·N//C to (c+1)·N//C.
+
+    Returns the output [B, H, T, D] and, in float32, the log-sum-exp [B, H, T, 1] of the scores with the prior
+    log(C·p): measured against an even router, so that one with all chapters gives the bank's own log-sum-exp.
+
+    weighted: False for an output that is merged with another softmax by exp(lse). The chosen tokens are then columns
+    of one softmax, where p already weighs them against the others (and gets its gradient at k = 1): the mass is left
+    out, or p would count twice and the shares no longer add up to one.
+
+    With a gradient, a block is gathered again in the backward instead of kept.
+    """
+    if num_chapters > key.shape[2]:
+        raise ValueError(f"{num_chapters} chapters are more than the {key.shape[2]} tokens of the bank")
+    queries = query.split(block_tokens, dim=2)
+    read: Callable[..., tuple[Tensor, Tensor]]
+    blocks: list[tuple[Tensor, ...]]
+    if choice.chapters.shape[1] == 1:
+        chosen = _gather(key, value, choice.chapters, choice.log_prior, num_chapters)
+        read, blocks = _attend, [(part, *chosen) for part in queries]
+    else:
+        chapters, log_prior = (t.split(block_tokens, dim=1) for t in (choice.chapters, choice.log_prior))
+        read = partial(_attend_gathered, bank=(key, value), num_chapters=num_chapters)
+        blocks = list(zip(queries, chapters, log_prior, strict=True))
+    read = partial(read, scale=scale, dropout=dropout)
+    if torch.is_grad_enabled() and len(blocks) > 1:
+        read = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=dropout > 0)
+    results = [read(*block) for block in blocks]
+    output, lse = (torch.cat(parts, dim=2) for parts in zip(*results, strict=True))
+    if weighted:
+        output = output * choice.mass[:, None, :, None].to(output.dtype)
+    return output, lse + math.log(num_chapters)
+
+
+def _attend_gathered(
+    query: Tensor,
+    chapters: Tensor,
+    log_prior: Tensor,
+    *,
+    bank: tuple[Tensor, Tensor],
+    num_chapters: int,
+    scale: float,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
+    gathered = _gather(*bank, chapters, log_prior, num_chapters)
+    return _attend(query, *gathered, scale=scale, dropout=dropout)
+
+
+def _gather(
+    key: Tensor, value: Tensor, chapters: Tensor, log_prior: Tensor, num_chapters: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """K and V of the chapters [B, R, k], padded to the longest: [B, R, H_kv, k·L, D], and the bias [B, R, k·L]."""
+    size, device = key.shape[2], key.device
+    start, stop = ((c * size // num_chapters)[..., None] for c in (chapters, chapters + 1))
+    tokens = start + torch.arange(-(-size // num_chapters), device=device)  # [B, R, k, L]
+    bias = log_prior[..., None].masked_fill(tokens >= stop, -torch.inf)
+    places = (
+        torch.arange(key.shape[0], device=device)[:, None, None, None],
+        torch.arange(key.shape[1], device=device)[:, None],
+        tokens.minimum(stop - 1).flatten(2)[:, :, None],
+    )
+    return key[places], value[places], bias.flatten(2)
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, scale: float, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """query: [B, H, b, D]; key, value: [B, R, H_kv, M, D]; bias: [B, R, M], with R = 1 or b. Returns ([B, H, b, D],
+    [B, H, b, 1]).
+
+    The query heads of a group, and the tokens of one decision, are rows of one head: they read the same keys.
+    """
+    batch, heads, length, head_dim = query.shape
+    decisions, kv_heads = key.shape[1:3]
+    shape = (batch, kv_heads, heads // kv_heads, decisions, length // decisions)
+    rows = query.reshape(*shape, head_dim).permute(0, 3, 1, 2, 4, 5).flatten(3, 4)  # [B, R, H_kv, rows, D]
+    scores = (rows @ key.mT).float() * scale + bias[:, :, None, None]
+    lse = scores.logsumexp(dim=-1, keepdim=True)
+    weights = nn.functional.dropout(torch.exp(scores - lse), dropout)
+    output, lse = (
+        t.unflatten(3, (shape[2], shape[4])).permute(0, 2, 3, 1, 4, 5).reshape(batch, heads, length, -1)
+        for t in (weights.to(value.dtype) @ value, lse)
+    )
+    return output, lse
