@@ -228,6 +228,24 @@ class Citation:
     origin: str | None = None
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: at temperature 0 the likeliest, else drawn from the top_k likeliest (0: from all)
+    that together have at least the probability top_p (Holtzman et al. 2020). seed: of the draw."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For transformers' `generate()`."""
+        if self.temperature == 0.0:
+            return {"do_sample": False}
+        return {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+
+
 class KVEncoder(Protocol):
     """Text -> latents by `spec`. `encode` yields one a text, in order; fastest if neighbours are of like length."""
 

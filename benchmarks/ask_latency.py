@@ -25,8 +25,8 @@ from awareness.index.layout import IndexLayout
 from awareness.index.lock import writing
 from awareness.index.store import IndexedFile, Store
 from awareness.model import sources
+from awareness.model.assembly import assemble
 from awareness.model.encoder import SelfEncoder
-from awareness.model.fusion import assemble
 from awareness.model.generate import generate
 from awareness.model.load import load
 from awareness.model.prompt import question_ids

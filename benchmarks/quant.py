@@ -24,8 +24,8 @@ from awareness.cli.workspace import load_model
 from awareness.evals.needle import NeedleCase, answered, make_cases
 from awareness.index.repo import Repository
 from awareness.model import sources
+from awareness.model.assembly import assemble
 from awareness.model.encoder import SelfEncoder, default_layers, spec_for, with_quant
-from awareness.model.fusion import assemble
 from awareness.model.load import Decoder
 from awareness.model.prompt import encode
 from awareness.model.quant import to_latent, to_tensor

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,14 +16,14 @@ from awareness.cli import options, render
 from awareness.cli.origin import Found, Origin, opened, search_all, workspaces_asked
 from awareness.cli.routers import choose_router, find_router, renew
 from awareness.cli.search import as_json, preview
-from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model
+from awareness.cli.workspace import LoadedModel, Workspace, load_model, load_trained, parse_bytes, pull_model
 from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
 from awareness.index import build
 from awareness.index.lock import writing
 from awareness.index.search import GATHERED, WEAK_SCORE
 from awareness.index.store import Store
 from awareness.model import sources
-from awareness.types import Citation, Latent, MemorySpec, printable
+from awareness.types import Citation, Latent, MemorySpec, Sampling, printable
 
 if TYPE_CHECKING:
     from awareness.model.generate import Generation
@@ -34,6 +35,7 @@ REPETITION_PENALTY = 1.15
 
 class Mode(str, Enum):
     joint = "joint"
+    tanh = "tanh"
     text = "text"
     none = "none"
 
@@ -48,9 +50,25 @@ def ask(
     top_k: options.TopKOption = 8,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Length of the answer.")] = 128,
     mode: Annotated[
-        Mode,
-        typer.Option("--mode", help="How the model gets the chunks: as memory, as text in its prompt, not."),
-    ] = Mode.joint,
+        Mode | None,
+        typer.Option(
+            "--mode",
+            help="How the model gets the chunks: as memory (tanh with an --adapter of that form), as text, not.",
+            show_default="joint, or the adapter's",
+        ),
+    ] = None,
+    adapter: options.AdapterOption = None,
+    weights: options.WeightsOption = options.Weights.none,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="Above 0 words are drawn, not the likeliest taken.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", min=0.0, max=1.0, help="Draw from the likeliest of this sum.")
+    ] = 1.0,
+    sampling_top_k: Annotated[
+        int, typer.Option("--sampling-top-k", min=0, help="Draw from so many of the likeliest; 0: from all.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw.")] = 0,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
@@ -59,6 +77,8 @@ def ask(
     """Ask a question about a repository; indexes it first if there is no index."""
     started = time.perf_counter()
     limit = parse_bytes(budget)
+    reader = _reader(adapter, mode, model)
+    mode, model = reader.mode, reader.model
     workspaces = workspaces_asked(repo, memory, rev)
     _bring_up_to_date(workspaces, model)
     with opened(workspaces, memory) as origins:
@@ -70,7 +90,17 @@ def ask(
         if mode is not Mode.none and (not verified or verified[0].hit.score < WEAK_SCORE):
             _abstain(question, mode, folder.name, verified, started, route_s, format)
         on_text = render.stream if format is options.Format.text else _discard
-        answered = _answer(question, mode, folder, verified, limit, max_new_tokens, on_text)
+        sampling = Sampling(temperature, sampling_top_k, top_p, seed)
+        answered = _answer(
+            question,
+            mode,
+            lambda: load_trained(adapter, weights.value) if adapter else load_model(folder, weights=weights.value),
+            verified,
+            limit,
+            max_new_tokens,
+            on_text,
+            sampling,
+        )
     citations = [_citation(one, answered.generation) for one in answered.used]
     total_s = time.perf_counter() - started
     generation = answered.generation
@@ -116,6 +146,33 @@ class _Answered:
     load_s: float
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """How the question is read: the mode, and the model if it is settled."""
+
+    mode: Mode
+    model: str | None
+
+
+def _reader(adapter: Path | None, mode: Mode | None, model: str | None) -> _Reader:
+    """What is asked for, made whole by what the adapter's checkpoint says. Raises UsageError."""
+    if adapter is None:
+        if mode is Mode.tanh:
+            raise UsageError("--mode tanh has to be trained", hint="--mode tanh --adapter CHECKPOINT")
+        return _Reader(mode or Mode.joint, model)
+    from awareness.model.checkpoint import Checkpoint
+
+    read = Checkpoint.read(adapter)
+    if model is not None and model != read.base:
+        raise UsageError(f"--adapter {adapter} is of the model {read.base}, not of {model}", hint="leave --model out")
+    if read.model.base_model_name is None:
+        raise UsageError(f"{adapter} is a decoder made from scratch: it can't be asked", hint="python: load_checkpoint")
+    form = Mode(read.memory.memory_form) if read.memory.has_memory else Mode.text
+    if mode in (Mode.joint, Mode.tanh) and mode is not form:
+        raise UsageError(f"--mode {mode.value}, but {adapter} was trained for {form.value}", hint="leave --mode out")
+    return _Reader(mode or form, read.base)
+
+
 def _bring_up_to_date(workspaces: Sequence[Workspace], model: str | None) -> None:
     """Chunks are cut and searchable before the answer; latents are made for what the question needs."""
     for workspace in workspaces:
@@ -156,22 +213,28 @@ def _model_of(origins: Sequence[Origin]) -> str:
 def _answer(
     question: str,
     mode: Mode,
-    folder: sources.ModelFolder,
+    loaded: Callable[[], LoadedModel],
     found: list[Found],
     budget: int,
     max_new_tokens: int,
     on_text: Callable[[str], None],
+    sampling: Sampling,
 ) -> _Answered:
+    from awareness.model.attention import AttentionRecord
+    from awareness.model.fusion import retrieval_layers
     from awareness.model.generate import generate
     from awareness.model.prompt import BRIEFLY, question_ids
 
     loading = time.perf_counter()
-    model = load_model(folder)
+    model = loaded()
     decoder = model.decoder
+    adapter = model.trained.adapter if model.trained is not None and mode in (Mode.joint, Mode.tanh) else None
     used = [] if mode is Mode.none else found
-    memory = _memory_of(model, used, budget) if mode is Mode.joint else None
+    memory = _memory_of(model, used, budget) if mode in (Mode.joint, Mode.tanh) else None
     texts = [one.hit.chunk.encoded_text for one in reversed(used)] if mode is Mode.text else ()
-    prompt = question_ids(decoder.tokenizer, question + BRIEFLY, chunks=texts, with_system=memory is None)
+    # The sink is the system turn, for self-attention that reads it; a block of its own leaves the prompt as it is.
+    with_system = memory is None or mode is Mode.tanh
+    prompt = question_ids(decoder.tokenizer, question + BRIEFLY, chunks=texts, with_system=with_system)
     memory_json = {
         "chunks": len(used),
         "tokens": memory.tokens if memory else 0,
@@ -184,17 +247,21 @@ def _answer(
         memory,
         max_new_tokens=max_new_tokens,
         on_text=on_text,
-        with_attention=True,
+        record=AttentionRecord(retrieval_layers(decoder.model)),
         repetition_penalty=REPETITION_PENALTY,
+        adapter=adapter,
+        sampling=sampling,
     )
     return _Answered(generation, used, memory_json, load_s)
 
 
 def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory:
     """The latents of the hits, from wherever each of them is, the best last: next to the question."""
-    from awareness.model.fusion import assemble
+    from awareness.model.assembly import assemble
 
     base = model.encoder.spec
+    trained = model.trained.adapter if model.trained is not None else None
+    reads = None if trained is None else trained.sets
     latents: dict[tuple[int, str], tuple[Latent, MemorySpec]] = {}
     for origin in {id(one.origin): one.origin for one in used}.values():
         spec = replace(base, quant=origin.quant)
@@ -215,6 +282,8 @@ def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory
         [latent for latent, _ in ordered],
         [one.hit.chunk.digest for one in reversed(used)],
         specs=[spec for _, spec in ordered],
+        sharpness=1.0 if reads is not None else None,
+        reads=reads,
     )
 
 

@@ -19,6 +19,13 @@ class Quant(str, Enum):
     fp8 = "fp8"
 
 
+class Weights(str, Enum):
+    none = "none"
+    int8 = "int8"
+    fp8 = "fp8"
+    nf4 = "nf4"
+
+
 class Format(str, Enum):
     text = "text"
     json = "json"
@@ -72,6 +79,16 @@ RouterOption = Annotated[
 BudgetOption = Annotated[
     str,
     typer.Option("--budget", envvar="AWARENESS_LATENTS_BUDGET", help="Disk for latents, like 512MiB or 2GiB."),
+]
+AdapterOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter", envvar="AWARENESS_ADAPTER", help="A checkpoint: the decoder and how it was trained to read."
+    ),
+]
+WeightsOption = Annotated[
+    Weights,
+    typer.Option("--weights", help='In how many bits the decoder is held; needs: pip install "awareness[deploy]".'),
 ]
 DEFAULT_BUDGET = "2GiB"
 QuantOption = Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ from awareness.types import Chunk
 if TYPE_CHECKING:
     from awareness.model.encoder import SelfEncoder
     from awareness.model.load import Decoder
+    from awareness.model.memory_decoder import MemoryDecoder
+    from awareness.model.projected import ProjectedEncoder
 
 
 @dataclass
@@ -109,24 +111,49 @@ def pull_model(name: str) -> sources.ModelFolder:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A decoder and the encoder that makes latents with it. quant: how those are stored."""
+    """A decoder and the encoder that makes latents with it. quant: how those are stored. trained: with its adapter."""
 
     decoder: Decoder
     quant: str
+    trained: MemoryDecoder | None = None
 
     @cached_property
-    def encoder(self) -> SelfEncoder:
+    def encoder(self) -> SelfEncoder | ProjectedEncoder:
+        if self.trained is not None:
+            return self.trained.encoder(self.decoder, self.quant)
         from awareness.model.encoder import SelfEncoder
 
         fingerprint = self.decoder.folder.fingerprint
         return SelfEncoder(self.decoder.model, self.decoder.tokenizer, fingerprint=fingerprint, quant=self.quant)
 
 
-def load_model(folder: sources.ModelFolder, quant: str = "none") -> LoadedModel:
+def load_model(folder: sources.ModelFolder, quant: str = "none", weights: str = "none") -> LoadedModel:
+    """weights: in how many bits the decoder's are held, one of `options.Weights`."""
     from awareness.model.load import load
 
     render.detail(f"loading {folder.name} from {folder.path}")
-    return LoadedModel(load(folder), quant)
+    return LoadedModel(_in_few_bits(load(folder), weights), quant)
+
+
+def load_trained(checkpoint: Path, weights: str = "none") -> LoadedModel:
+    """The decoder of a checkpoint, with what was trained. Raises UsageError."""
+    from awareness.model.checkpoint import load_checkpoint
+
+    render.detail(f"loading {checkpoint}")
+    module, decoder = load_checkpoint(checkpoint, pull=pull_model)
+    if module.adapter is not None:
+        module.adapter.to(decoder.model.dtype)
+    return LoadedModel(_in_few_bits(decoder, weights), "none", module)
+
+
+def _in_few_bits(decoder: Decoder, weights: str) -> Decoder:
+    """Latents that such a decoder makes are its own, so its fingerprint says so."""
+    if weights == "none":
+        return decoder
+    from awareness.model.weights import quantise_weights
+
+    folder = replace(decoder.folder, fingerprint=f"{decoder.folder.fingerprint}-{weights}")
+    return replace(decoder, model=quantise_weights(decoder.model, weights), folder=folder)
 
 
 DEFAULT_QUANT = "int4"

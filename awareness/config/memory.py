@@ -24,7 +24,8 @@ class MemoryConfig(Section):
     self-attention, or drawn (`zero`: with W_o zero). wo_init_zero: by default what memory_init says.
 
     Which layers. memory_layer_placement: all, the first or last memory_layer_k, every memory_layer_n-th, or
-    memory_layer_indices (custom); of these the ones from gca_start_layer up, by default a sixth of the depth.
+    memory_layer_indices (custom); of these the ones from gca_start_layer up, by default 0, and for `all` a sixth of the
+    depth.
 
     Latents. encoder: `self` is the decoder's own, `projected` is bidirectional with learned heads, on encoder_model
     (an embedding model; null: the decoder with a full mask). num_header_tokens, num_trailer_tokens: learned vectors

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from awareness.errors import UsageError
-from awareness.model.encoder import SelfEncoder
-from awareness.model.fusion import assemble
+from awareness.model.assembly import assemble
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.prompt import question_ids
-from awareness.types import Chunk, Memory, Progress, silent
+from awareness.types import Chunk, KVEncoder, Memory, Progress, silent
 
 ARMS = ("none", "text", "joint")
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -101,7 +100,7 @@ def _make_case(rng: random.Random, pool: Sequence[Chunk], chunks: int, depth: fl
 
 def run(
     decoder: Decoder,
-    encoder: SelfEncoder,
+    encoder: KVEncoder,
     pool: Sequence[Chunk],
     *,
     samples: int,
@@ -131,7 +130,7 @@ def run(
     return NeedleReport(decoder.folder.name, seed, samples, chunk_tokens, tuple(grid))
 
 
-def _ask(decoder: Decoder, encoder: SelfEncoder, case: NeedleCase, arm: str) -> str:
+def _ask(decoder: Decoder, encoder: KVEncoder, case: NeedleCase, arm: str) -> str:
     if arm == "joint":
         memory = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(case.texts)))
         return answered(decoder, case, memory)

@@ -2,28 +2,33 @@
 
 Keys are taken before RoPE, behind the key norm where the architecture has one (Qwen3), by hooks on the decoder's
 own projections: no layer is copied or wrapped. The sink is read the way every memory is, at negative positions, so
-that its tokens are computed once and not once a chunk.
+that its tokens are computed once and not once a chunk. `RowEncoder` is what it shares with projected.py.
 """
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
-from awareness.model.fusion import assemble, attached, attention_modules
+from awareness.model.assembly import assemble
+from awareness.model.fusion import attached, attention_modules
 from awareness.model.prompt import encode, sink_ids
 from awareness.model.quant import to_latent, to_tensor
+from awareness.model.soft_tokens import SoftTokens, weights_digest
 from awareness.types import QUANT_BITS, Latent, MemorySpec, digest
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
+Own = TypeVar("Own", bound="RowEncoder")
 
 
 def default_layers(num_layers: int) -> tuple[int, ...]:
@@ -31,11 +36,76 @@ def default_layers(num_layers: int) -> tuple[int, ...]:
     return tuple(range(num_layers // 6, num_layers))
 
 
-class SelfEncoder:
+class RowEncoder(ABC):
+    """Texts -> rows of tokens -> batches -> K and V -> latents; how a batch becomes K and V is left to the encoders.
+
+    batch_tokens: of one forward pass, padding included. around: tokens that every row gets around its own.
+    """
+
+    _spec: MemorySpec
+    batch_tokens: int
+    around: int
+
+    @abstractmethod
+    def _rows(self, text: str) -> list[list[int]]:
+        """The text's tokens: one row, or several if it is longer than what can be read at once."""
+
+    @abstractmethod
+    def _forward(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+        """K (before RoPE) and V of each row, [2, L, H_kv, T, D], differentiable."""
+
+    def keys_values(self, texts: Sequence[str]) -> list[Tensor]:
+        """K (before RoPE) and V of each text, [2, L, H_kv, T, D] in the decoder's dtype, differentiable."""
+        return list(self._stream(texts, self._forward))
+
+    def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
+        """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens."""
+        return (_stored(kv, self._spec) for kv in self._stream(texts, torch.inference_mode()(self._forward)))
+
+    def storing_as(self: Own, quant: str) -> Own:
+        """The same encoder, whose latents are stored in another way."""
+        other = copy.copy(self)
+        other._spec = with_quant(self._spec, quant)
+        return other
+
+    def _stream(
+        self, texts: Sequence[str], forward: Callable[[Sequence[Sequence[int]]], list[Tensor]]
+    ) -> Iterator[Tensor]:
+        """[2, L, H_kv, T, D] a text, in order, as soon as the batch with its last row is through."""
+        counts: deque[int] = deque()  # rows of each text that was begun
+
+        def rows() -> Iterator[list[int]]:
+            for text in texts:
+                own = self._rows(text)
+                counts.append(len(own))
+                yield from own
+
+        parts: list[Tensor] = []
+        for batch in self._batches(rows()):
+            parts += forward(batch)
+            while counts and counts[0] <= len(parts):
+                count = counts.popleft()
+                yield parts[0] if count == 1 else torch.cat(parts[:count], dim=3)
+                del parts[:count]
+
+    def _batches(self, rows: Iterator[list[int]]) -> Iterator[list[list[int]]]:
+        batch: list[list[int]] = []
+        for row in rows:
+            longest = max(map(len, [row, *batch])) + self.around
+            if batch and longest * (len(batch) + 1) > self.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(row)
+        if batch:
+            yield batch
+
+
+class SelfEncoder(RowEncoder):
     """`KVEncoder` by the decoder itself.
 
     model must be fused. layers: the memory layers, by default the upper five sixths. fingerprint: identity of the
     weights. sink: token ids of the fixed prefix, by default the tokenizer's system turn. quant: how latents are stored.
+    soft: learned vectors that stand around each chunk, behind the sink, and are part of its latent.
     """
 
     def __init__(
@@ -48,65 +118,89 @@ class SelfEncoder:
         sink: Sequence[int] | None = None,
         batch_tokens: int | None = None,
         quant: str = "none",
+        soft: SoftTokens | None = None,
     ) -> None:
-        config = model.config
-        chosen = tuple(default_layers(config.num_hidden_layers) if layers is None else layers)
+        depth, hidden_size = model.config.num_hidden_layers, model.config.hidden_size
+        if soft is not None and soft.header.shape[1] != hidden_size:
+            raise UsageError(f"soft tokens of {soft.header.shape[1]} numbers in a decoder of hidden size {hidden_size}")
+        chosen = tuple(default_layers(depth) if layers is None else layers)
         ids = sink_ids(tokenizer) if sink is None else list(sink)
-        self.model, self.tokenizer = model, tokenizer
-        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.spec = with_quant(spec_for(fingerprint, config.num_key_value_heads, head_dim, chosen, ids), quant)
+        self.model, self.tokenizer, self.soft = model, tokenizer, soft
+        self.batch_tokens = batch_tokens or batch_tokens_of(model)
+        self.around = 0 if soft is None else soft.tokens
+        self._spec = with_quant(spec_of(model, fingerprint, chosen, ids), quant)
         # Chunks see the sink in every layer while they are encoded; questions see it in the memory layers alone.
-        everywhere = spec_for(
-            fingerprint,
-            config.num_key_value_heads,
-            head_dim,
-            tuple(range(config.num_hidden_layers)),
-            ids,
-            dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
-        )
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        everywhere = spec_of(model, fingerprint, range(depth), ids, dtype)
         whole = self._project([ids], everywhere)[0] if ids else Latent(0, bytearray())
         self._sink_memory = assemble(model, everywhere, whole, [])
-        self.sink = to_latent(to_tensor(whole, everywhere)[:, list(chosen)], self.spec.raw)
+        self.sink = to_latent(to_tensor(whole, everywhere)[:, list(chosen)], self._spec.raw)
 
-    def storing_as(self, quant: str) -> SelfEncoder:
-        """The same encoder, whose latents are stored in another way."""
-        other = copy.copy(self)
-        other.spec = with_quant(self.spec, quant)
-        return other
+    @property
+    def spec(self) -> MemorySpec:
+        """Names the soft tokens as they are now, so that after a step of training no latent of before is read."""
+        if self.soft is None or self.soft.tokens == 0:
+            return self._spec
+        return replace(self._spec, encoder=f"self+soft:{weights_digest(self.soft)[:16]}")
 
-    def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
-        """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens."""
-        rows: list[list[int]] = []
-        for text in texts:
-            ids = encode(self.tokenizer, text)
-            longest = max([len(ids), *map(len, rows)])
-            if rows and longest * (len(rows) + 1) > self.batch_tokens:
-                yield from self._encode_batch(rows)
-                rows = []
-            rows.append(ids)
-        if rows:
-            yield from self._encode_batch(rows)
+    def _rows(self, text: str) -> list[list[int]]:
+        return [encode(self.tokenizer, text)]
 
-    def _encode_batch(self, rows: list[list[int]]) -> list[Latent]:
+    def _forward(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         with attached(self.model, self._sink_memory):
-            return self._project(rows, self.spec)
+            return self._own_kv(rows, self._spec, self.soft)
 
     @torch.inference_mode()
-    def _project(self, rows: list[list[int]], spec: MemorySpec) -> list[Latent]:
-        """Runs the decoder over right-padded rows; being causal, it needs no mask for what is kept."""
-        width = max(len(row) for row in rows)
-        device = next(self.model.parameters()).device
-        input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for row, ids in zip(input_ids, rows, strict=True):
-            row[: len(ids)] = torch.tensor(ids)
-        # [2, L, B, H_kv, T, D]
-        out = torch.empty(
-            (2, len(spec.layers), len(rows), spec.num_kv_heads, width, spec.head_dim), dtype=getattr(torch, spec.dtype)
-        )
-        with _captured_kv(self.model, spec, out), suppress(_AllCaptured):
-            self.model.model(input_ids.to(device), use_cache=False)
-        return [to_latent(out[:, :, i, :, : len(ids)], spec) for i, ids in enumerate(rows)]
+    def _project(self, rows: Sequence[Sequence[int]], spec: MemorySpec) -> list[Latent]:
+        """Latents of bare rows, which stand behind no sink."""
+        return [_stored(kv, spec) for kv in self._own_kv(rows, spec)]
+
+    def _own_kv(self, rows: Sequence[Sequence[int]], spec: MemorySpec, soft: SoftTokens | None = None) -> list[Tensor]:
+        """[2, L, H_kv, T, D] a row. The decoder runs over right-padded rows; being causal, it needs no mask."""
+        ids, lengths = padded(rows, self.model.device)
+        embeddings = self.model.get_input_embeddings()(ids)
+        if soft is not None:
+            embeddings, lengths = soft(embeddings, lengths), lengths + soft.tokens
+        modules = attention_modules(self.model)
+        sources = [source for layer in spec.layers for source in _kv_sources(modules[layer])]
+        with outputs_of(sources) as found:
+            self.model.model(inputs_embeds=embeddings, use_cache=False)
+        heads = (spec.num_kv_heads, spec.head_dim)
+        # [L, 2, B, T, H_kv, D]
+        out = torch.stack([output.reshape(*output.shape[:2], *heads) for output in found]).unflatten(0, (-1, 2))
+        return [out[:, :, i, :length].permute(1, 0, 3, 2, 4) for i, length in enumerate(lengths.tolist())]
+
+
+def _kv_sources(attention: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The modules that put out K before RoPE and V, in the order in which they run."""
+    keys = "k_norm" if hasattr(attention, "k_norm") else "k_proj"
+    return attention.get_submodule(keys), attention.get_submodule("v_proj")
+
+
+def _stored(kv: Tensor, spec: MemorySpec) -> Latent:
+    """[2, L, H_kv, T, D] in any dtype -> its latent by `spec`."""
+    return to_latent(kv.to("cpu", getattr(torch, spec.dtype)), spec)
+
+
+def batch_tokens_of(model: PreTrainedModel) -> int:
+    return BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids [B, T], with 0 on the right of shorter rows, and lengths [B]. T is at least 1."""
+    ids = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
+    for row, own in zip(ids, rows, strict=True):
+        row[: len(own)] = torch.tensor(own)
+    return ids.to(device), torch.tensor([len(row) for row in rows], device=device)
+
+
+def spec_of(
+    model: PreTrainedModel, fingerprint: str, layers: Sequence[int], sink: Sequence[int], dtype: str = "bfloat16"
+) -> MemorySpec:
+    """The spec of latents in this decoder's geometry."""
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return spec_for(fingerprint, config.num_key_value_heads, head_dim, tuple(layers), sink, dtype)
 
 
 def spec_for(
@@ -130,32 +224,24 @@ def with_quant(spec: MemorySpec, quant: str) -> MemorySpec:
     return replace(spec, quant=quant)
 
 
-class _AllCaptured(Exception):
+class _AllFound(Exception):
     """Ends a forward pass whose remaining work nobody needs."""
 
 
 @contextmanager
-def _captured_kv(model: PreTrainedModel, spec: MemorySpec, out: Tensor) -> Iterator[None]:
-    """While open, a forward pass writes K (before RoPE) and V of the memory layers into `out` [2, L, B, H_kv, T, D].
+def outputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Inside the block, a forward pass leaves what `modules`, in the order in which they run, put out.
 
-    With the last of them it is over, by `_AllCaptured`: what is above adds nothing to a latent.
+    With the last of them it is over: what is above adds nothing.
     """
+    found: list[Tensor] = []
 
-    def write_to(target: Tensor, last: bool) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            target.copy_(output.unflatten(-1, (-1, spec.head_dim)).flatten(2, -2).transpose(1, 2))
-            if last:
-                raise _AllCaptured
+    def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+        found.append(output)
+        if len(found) == len(modules):
+            raise _AllFound
 
-        return hook
-
-    modules = attention_modules(model)
-    with ExitStack() as stack:
-        for i, layer in enumerate(spec.layers):
-            attention = modules[layer]
-            key_source = attention.get_submodule("k_norm" if hasattr(attention, "k_norm") else "k_proj")
-            for source, target in ((key_source, out[0, i]), (attention.get_submodule("v_proj"), out[1, i])):
-                last = layer == spec.layers[-1] and source is attention.get_submodule("v_proj")
-                handle = source.register_forward_hook(write_to(target, last))
-                stack.callback(handle.remove)
-        yield
+    with ExitStack() as stack, suppress(_AllFound):
+        for module in modules:
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield found

@@ -1,43 +1,108 @@
 """Putting memory into a Hugging Face decoder, and taking it out again.
 
-`fuse` points the decoder's attention at ours (attention.py), `unfuse` points it back; weights and module names are
-never touched. `attached` is the only way in which a memory reaches a fused decoder, and it always clears.
+`fuse` points the decoder's attention at ours (attention.py) and gives its layers a class that hands on what they read;
+`unfuse` takes both back. Weights and module names are never touched. `attached` is the only way in which a memory
+reaches a fused decoder, and it always clears.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import rotate_half
 
 from awareness.errors import UsageError
-from awareness.model.attention import IMPLEMENTATION, AttentionTally, LayerMemory, reading
-from awareness.model.quant import to_tensor
-from awareness.types import SINK, Latent, Memory, MemorySpec, Span
+from awareness.model.adapter import MemoryAdapter
+from awareness.model.attention import IMPLEMENTATIONS, AttentionRecord
+from awareness.model.gca import MemoryBlock
+from awareness.model.kernels import LayerMemory
+from awareness.model.reading import Attached, LayerReading, Routed, attached_now, reading
+from awareness.types import Memory
 
-SHARPNESS = 1.2
-"""Of the scores of several chunks; chosen on needles in flask and httpx (docs/field-notes.md)."""
 RETRIEVAL_DEPTH = (0.4, 0.8)
 """Share of the depth where retrieval heads sit (Wu et al. 2024): whose attention tells what was read."""
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
-def fuse(model: PreTrainedModel) -> PreTrainedModel:
-    """Makes `model` able to read memory; without one it is exactly what it was with SDPA. Raises UsageError."""
+class _FusedLayer(nn.Module):
+    """Mixed into a decoder layer's class: the layer as it is, and what it reads now.
+
+    `__call__` looks up what is attached, so that whatever computes `forward` again later, maybe in another thread, gets
+    it as an argument.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if (now := attached_now()) is not None:
+            kwargs["attached"] = now
+        return super().__call__(*args, **kwargs)
+
+    def forward(self, hidden_states: Tensor, *args: Any, attached: Attached | None = None, **kwargs: Any) -> Tensor:
+        """hidden_states [B, T, d] -> the same behind the layer."""
+        if attached is None:
+            return super().forward(hidden_states, *args, **kwargs)
+        with reading(attached):
+            own = attached.layers.get(self)
+            if own is None:
+                return super().forward(hidden_states, *args, **kwargs)
+            cache = kwargs.get("past_key_values")
+            start = 0 if cache is None else cache.get_seq_length(self.self_attn.layer_idx)  # type: ignore[union-attr]
+            if own.block is None:
+                x = self.input_layernorm(hidden_states)  # type: ignore[operator]
+                return super().forward(hidden_states, *args, reading=own.joint(x, kwargs, start), **kwargs)
+            return self._around(own.block, functools.partial(own.read, call=kwargs, start=start), hidden_states, kwargs)
+
+    def _around(
+        self, block: MemoryBlock, read: Callable[..., Tensor], hidden_states: Tensor, call: Mapping[str, Any]
+    ) -> Tensor:
+        """The composition of the base's own forward, with the block in it. A test holds them to be the same bitwise."""
+        read = functools.partial(read, kernel=_kernel_of(self))
+        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **call)  # type: ignore[operator]
+        hidden_states = hidden_states + attended
+        if block.mlp is None:
+            hidden_states = read(hidden_states)
+        hidden_states = hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[operator]
+        return hidden_states if block.mlp is None else read(hidden_states)
+
+
+@functools.cache
+def _fused(base: Any) -> Any:
+    """The layer's class with `_FusedLayer` mixed in, under its own name (which FSDP's wrapping goes by)."""
+    return type(base.__name__, (_FusedLayer, base), {"__module__": base.__module__, "_base": base})
+
+
+def _kernel_of(layer: nn.Module) -> str:
+    name = layer.self_attn.config._attn_implementation  # type: ignore[union-attr]
+    return next((choice for choice, known in IMPLEMENTATIONS.items() if known == name), "auto")
+
+
+def fuse(model: PreTrainedModel, *, kernel: str = "auto") -> PreTrainedModel:
+    """Makes `model` able to read memory; without one it is exactly what it was with SDPA. Raises UsageError.
+
+    kernel: `auto`, `plain` (matrix products, for comparison) or `flex` (FlexAttention, compiled on CUDA: pays in long
+    runs). All give the same numbers but for rounding.
+    """
     name = type(model).__name__
     if name not in ARCHITECTURES:
         raise UsageError(f"{name} is not one of the architectures that can read memory: {', '.join(ARCHITECTURES)}")
-    model.set_attn_implementation(IMPLEMENTATION)
+    if kernel not in IMPLEMENTATIONS:
+        raise UsageError(f"there is no attention kernel '{kernel}': {', '.join(IMPLEMENTATIONS)}")
+    model.set_attn_implementation(IMPLEMENTATIONS[kernel])
+    for layer in model.model.layers:
+        if not isinstance(layer, _FusedLayer):
+            layer.__class__ = _fused(type(layer))  # type: ignore[arg-type]
     return model
 
 
 def unfuse(model: PreTrainedModel) -> PreTrainedModel:
-    """Gives `model` back with the stock SDPA attention."""
+    """Gives `model` back with the stock SDPA attention and its own layers."""
     model.set_attn_implementation("sdpa")
+    for layer in model.model.layers:
+        if isinstance(layer, _FusedLayer):
+            layer.__class__ = type(layer)._base  # type: ignore[attr-defined]
     return model
 
 
@@ -46,73 +111,48 @@ def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     return [layer.self_attn for layer in model.model.layers]
 
 
-@contextmanager
-def attached(model: PreTrainedModel, memory: Memory | None, *, tally: AttentionTally | None = None) -> Iterator[None]:
-    """Inside the block `model` (fused) reads `memory`, in this thread only. With None or no tokens: the base model.
+def retrieval_layers(model: PreTrainedModel) -> range:
+    """The layers of `RETRIEVAL_DEPTH`."""
+    count = model.config.num_hidden_layers
+    first, stop = (round(count * share) for share in RETRIEVAL_DEPTH)
+    return range(first, stop)
 
-    tally: collects the memory attention of the layers of `RETRIEVAL_DEPTH`.
+
+@contextmanager
+def attached(
+    model: PreTrainedModel,
+    memory: Memory | None,
+    *,
+    adapter: MemoryAdapter | None = None,
+    record: AttentionRecord | None = None,
+    routed: Routed | None = None,
+) -> Iterator[None]:
+    """Inside the block `model` (fused) reads `memory`, in this thread only. With nothing to read: the base model.
+
+    adapter: how it reads, and its bank; without one the joint form, untrained. A memory must have the layers that the
+    adapter reads. record: collects the attention to the memory. routed: what the routers of chapters go by and decide.
     """
-    if memory is None or memory.tokens == 0:
+    if memory is not None and memory.tokens == 0:
+        memory = None
+    readings = _readings(memory, adapter, record, routed or Routed())
+    if not readings:
         yield
         return
-    if model.config._attn_implementation != IMPLEMENTATION:
+    layers = model.model.layers
+    if not isinstance(layers[0], _FusedLayer):
         raise UsageError("this decoder cannot read memory yet", hint="call awareness.model.fusion.fuse(model) first")
-    modules = attention_modules(model)
-    first, stop = (round(len(modules) * share) for share in RETRIEVAL_DEPTH)
-    layers = {
-        modules[i]: LayerMemory(key, memory.values[i], memory.mask, tally if first <= i < stop else None)
-        for i, key in memory.keys.items()
-    }
-    with reading(layers):
+    with reading(Attached({layers[found.layer]: found for found in readings})):
         yield
 
 
-def assemble(
-    model: PreTrainedModel,
-    spec: MemorySpec,
-    sink: Latent,
-    chunks: Sequence[Latent],
-    names: Sequence[str] | None = None,
-    *,
-    specs: Sequence[MemorySpec] | None = None,
-    sharpness: float | None = None,
-) -> Memory:
-    """The sink and the chunks' latents, in reading order -> a Memory whose keys stand at the positions -M … -1.
-
-    They lie one behind the other, as if they were text before the prompt, so the prompt keeps its positions from 0.
-    sink: by `spec.raw`. chunks: by `spec`, or each by the spec of its own that `specs` gives, of the same geometry.
-    names: what each chunk's span is called, by default its number.
-    sharpness: what the scores of the chunks' keys are multiplied by. Chunks that were encoded apart never competed, so
-    untrained attention spreads over too many of them; a lower temperature corrects it (APE, Yang et al. 2025, section
-    4.2). The sink is left as it is: sharpened too, it takes what the chunks should get. By default `SHARPNESS`, and 1
-    for a single chunk, which is then exactly the text in the prompt.
-    """
-    names = [str(i) for i in range(len(chunks))] if names is None else names
-    if sharpness is None:
-        sharpness = SHARPNESS if len(chunks) > 1 else 1.0
-    total = sink.tokens + sum(latent.tokens for latent in chunks)
-    like = next(model.parameters())
-    keys, values = torch.empty((2, len(spec.layers), spec.num_kv_heads, total, spec.head_dim), dtype=like.dtype)
-    spans: list[Span] = []
-    start = 0
-    stored_by = (spec.raw, *(specs or [spec] * len(chunks)))
-    for name, latent, own in zip((SINK, *names), (sink, *chunks), stored_by, strict=True):
-        stop = start + latent.tokens
-        key, value = to_tensor(latent, own)
-        keys[:, :, start:stop], values[:, :, start:stop] = key, value
-        spans.append(Span(name, start, stop))
-        start = stop
-    keys, values = keys.to(like.device), values.to(like.device)
-    keys = rotate(model, keys, torch.arange(-total, 0, device=like.device))
-    keys[:, :, sink.tokens :] *= sharpness
-    return Memory(
-        keys={layer: keys[i][None] for i, layer in enumerate(spec.layers)},
-        values={layer: values[i][None] for i, layer in enumerate(spec.layers)},
-        spans=tuple(spans),
-    )
-
-
-def rotate(model: PreTrainedModel, keys: Tensor, positions: Tensor) -> Tensor:
-    """RoPE (Su et al. 2021) of keys [..., M, D] at positions [M], by the decoder's own frequencies and rounding."""
-    cos, sin = model.model.rotary_emb(keys, positions[None])  # [1, M, D]
-    return keys * cos[0] + rotate_half(keys) * sin[0]
+def _readings(
+    memory: Memory | None, adapter: MemoryAdapter | None, record: AttentionRecord | None, routed: Routed
+) -> list[LayerReading]:
+    if adapter is not None:
+        return adapter.readings(memory, record, routed)
+    if memory is None:
+        return []
+    return [
+        LayerReading(i, LayerMemory(key, memory.values[i], memory.mask), record=record)
+        for i, key in memory.keys.items()
+    ]

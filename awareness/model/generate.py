@@ -1,4 +1,4 @@
-"""Memory + prompt -> an answer, streamed. Greedy decoding through transformers' own `generate()`."""
+"""Memory + prompt -> an answer, streamed, through transformers' own `generate()`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import torch
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TextStreamer
 
-from awareness.model.attention import AttentionTally
+from awareness.model.adapter import MemoryAdapter
+from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
-from awareness.types import SINK, Memory
+from awareness.model.reading import Routed
+from awareness.types import SINK, Memory, Sampling
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ def generate(
     max_new_tokens: int,
     on_text: Callable[[str], None] = lambda _: None,
     min_new_tokens: int = 0,
-    with_attention: bool = False,
+    record: AttentionRecord | None = None,
     repetition_penalty: float = 1.0,
+    adapter: MemoryAdapter | None = None,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen,
 ) -> Generation:
-    """Continues one prompt, reading `memory` if given. `on_text` gets the answer piece by piece.
+    """Continues one prompt, reading `memory` if given, as `adapter` says. `on_text` gets the answer piece by piece.
 
     repetition_penalty (Keskar et al. 2019) counts what was generated, not the prompt, which an answer may well quote.
     """
@@ -76,15 +80,21 @@ def generate(
 
     started = time.perf_counter()
     stream = _Stream(decoder, collect)
-    tally = AttentionTally() if with_attention and memory is not None else None
     input_ids = torch.tensor([list(prompt_ids)], device=decoder.model.device)
-    with torch.inference_mode(), attached(decoder.model, memory, tally=tally):
+    routed = Routed(torch.ones_like(input_ids, dtype=torch.bool))
+    with (
+        torch.inference_mode(),
+        torch.random.fork_rng(enabled=sampling.temperature > 0.0),
+        attached(decoder.model, memory, adapter=adapter, record=record, routed=routed),
+    ):
+        if sampling.temperature > 0.0:
+            torch.manual_seed(sampling.seed)
         decoder.model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=torch.ones_like(input_ids),
             max_new_tokens=max_new_tokens,
             min_new_tokens=min_new_tokens,
-            do_sample=False,
+            **sampling.options,
             logits_processor=LogitsProcessorList(
                 [RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=input_ids.shape[1])]
             ),
@@ -96,14 +106,15 @@ def generate(
         tokens=stream.count,
         first_token_s=(stream.first_at or now) - started,
         total_s=now - started,
-        attention=_by_span(memory, tally),
+        attention=_by_span(memory, record),
     )
 
 
-def _by_span(memory: Memory | None, tally: AttentionTally | None) -> dict[str, float]:
+def _by_span(memory: Memory | None, record: AttentionRecord | None) -> dict[str, float]:
     """Share of memory attention that each chunk got; the sink, where heads park what they don't use, is left out."""
-    if memory is None or tally is None or tally.weights is None:
+    if memory is None or record is None or not record.sums:
         return {}
-    mass = {s.name: float(tally.weights[s.start : s.stop].sum()) for s in memory.spans if s.name != SINK}
+    weights = torch.stack([total.sum(dim=(0, 1)) for total in record.sums.values()]).sum(dim=0)
+    mass = {s.name: float(weights[s.start : s.stop].sum()) for s in memory.spans if s.name != SINK}
     total = sum(mass.values())
     return {name: value / total for name, value in mass.items()} if total > 0 else {}

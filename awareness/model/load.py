@@ -53,6 +53,11 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
+    """Raises OSError or ValueError for a folder without one."""
+    return AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
+
+
 def load(folder: ModelFolder, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Decoder:
     """Loads and fuses. Raises UsageError for an architecture that can't read memory or damaged weights."""
     device = default_device() if device is None else torch.device(device)
@@ -66,7 +71,7 @@ def load(folder: ModelFolder, *, device: torch.device | str | None = None, dtype
                 local_files_only=True,
                 attn_implementation="sdpa",
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
+            tokenizer = load_tokenizer(folder)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from awareness.errors import UsageError
-from awareness.model.attention import AttentionTally, LayerMemory, attend_concatenated, attend_merged, attend_prefixed
+from awareness.model.assembly import SHARPNESS, assemble
+from awareness.model.attention import AttentionRecord
 from awareness.model.encoder import SelfEncoder, default_layers
-from awareness.model.fusion import SHARPNESS, assemble, attached, fuse, unfuse
+from awareness.model.fusion import attached, fuse, unfuse
+from awareness.model.kernels import LayerMemory, attend_concatenated, attend_merged, attend_prefixed
 from awareness.types import Latent, Memory
 
 SINK = [257, 10, 20, 258]
@@ -134,7 +136,7 @@ def test_merged_equals_concatenated(length, cached, padded):
     if padded:  # the first row begins with padding: its first query sees nothing of its own
         mask = torch.ones(length, width, dtype=torch.bool).tril(cached).repeat(2, 1, 1, 1)
         mask[0, ..., : cached + 1] = False
-    got = attend_merged(query, key, value, mask, memory, 0.3)
+    got, _ = attend_merged(query, key, value, mask, memory, 0.3)
     want = attend_concatenated(query, key, value, mask, memory, 0.3)
     assert not got.isnan().any()
     assert torch.allclose(got, want, atol=1e-5)
@@ -174,14 +176,17 @@ def test_attached_always_clears_and_is_per_thread(model, tokenizer):
     assert torch.equal(elsewhere[0], base)
 
 
-def test_tally_is_the_share_of_attention(model, tokenizer):
+def test_record_is_the_share_of_attention(model, tokenizer):
     memory = memory_of(model, encoder_of(model, tokenizer), CHUNK)
-    tally = AttentionTally()
-    with attached(model, memory, tally=tally):
+    record = AttentionRecord(range(2, 5), keep=True)
+    with attached(model, memory, record=record):
         model.generate(PROMPT, max_new_tokens=3, min_new_tokens=3, do_sample=False)
-    heads = model.config.num_attention_heads * 3  # layers 2, 3 and 4 of 6
-    assert tally.weights.shape == (memory.tokens,)
-    assert 0 < tally.weights.sum() < 2 * heads  # two decoding steps after the prefill, each a probability a head
+    assert set(record.sums) == {2, 3, 4}
+    for layer, weights in record.memory_attention_weights.items():
+        # two decoding steps after the prefill, each a probability a head
+        assert weights.shape == (1, model.config.num_attention_heads, 2, memory.tokens)
+        assert torch.equal(record.sums[layer], weights.sum(dim=2))
+        assert (weights.sum(dim=-1) > 0).all() and (weights.sum(dim=-1) < 1).all()
 
 
 def test_chunks_are_encoded_alone_whatever_their_batch(model, tokenizer):

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awareness.errors import UsageError
+from awareness.model.assembly import assemble
 from awareness.model.encoder import SelfEncoder, with_quant
-from awareness.model.fusion import assemble, attached, fuse
+from awareness.model.fusion import attached, fuse
 from awareness.model.quant import to_latent, to_tensor
 from awareness.types import QUANT_BITS, QUANT_GROUP, Latent, MemorySpec
 from tests.conftest import tiny_model

@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from awareness.model.assembly import assemble
 from awareness.model.encoder import SelfEncoder
-from awareness.model.fusion import assemble, attached
+from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.load import load
 from awareness.model.prompt import encode, question_ids, sink_ids

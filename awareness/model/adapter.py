@@ -1,0 +1,172 @@
+"""`MemoryAdapter`: everything that is learned about reading memory, apart from the decoder itself.
+
+A block or gates for each layer that reads, the bank with its heads and routers, and what is learned of the encoder.
+The decoder's weights are not in it, and it is not in the decoder: `attached` brings the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from awareness.config.memory import MemoryConfig
+from awareness.errors import UsageError
+from awareness.model.attention import AttentionRecord
+from awareness.model.bank import BankHeads, BankTokens, MemoryBank, QuantisedBank
+from awareness.model.gca import JointGates, MemoryBlock
+from awareness.model.kernels import LayerMemory
+from awareness.model.reading import LayerReading, Routed
+from awareness.model.router import ChapterRouter
+from awareness.types import Memory
+
+
+class MemoryAdapter(nn.Module):
+    """The trained part. `layers` read memory; layer i reads the latents that are stored as those of layer sets[i].
+
+    encoder: what is learned of the encoder (soft tokens, or a projected encoder's heads), None until it is set.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig,
+        blocks: Mapping[int, MemoryBlock | JointGates],
+        sets: Mapping[int, int],
+        bank: MemoryBank | QuantisedBank | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = tuple(blocks)
+        self.sets = dict(sets)
+        self.blocks = nn.ModuleDict({str(i): block for i, block in blocks.items()})
+        self.bank = bank
+        self.encoder: nn.Module | None = None
+
+    def readings(self, memory: Memory | None, record: AttentionRecord | None, routed: Routed) -> list[LayerReading]:
+        """What each layer reads. Raises UsageError if the memory lacks a layer."""
+        if memory is None and self.bank is None:
+            return []
+        if memory is not None and (missing := set(self.layers) - set(memory.keys)):
+            raise UsageError(
+                f"the memory has the layers {_listed(memory.keys)}; the adapter also reads {_listed(missing)}",
+                hint="encode it for the adapter's layers: fusion.assemble(…, reads=adapter.sets)",
+            )
+        known = self.bank is not None and not torch.is_grad_enabled()
+        found = []
+        for layer in self.layers:
+            own = self.blocks[str(layer)]
+            found.append(
+                LayerReading(
+                    layer,
+                    None if memory is None else LayerMemory(memory.keys[layer], memory.values[layer], memory.mask),
+                    own if isinstance(own, MemoryBlock) else None,
+                    own if isinstance(own, JointGates) else None,
+                    self.bank,
+                    self.bank.keys_values(layer) if known and self.bank is not None else None,
+                    routed,
+                    record,
+                    dropout=self.config.memory_dropout if self.training else 0.0,
+                    recompute=self.config.memory_gradient_checkpointing,
+                )
+            )
+        return found
+
+
+def build_adapter(model: PreTrainedModel, config: MemoryConfig) -> MemoryAdapter:
+    """A new adapter for `model` (its weights may be copied, never kept). Raises UsageError for layers it hasn't got."""
+    layers = memory_layers(model.config.num_hidden_layers, config)
+    zero_output = config.memory_init == "zero" if config.wo_init_zero is None else config.wo_init_zero
+    rank = config.projection_rank if config.use_low_rank_projections else None
+    decoder: Sequence[nn.Module] = model.model.layers
+    blocks: dict[int, MemoryBlock | JointGates] = {}
+    for i in layers:
+        if config.memory_form == "joint":
+            blocks[i] = JointGates(decoder[i], with_bank=config.num_memory_tokens > 0)
+        else:
+            blocks[i] = MemoryBlock(
+                decoder[i],
+                variant=config.memory_block_variant,
+                init=config.memory_init,
+                zero_output=zero_output,
+                std=config.memory_init_std,
+                rank=rank,
+            )
+    bank = _build_bank(model, config, layers, rank) if config.num_memory_tokens else None
+    sets = share(layers, config.latent_sharing, config.latent_sharing_k)
+    return MemoryAdapter(config, blocks, sets, bank).to(model.device)
+
+
+def _build_bank(model: PreTrainedModel, config: MemoryConfig, layers: Sequence[int], rank: int | None) -> MemoryBank:
+    hidden = model.config.hidden_size
+    dim = config.memory_dim or hidden
+    reduced = config.use_low_rank_memory and config.low_rank_mode == "reduced_dim"
+    factorized = config.use_low_rank_memory and config.low_rank_mode == "factorized"
+    width = config.memory_rank if reduced else dim
+    sets = share(layers, config.memory_sharing, config.memory_sharing_k)
+    tokens = {
+        name: BankTokens(
+            config.num_memory_tokens,
+            width,
+            rank=config.memory_rank if factorized else None,
+            std=config.memory_init_std,
+        )
+        for name in dict.fromkeys(sets.values())
+    }
+    heads = {
+        i: BankHeads(model.model.layers[i], width, init=config.memory_init, std=config.memory_init_std, rank=rank)
+        for i in layers
+    }
+    routers = {}
+    if config.use_chapters:
+        routers = {
+            i: ChapterRouter(
+                hidden,
+                config.num_chapters,
+                config.top_k_chapters,
+                strategy_train=config.routing_strategy_train,
+                strategy_inference=config.routing_strategy_inference,
+                window_size=config.routing_window_size,
+                init_std=config.memory_init_std,
+            )
+            for i in layers
+        }
+    return MemoryBank(tokens, heads, sets, routers)
+
+
+def memory_layers(num_layers: int, config: MemoryConfig) -> tuple[int, ...]:
+    """Which layers read memory, ascending. Raises UsageError for layers that a decoder of num_layers hasn't got."""
+    k, n = config.memory_layer_k, config.memory_layer_n
+    placement = config.memory_layer_placement
+    chosen = {
+        "all": range(num_layers),
+        "first_k": range(min(k, num_layers)),
+        "last_k": range(max(0, num_layers - k), num_layers),
+        "every_n": range(n - 1, num_layers, n),
+        "custom": sorted(set(config.memory_layer_indices)),
+    }[placement]
+    if outside := [i for i in chosen if not 0 <= i < num_layers]:
+        raise UsageError(
+            f"memory.memory_layer_indices: the decoder has the layers 0 to {num_layers - 1}, not {_listed(outside)}"
+        )
+    lowest = config.gca_start_layer
+    if lowest is None:
+        lowest = num_layers // 6 if placement == "all" else 0
+    if layers := tuple(i for i in chosen if i >= lowest):
+        return layers
+    raise UsageError(
+        f"no layer reads memory: memory_layer_placement {placement} of {num_layers} layers, from gca_start_layer"
+        f" {lowest} up",
+        hint="a lower memory.gca_start_layer",
+    )
+
+
+def share(layers: Sequence[int], sharing: str, k: int) -> dict[int, int]:
+    """Layer -> the first of the layers that share with it: all of them, k neighbours, or itself alone."""
+    size = {"shared": len(layers), "every_k_layers": k, "per_layer": 1}[sharing]
+    return {layer: layers[i - i % size] for i, layer in enumerate(layers)}
+
+
+def _listed(layers: Sequence[int] | Mapping[int, object] | set[int]) -> str:
+    return ", ".join(map(str, sorted(layers)))

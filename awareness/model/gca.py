@@ -1,0 +1,157 @@
+"""The tanh form: a block of gated cross-attention in a decoder layer, after Flamingo (Alayrac et al. 2022, 2.2).
+
+    h = h + W_o·(tanh(g_h) · Attn(W_q·norm(h), K_mem, V_mem))          variants A and B
+    h = h + tanh(g_mlp) · MLP(norm(h))                                 variant B
+
+A gate a head. With `init: copy` norm, W_q, W_o and MLP begin as the layer's own and the gates at 0; with W_o zero the
+gates begin at 1. Either way the block is the identity at first, and learns, as only one of the two is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from transformers.models.llama.modeling_llama import rotate_half
+
+from awareness.model.attention import AttentionRecord, BankPart, attend_part, pick_kernel
+from awareness.model.kernels import LayerMemory, attend_alone, memory_probabilities, merge
+from awareness.model.projection import Projection, trainable_copy
+
+
+class GatedCrossAttention(nn.Module):
+    """hidden_states [B, T, d] -> what is added to them, [B, T, d].
+
+    layer: the decoder layer whose norm and geometry it takes, and with init `copy` the projections. rank: of W_q, W_o.
+    """
+
+    def __init__(self, layer: Any, *, init: str, zero_output: bool, std: float, rank: int | None) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        query, output = attention.get_submodule("q_proj"), attention.get_submodule("o_proj")
+        self.head_dim: int = attention.head_dim
+        self.scaling: float = attention.scaling
+        self.norm: nn.Module = trainable_copy(layer.input_layernorm)
+        self.q_proj, self.o_proj = (
+            Projection(w.shape[1], w.shape[0], rank=rank, bias=linear.bias is not None)
+            for linear, w in ((query, query.weight), (output, output.weight))
+        )
+        self.q_norm = trainable_copy(attention.q_norm) if hasattr(attention, "q_norm") else None
+        for projection, linear in ((self.q_proj, query), (self.o_proj, output)):
+            projection.copy_(linear) if init == "copy" else projection.draw_(std)
+        if zero_output:  # last, so that no later initialisation undoes it
+            self.o_proj.zero_()
+        heads = query.weight.shape[0] // self.head_dim
+        self.gate = nn.Parameter(torch.full((heads,), 1.0 if zero_output else 0.0))
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        parts: Sequence[LayerMemory | BankPart],
+        *,
+        kernel: str = "auto",
+        record: AttentionRecord | None = None,
+        layer: int = -1,
+    ) -> Tensor:
+        """position_embeddings: cos and sin, each [B or 1, T, D]. parts: what is read, in one softmax; the first of
+        them that is a LayerMemory is the one that `record` is about."""
+        query = self.q_proj(self.normed(hidden_states)).unflatten(-1, (-1, self.head_dim))
+        if self.q_norm is not None:
+            query = self.q_norm(query)
+        cos, sin = (side[:, :, None].to(query.dtype) for side in position_embeddings)
+        query = (query * cos + rotate_half(query) * sin).to(hidden_states.dtype).transpose(1, 2)
+        output = (
+            self._attend(query, parts, kernel, record, layer) * torch.tanh(self.gate).to(query.dtype)[:, None, None]
+        )
+        return self.o_proj(output.transpose(1, 2).flatten(2))
+
+    def normed(self, hidden_states: Tensor) -> Tensor:
+        """What W_q and a router see of the hidden states."""
+        return self.norm(hidden_states).to(hidden_states.dtype)
+
+    def _attend(
+        self,
+        query: Tensor,
+        parts: Sequence[LayerMemory | BankPart],
+        kernel: str,
+        record: AttentionRecord | None,
+        layer: int,
+    ) -> Tensor:
+        """[B, H, T, D]"""
+        memory = next((part for part in parts if isinstance(part, LayerMemory)), None)
+        recorded = memory is not None and record is not None and record.wants(layer, query.shape[2])
+        if len(parts) == 1 and memory is not None and kernel == "auto":
+            output, others = attend_alone(query, memory, self.scaling), None
+        else:
+            chosen = pick_kernel(query, kernel, needs_grad=torch.is_grad_enabled())
+            read = [attend_part(part, query, self.scaling, chosen) for part in parts]
+            others = next((lse for part, (_, lse) in zip(parts, read, strict=True) if part is not memory), None)
+            output = read[0][0] if len(read) == 1 else merge(*read)[0]
+        if recorded and memory is not None and record is not None:
+            record.add(layer, memory_probabilities(query, memory, others, self.scaling))
+        return output
+
+
+class GatedMLP(nn.Module):
+    """hidden_states [B, T, d] -> what variant B adds of its own, [B, T, d]: tanh(g)·MLP(norm(h))."""
+
+    def __init__(self, layer: Any, *, init: str, zero_output: bool, std: float) -> None:
+        super().__init__()
+        self.norm: nn.Module = trainable_copy(layer.post_attention_layernorm)
+        self.gate_proj, self.up_proj, self.down_proj = (
+            Projection(linear.weight.shape[1], linear.weight.shape[0], bias=linear.bias is not None)
+            for linear in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)
+        )
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            own, linear = getattr(self, name), getattr(layer.mlp, name)
+            own.copy_(linear) if init == "copy" else own.draw_(std)
+        if zero_output:
+            self.down_proj.zero_()
+        self.gate = nn.Parameter(torch.full((1,), 1.0 if zero_output else 0.0))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        x = self.norm(hidden_states).to(hidden_states.dtype)
+        return torch.tanh(self.gate).to(x.dtype) * self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class MemoryBlock(nn.Module):
+    """The whole block of a layer. variant: A, between self-attention and MLP; B, behind the MLP, with its own MLP.
+
+    With rank the projections of the attention are of low rank; the MLP of variant B stays whole.
+    """
+
+    def __init__(self, layer: Any, *, variant: str, init: str, zero_output: bool, std: float, rank: int | None) -> None:
+        super().__init__()
+        self.attention = GatedCrossAttention(layer, init=init, zero_output=zero_output, std=std, rank=rank)
+        self.mlp = GatedMLP(layer, init=init, zero_output=zero_output, std=std) if variant == "B" else None
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        parts: Sequence[LayerMemory | BankPart],
+        *,
+        kernel: str = "auto",
+        record: AttentionRecord | None = None,
+        layer: int = -1,
+    ) -> Tensor:
+        """hidden_states [B, T, d] -> the same, having read."""
+        hidden_states = hidden_states + self.attention(
+            hidden_states, position_embeddings, parts, kernel=kernel, record=record, layer=layer
+        )
+        return hidden_states if self.mlp is None else hidden_states + self.mlp(hidden_states)
+
+
+class JointGates(nn.Module):
+    """What the joint form learns in a layer: bias b_h of the repository's memory [H], and gate g_h of the bank [H]."""
+
+    def __init__(self, layer: Any, *, with_bank: bool) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        heads = attention.get_submodule("q_proj").weight.shape[0] // attention.head_dim
+        self.bias = nn.Parameter(torch.zeros(heads))
+        self.bank_gate = nn.Parameter(torch.zeros(heads)) if with_bank else None
