@@ -26,6 +26,7 @@ COMMANDS = {
     "gc": "Delete latents that no snapshot shows, and close the gaps; what is still shown anywhere stays.",
     "pack": "Write a repository's memory into one file, as in `awareness pack repo.awm --repo ./repo`.",
     "train": "Fine-tune the router on code of your own, as a YAML file says.",
+    "checkpoints": "What training wrote: what it is, merged, and ready to deploy.",
     "models": "Presets and where they are.",
     "eval": "Measure whether the memory is read, and how well.",
 }

@@ -1,0 +1,166 @@
+"""`awareness checkpoints`: what training wrote, and how it leaves the house."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from awareness.cli import options, render
+from awareness.cli.workspace import pull_model
+from awareness.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from awareness.model.load import Decoder
+    from awareness.model.memory_decoder import MemoryDecoder
+
+app = typer.Typer(no_args_is_help=True, help="What training wrote: what it is, merged, and ready to deploy.")
+FolderArgument = Annotated[Path, typer.Argument(help="A folder that training wrote.")]
+OutArgument = Annotated[Path, typer.Argument(help="What is written; it must not be there yet.")]
+
+
+@app.command()
+def show(
+    checkpoint: FolderArgument,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Say what a checkpoint was trained on, by which settings, and how large it is."""
+    from safetensors import safe_open
+
+    from awareness.model.checkpoint import WEIGHTS, Checkpoint
+
+    read = Checkpoint.read(checkpoint)
+    parts: dict[str, int] = {}
+    with safe_open(checkpoint / WEIGHTS, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 - not a dict
+            size = 1
+            for side in file.get_slice(name).get_shape():
+                size *= side
+            part = "lora" if "lora_" in name else ".".join(name.split(".")[:2])
+            parts[part] = parts.get(part, 0) + size
+    found = {
+        "base": read.base,
+        "fingerprint": read.fingerprint,
+        "bank_quant": read.bank,
+        "parameters": parts,
+        "bytes": (checkpoint / WEIGHTS).stat().st_size,
+        "model": read.model.model_dump(exclude_unset=True),
+        "memory": read.memory.model_dump(exclude_unset=True, mode="json"),
+    }
+    if format is options.Format.json:
+        render.data(found)
+        return
+    render.text(f"{checkpoint}: trained on {read.base}, {found['bytes']} bytes")
+    render.table(("part", "parameters"), [(part, f"{size:,}") for part, size in sorted(parts.items())])
+    settings = {**read.model.model_dump(exclude_unset=True), **read.memory.model_dump(exclude_unset=True)}
+    render.table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
+
+
+@app.command()
+def merge(
+    checkpoint: FolderArgument,
+    out: OutArgument,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Fold LoRA into the decoder's weights, and write a model folder that any program loads."""
+    _must_be_new(out)
+    module, base = _loaded(checkpoint)
+    if module.adapter is not None:
+        raise UsageError(
+            f"{checkpoint} has a memory adapter, and no place for it in the decoder's own weights",
+            hint=f"awareness ask --adapter {checkpoint}, or awareness checkpoints export {checkpoint} FOLDER",
+        )
+    _plain(module).save_pretrained(out)
+    base.tokenizer.save_pretrained(out)
+    render.text(str(out))
+    render.note(f"use it: awareness ask --model {out}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(help="A folder that training wrote, or a model (preset, folder, hub id).")
+    ],
+    out: Annotated[Path, typer.Argument(help="FILE.gguf, or a folder for `ask --adapter`; it must not be there yet.")],
+    drop_memory: Annotated[
+        bool, typer.Option("--drop-memory", help="GGUF of the decoder as it is without its memory.")
+    ] = False,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Write what is deployed: a GGUF of the decoder, LoRA merged, or a folder with the bank in few bits."""
+    _must_be_new(out)
+    folder = Path(checkpoint)
+    trained = (folder / "config.json").is_file() and (folder / "weights.safetensors").is_file()
+    if out.suffix == ".gguf":
+        model, base = _for_gguf(folder, drop_memory) if trained else _base(checkpoint)
+        from awareness.model.export import export_gguf
+
+        export_gguf(model, base.tokenizer, out)
+    elif not trained:
+        raise UsageError(f"{checkpoint} is a model, not a checkpoint: it is written as GGUF", hint=f"{out}.gguf")
+    else:
+        _deploy(folder, out)
+    render.text(str(out))
+
+
+def _deploy(checkpoint: Path, out: Path) -> None:
+    """The checkpoint for use and no longer for training: the bank as `quantize_memory` says."""
+    from awareness.model.bank import MemoryBank
+    from awareness.model.checkpoint import Checkpoint, save_checkpoint
+
+    read = Checkpoint.read(checkpoint)
+    module, base = _loaded(checkpoint)
+    if module.adapter is not None and isinstance(module.adapter.bank, MemoryBank) and read.memory.quantize_memory:
+        module.adapter.bank = module.adapter.bank.quantised(f"int{read.memory.memory_quant_bits}")
+    save_checkpoint(out, module, base.folder, read.model)
+    render.note(f"use it: awareness ask --adapter {out}")
+
+
+def _for_gguf(checkpoint: Path, drop_memory: bool) -> tuple[PreTrainedModel, Decoder]:
+    module, base = _loaded(checkpoint)
+    if module.adapter is not None:
+        if not drop_memory:
+            raise UsageError(
+                f"{checkpoint} has a memory adapter, which GGUF can't hold; without it it is {base.folder.name}",
+                hint=f"--drop-memory for that, or awareness checkpoints export {checkpoint} FOLDER",
+            )
+        from awareness.model.lora import remove_lora
+
+        remove_lora(module.decoder)  # it is off without memory
+    return _plain(module), base
+
+
+def _base(name: str) -> tuple[PreTrainedModel, Decoder]:
+    from awareness.model.fusion import unfuse
+    from awareness.model.load import load
+
+    base = load(pull_model(name))
+    return unfuse(base.model), base
+
+
+def _loaded(checkpoint: Path) -> tuple[MemoryDecoder, Decoder]:
+    from awareness.model.checkpoint import load_checkpoint
+
+    return load_checkpoint(checkpoint, pull=pull_model)
+
+
+def _plain(module: MemoryDecoder) -> PreTrainedModel:
+    """The decoder as transformers has it, with LoRA in its weights."""
+    from awareness.model.fusion import unfuse
+    from awareness.model.lora import merge_lora
+
+    return unfuse(merge_lora(module.decoder))
+
+
+def _must_be_new(out: Path) -> None:
+    if out.exists():
+        raise UsageError(f"{out} is there already", hint="another name, or delete it first")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {out.absolute().parent}", hint="make it first")

@@ -1,0 +1,224 @@
+"""A plain decoder and its tokenizer -> one GGUF file, which llama.cpp and transformers load.
+
+By the format's own specification (ggml/docs/gguf.md) and the layout that llama.cpp expects. GGUF has no place for a
+memory, LoRA or quantised weights of other libraries; what it can't say is refused here, by name. Merging first is left
+to the caller. Norms and biases are float32, as llama.cpp wants them; all else is as the model has it, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from awareness.errors import StorageFailed, UsageError
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+_ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
+_FILE_TYPES = {torch.float32: "ALL_F32", torch.float16: "MOSTLY_F16", torch.bfloat16: "MOSTLY_BF16"}
+
+_QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3_SPLIT = _QWEN2_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+_PRE_TOKENIZERS = {
+    ("gpt-2 split",): "gpt-2",
+    ("digits", "gpt-2 split"): "smollm",
+    (_QWEN2_SPLIT,): "qwen2",
+    (_LLAMA3_SPLIT,): "llama-bpe",
+}
+"""Steps that cut a text before BPE -> what llama.cpp calls them."""
+
+
+def export_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Writes `model` (Llama, Qwen2 or Qwen3 as transformers has them, nothing put in) and `tokenizer` to `path`.
+
+    The file is there whole or not at all. Raises UsageError for what GGUF can't hold, StorageFailed if it can't be
+    written. Of a tokenizer's normalisation nothing is written: Qwen's NFC is left to who calls, as in llama.cpp.
+    """
+    from gguf import GGUFWriter
+
+    architecture = _architecture(model)
+    partial = path.with_name(f"{path.name}.partial")
+    writer = GGUFWriter(partial, architecture)
+    _add_config(writer, model)
+    _add_tokenizer(writer, tokenizer, rows=model.config.vocab_size)
+    _add_tensors(writer, model, architecture)
+    try:
+        with contextlib.closing(writer):
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise StorageFailed(f"{path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _architecture(model: PreTrainedModel) -> str:
+    """What GGUF calls it; UsageError if `model` is or has something that GGUF doesn't know."""
+    name = type(model).__name__
+    if name not in _ARCHITECTURES:
+        raise UsageError(f"{name} can't be written as GGUF: not one of {', '.join(_ARCHITECTURES)}")
+    for where, module in model.named_modules():
+        kind = type(module)
+        if kind.__module__.split(".")[0] not in ("torch", "transformers"):
+            raise UsageError(
+                f"GGUF can't hold {where}, a {kind.__name__}", hint="merge LoRA, and take a memory adapter off, first"
+            )
+    config = model.config
+    rope: dict[str, Any] = config.rope_parameters
+    attends = ["full_attention"]
+    settings: dict[str, tuple[Any, Any]] = {  # what is set, and what alone can be written
+        "rope_type": (rope.get("rope_type", "default"), "default"),
+        "partial_rotary_factor": (rope.get("partial_rotary_factor", 1.0), 1.0),
+        "hidden_act": (config.hidden_act, "silu"),
+        "layer_types": (sorted(set(getattr(config, "layer_types", None) or attends)), attends),
+    }
+    for key, (value, only) in settings.items():
+        if value != only:
+            raise UsageError(f"a decoder with {key} {value!r} can't be written as GGUF: only {only!r} can")
+    return _ARCHITECTURES[name]
+
+
+def _add_config(writer: GGUFWriter, model: PreTrainedModel) -> None:
+    from gguf import LlamaFileType
+
+    config = model.config
+    if model.dtype not in _FILE_TYPES:
+        known = ", ".join(str(dtype) for dtype in _FILE_TYPES)
+        raise UsageError(f"a decoder in {model.dtype} can't be written as GGUF: not one of {known}")
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_file_type(LlamaFileType[_FILE_TYPES[model.dtype]])
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+
+
+def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """rows: of the embedding; those without a token get an unused one, as GGUF wants a token for each."""
+    from gguf import TokenType
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    ids = tokenizer.get_vocab()
+    if max(ids.values()) >= rows:
+        raise UsageError(
+            f"the tokenizer has ids up to {max(ids.values())}, the embedding of the decoder has {rows} rows"
+        )
+    tokens = [f"[PAD{i}]" for i in range(rows)]
+    types = [TokenType.UNUSED] * rows
+    added = tokenizer.added_tokens_decoder
+    for token, i in ids.items():
+        tokens[i] = token
+        special = i in added and added[i].special
+        types[i] = TokenType.CONTROL if special else TokenType.USER_DEFINED if i in added else TokenType.NORMAL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_pre_tokenizer(state))
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(merge) for merge in state["model"]["merges"]])
+
+    for add, token_id in (
+        (writer.add_bos_token_id, tokenizer.bos_token_id),
+        (writer.add_eos_token_id, tokenizer.eos_token_id),
+        (writer.add_unk_token_id, tokenizer.unk_token_id),
+        (writer.add_pad_token_id, tokenizer.pad_token_id),
+    ):
+        if token_id is not None:
+            add(token_id)
+    bare, whole = (tokenizer.encode("x", add_special_tokens=special) for special in (False, True))
+    writer.add_add_bos_token(len(whole) > len(bare) and whole[0] == tokenizer.bos_token_id)
+    writer.add_add_eos_token(len(whole) > len(bare) and whole[-1] == tokenizer.eos_token_id)
+    writer.add_add_space_prefix(False)
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if template is not None:
+        writer.add_chat_template(template)
+
+
+def _pre_tokenizer(state: dict[str, Any]) -> str:
+    """llama.cpp's name of how the tokenizer (as tokenizer.json has it) cuts a text; it must be byte-level BPE."""
+    model, pre, normalizer = state["model"], state["pre_tokenizer"] or {"type": None}, state["normalizer"]
+    steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
+    odd = [
+        key for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback") if model.get(key)
+    ]
+    if model["type"] != "BPE" or odd or steps[-1]["type"] != "ByteLevel" or steps[-1]["add_prefix_space"]:
+        raise UsageError("the tokenizer can't be written as GGUF: it is not plain byte-level BPE")
+    if normalizer not in (None, {"type": "NFC"}):
+        raise UsageError(f"the tokenizer can't be written as GGUF: it normalises by {normalizer['type']}")
+    name = _PRE_TOKENIZERS.get(tuple(step for step in map(_split, steps) if step))
+    if name is None or model.get("ignore_merges", False) != (name == "llama-bpe"):
+        raise UsageError(
+            "the tokenizer can't be written as GGUF: it cuts texts in a way that has no name there",
+            hint=f"ways that have one: {', '.join(_PRE_TOKENIZERS.values())}",
+        )
+    return name
+
+
+def _split(step: dict[str, Any]) -> str:
+    """A step of a pre-tokenizer as `_PRE_TOKENIZERS` has it; empty for bytes alone."""
+    if step["type"] == "ByteLevel":
+        return "gpt-2 split" if step["use_regex"] else ""
+    if step["type"] == "Digits" and step["individual_digits"]:
+        return "digits"
+    if step["type"] == "Split" and step["behavior"] == "Isolated" and not step["invert"]:
+        return str(step["pattern"].get("Regex"))
+    return str(step["type"])
+
+
+def _add_tensors(writer: GGUFWriter, model: PreTrainedModel, architecture: str) -> None:
+    from gguf import MODEL_ARCH, GGMLQuantizationType, get_tensor_name_map
+
+    config = model.config
+    names = get_tensor_name_map(MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
+    tied = config.tie_word_embeddings
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and tied:  # a missing output is the embedding
+            continue
+        gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if gguf_name is None or (name.endswith(".bias") and architecture != "qwen2"):
+            raise UsageError(f"GGUF can't hold {name}: {architecture} has no such tensor there")
+        if type(tensor) is not Tensor:
+            raise UsageError(
+                f"GGUF can't hold {name}: it is a {type(tensor).__name__}", hint="export before quantising"
+            )
+        if architecture == "llama" and ".self_attn.q_proj" in name:
+            tensor = _interleaved(tensor, config.num_attention_heads)
+        if architecture == "llama" and ".self_attn.k_proj" in name:
+            tensor = _interleaved(tensor, config.num_key_value_heads)
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.ndim == 1:
+            writer.add_tensor(gguf_name, tensor.float().numpy())
+        elif tensor.dtype == torch.bfloat16:  # numpy has none: its bytes
+            writer.add_tensor(gguf_name, tensor.view(torch.uint8).numpy(), raw_dtype=GGMLQuantizationType.BF16)
+        else:
+            writer.add_tensor(gguf_name, tensor.numpy())
+
+
+def _interleaved(weight: Tensor, heads: int) -> Tensor:
+    """[heads·D, hidden], from RoPE's halves (i, i + D/2) to neighbours (2i, 2i + 1): llama.cpp's Llama turns those."""
+    return weight.view(heads, 2, -1, weight.shape[-1]).transpose(1, 2).reshape(weight.shape)

@@ -1,0 +1,130 @@
+"""LoRA on a decoder's own projections, through PEFT: alone, or beside a memory adapter.
+
+`W·x + alpha/rank · B·A·x` (Hu et al. 2021, section 4.1); B starts as zero, so a new LoRA is the base model. PEFT's
+layers stand where the projections were, and hold them: `remove_lora` puts the same projections back.
+
+LoRA that belongs to a memory adapter was trained with the memory attached and is off without one, so that "no memory =
+base" holds. Whether it is on is asked of `active` at every call and kept nowhere: two threads may differ.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn, no_grad
+from transformers import PreTrainedModel
+
+from awareness.errors import UsageError
+
+_ADAPTER = "default"
+
+
+def add_lora(
+    model: PreTrainedModel,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    targets: Sequence[str],
+    active: Callable[[], bool] | None = None,
+) -> dict[str, nn.Parameter]:
+    """Puts LoRA on the `targets` (`q_proj` … `down_proj`) of every layer; returns its parameters, by name.
+
+    They are trainable; whether the model's other parameters are stays as it was. active: asked by every layer at every
+    call; when it says no the layer is the base's. Without it LoRA is always on. Raises UsageError for unknown targets.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    if _lora_layers(model):
+        raise UsageError("this decoder has LoRA already", hint="merge it or remove it first")
+    there = _projections(model)
+    unknown = [target for target in targets if target not in there]
+    if unknown or not targets:
+        named = ", ".join(unknown) or "none named"
+        raise UsageError(f"lora_targets: {named}; the projections of this decoder are {', '.join(there)}")
+    # by the whole name, as a memory block has projections of the same names
+    pattern = rf"model\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(targets)})"
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=pattern)  # type: ignore[arg-type]
+    was_trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for parameter, trainable in was_trainable:  # PEFT freezes all but its own, a memory adapter too
+        parameter.requires_grad_(trainable)
+    for layer in _lora_layers(model).values():
+        layer.train(layer.base_layer.training)  # new modules are in training mode: dropout would be on
+        if active is not None:
+            layer.__class__ = _gated(layer.__class__)
+            layer.active = active
+    return _parameters(model)
+
+
+def remove_lora(model: PreTrainedModel) -> PreTrainedModel:
+    """Gives `model` back as it was before `add_lora`."""
+    for name, layer in _lora_layers(model).items():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer.base_layer)
+    vars(model).pop("peft_config", None)
+    return model
+
+
+def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
+    """Folds LoRA into the weights it stands on, `W + alpha/rank · B·A`, and takes it out. It is then always on."""
+    for layer in _lora_layers(model).values():
+        layer.merge()
+    return remove_lora(model)
+
+
+def lora_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
+    """LoRA's tensors by name, `model.layers.0.self_attn.q_proj.lora_A.weight`; the model's own, not copies."""
+    return {name: parameter.data for name, parameter in _parameters(model).items()}
+
+
+def load_lora_state_dict(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copies what `lora_state_dict` gave into `model`, which has LoRA of the same rank on the same targets."""
+    own = _parameters(model)
+    for name in sorted(own.keys() ^ tensors.keys()):
+        state = "is missing" if name in own else "is not of this decoder's LoRA"
+        raise UsageError(f"LoRA tensor {name} {state}", hint="is it of another decoder, or of other lora_targets?")
+    for name, parameter in own.items():
+        if parameter.shape != tensors[name].shape:
+            raise UsageError(f"LoRA tensor {name} is {list(tensors[name].shape)}, not {list(parameter.shape)}")
+    with no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+class _Gated(nn.Module):
+    """In front of a PEFT layer's class: the projection alone whenever `active` says no."""
+
+    active: Callable[[], bool]
+    base_layer: nn.Module
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().forward(x, *args, **kwargs) if self.active() else self.base_layer(x)
+
+
+@functools.cache
+def _gated(kind: type[nn.Module]) -> type[nn.Module]:
+    """PEFT chooses a layer's class by what it stands on (plain, quantised): each gets its own gated subclass."""
+    return type(f"Gated{kind.__name__}", (_Gated, kind), {"__module__": __name__})
+
+
+def _projections(model: PreTrainedModel) -> list[str]:
+    layer = model.model.layers[0]
+    parts = (layer.self_attn, layer.mlp)
+    return [name for part in parts for name, module in part.named_children() if isinstance(module, nn.Linear)]
+
+
+def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+
+
+def _parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """LoRA's parameters, under names without that of PEFT's adapter."""
+    return {
+        f"{name}.{own.replace(f'.{_ADAPTER}.', '.')}": parameter
+        for name, layer in _lora_layers(model).items()
+        for own, parameter in layer.named_parameters()
+        if own.startswith("lora_")
+    }

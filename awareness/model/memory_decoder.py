@@ -1,0 +1,157 @@
+"""`MemoryDecoder`: a decoder with everything that a configuration puts beside it, as one module to train, save, deploy.
+
+From the sections `model:` and `memory:` come the decoder (loaded and frozen, or made from scratch), the memory adapter
+and LoRA. With both, LoRA belongs to the memory and is off without it, so that no memory is the base model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from awareness.config.decoder import ModelConfig
+from awareness.config.memory import MemoryConfig
+from awareness.errors import UsageError
+from awareness.model.adapter import MemoryAdapter, build_adapter
+from awareness.model.attention import AttentionRecord
+from awareness.model.embed import TextEmbedder
+from awareness.model.encoder import SelfEncoder, default_layers
+from awareness.model.fusion import attached, fuse
+from awareness.model.load import Decoder, default_device, load, load_tokenizer
+from awareness.model.lora import add_lora
+from awareness.model.projected import ProjectedEncoder
+from awareness.model.reading import Routed, adapter_is_read
+from awareness.model.router import router_losses
+from awareness.model.scratch import build_decoder
+from awareness.model.soft_tokens import SoftTokens
+from awareness.model.sources import ModelFolder
+from awareness.types import Memory
+
+
+@dataclass(frozen=True)
+class MemoryOutput:
+    """Of one forward pass. logits: [B, T, V]. loss: the sum of the terms, None without labels. terms: `answer`, the
+    cross-entropy of the labels, and the routers' losses that are switched on, each with its coefficient."""
+
+    logits: Tensor
+    loss: Tensor | None
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class MemoryDecoder(nn.Module):
+    """`decoder` is fused; `adapter` is None for a vanilla decoder or LoRA alone."""
+
+    def __init__(self, decoder: PreTrainedModel, adapter: MemoryAdapter | None, config: MemoryConfig) -> None:
+        super().__init__()
+        self.decoder, self.adapter, self.config = decoder, adapter, config
+
+    def attached(
+        self, memory: Memory | None, *, record: AttentionRecord | None = None, routed: Routed | None = None
+    ) -> AbstractContextManager[None]:
+        """Inside the block the decoder reads `memory` and the bank, as the adapter says. Raises UsageError."""
+        if memory is not None and self.adapter is None:
+            raise UsageError("this decoder has no memory adapter to read by", hint="memory.use_memory_adapter: true")
+        return attached(self.decoder, memory, adapter=self.adapter, record=record, routed=routed)
+
+    def encoder(self, base: Decoder, quant: str = "none") -> SelfEncoder | ProjectedEncoder:
+        """What makes the latents that the adapter reads. Those of the frozen decoder alone are the ones that any index
+        of it has, where it stores the layers that are read."""
+        learned = None if self.adapter is None else self.adapter.encoder
+        if isinstance(learned, ProjectedEncoder):
+            return learned.storing_as(quant)
+        layers = None if self.adapter is None else sorted(set(self.adapter.sets.values()))
+        if learned is None and set(layers or ()) <= set(default_layers(self.decoder.config.num_hidden_layers)):
+            layers = None
+        soft = learned if isinstance(learned, SoftTokens) else None
+        fingerprint = base.folder.fingerprint
+        return SelfEncoder(self.decoder, base.tokenizer, fingerprint=fingerprint, layers=layers, quant=quant, soft=soft)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        memory: Memory | None = None,
+        prompt: Tensor | None = None,
+        record: AttentionRecord | None = None,
+        **options: Any,
+    ) -> MemoryOutput:
+        """input_ids, labels: [B, T], -100 where a token is not learned; prompt: bool [B, P], what a text is routed by,
+        by default what is not learned. Labels are shifted inside: logits of t are compared with the label of t+1."""
+        if prompt is None and labels is not None:
+            prompt = labels == -100
+            prompt = prompt | ~prompt.any(dim=1, keepdim=True)  # plain text has no prompt: all of it
+        routed = Routed(prompt, choices=[] if labels is not None else None)
+        with self.attached(memory, record=record, routed=routed):
+            out = self.decoder(input_ids, attention_mask=attention_mask, labels=labels, use_cache=False, **options)
+        if labels is None:
+            return MemoryOutput(out.logits, None)
+        real = None if attention_mask is None else attention_mask.bool()
+        terms = {"answer": out.loss, **router_losses(routed.choices or [], self.config, real)}
+        return MemoryOutput(out.logits, torch.stack(list(terms.values())).sum(), terms)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What training changes, by name: of the adapter, of LoRA, and of the decoder unless it is frozen."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def build_memory_decoder(
+    model_config: ModelConfig,
+    config: MemoryConfig,
+    *,
+    pull: Callable[[str], ModelFolder],
+    dtype: torch.dtype | None = None,
+) -> tuple[MemoryDecoder, Decoder]:
+    """The module, and its decoder with tokenizer and folder. pull: name -> folder of a model, fetched if need be.
+
+    dtype: of the decoder, by default what the device is fast in; one from scratch is float32. Raises UsageError.
+    """
+    kernel = "auto" if model_config.use_flash_attention else "plain"
+    if model_config.base_model_name is not None:
+        base = load(pull(model_config.base_model_name), dtype=dtype)
+        base.model.requires_grad_(not model_config.freeze_base_model)
+    else:
+        folder = pull(model_config.tokenizer_name)
+        tokenizer = load_tokenizer(folder)
+        scratch = build_decoder(model_config, tokenizer).to(default_device())  # type: ignore[arg-type]
+        base = Decoder(scratch, tokenizer, ModelFolder("from scratch", folder.path, f"scratch on {folder.fingerprint}"))
+    fuse(base.model, kernel=kernel)
+    adapter = None
+    if config.has_memory:
+        adapter = build_adapter(base.model, config)
+        adapter.encoder = _learned_encoder(base, config, sorted(set(adapter.sets.values())), pull)
+    if config.has_lora:
+        add_lora(
+            base.model,
+            rank=config.lora_rank,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            targets=config.lora_targets,
+            active=adapter_is_read if adapter is not None else None,
+        )
+    return MemoryDecoder(base.model, adapter, config), base
+
+
+def _learned_encoder(
+    base: Decoder, config: MemoryConfig, layers: Sequence[int], pull: Callable[[str], ModelFolder]
+) -> ProjectedEncoder | SoftTokens | None:
+    """What is learned of the encoder, None where it is the frozen decoder as it is."""
+    if config.encoder == "projected":
+        return ProjectedEncoder(
+            base.model,
+            base.tokenizer,
+            fingerprint=base.folder.fingerprint,
+            layers=layers,
+            embedder=TextEmbedder(pull(config.encoder_model)) if config.encoder_model else None,
+            init=config.memory_init,
+            std=config.memory_init_std,
+        )
+    if config.num_header_tokens or config.num_trailer_tokens:
+        return SoftTokens.from_text(base.model, base.tokenizer, config.num_header_tokens, config.num_trailer_tokens)
+    return None

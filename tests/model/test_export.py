@@ -1,0 +1,359 @@
+"""A GGUF file holds the decoder bit for bit, transformers loads it back, and what it can't hold is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+import torch
+from gguf import GGUFReader, GGUFWriter
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+from awareness.errors import StorageFailed, UsageError
+from awareness.model.export import export_gguf
+from awareness.model.fusion import fuse
+from awareness.model.load import quiet_transformers
+from awareness.model.lora import add_lora
+from awareness.model.weights import quantise_weights
+from tests.conftest import CHAT_TEMPLATE, GEOMETRY, tiny_model
+
+IDS = torch.tensor([[40, 41, 42, 43, 44, 45]])
+CODE = "def login(self, user):\n    return x + 42  # it's über\n<|im_start|>user\ndeep <think>\n"
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+LLAMA3_REGEX = PRETOKENIZE_REGEX.replace(r"\p{N}|", r"\p{N}{1,3}|")
+
+
+def split(regex):
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(regex), behavior="isolated"), BYTES])
+
+
+def bpe_tokenizer(pre=None, *, ignore_merges=False) -> PreTrainedTokenizerFast:
+    """Bytes, a few merges and added tokens: 266 ids for the 300 rows of the tiny decoders."""
+    merges = [("d", "e"), ("de", "f"), ("r", "e"), ("Ġ", "x"), ("4", "2"), ("Ġ", "Ġ"), ("Ċ", "Ġ")]
+    vocab = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(merge) for merge in merges)]
+    state = models.BPE(vocab={t: i for i, t in enumerate(vocab)}, merges=merges, ignore_merges=ignore_merges)
+    tokenizer = Tokenizer(state)
+    tokenizer.pre_tokenizer = pre or pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+    fast.add_tokens(["<think>"])
+    return fast
+
+
+def decoder(architecture, *, tied=False, dtype=torch.float32):
+    """Of two layers; heads of Qwen3 as wide as transformers takes them to be when it reads GGUF."""
+    if architecture == "qwen3":
+        torch.manual_seed(0)
+        size = {"head_dim": 128, "num_attention_heads": 2, "num_key_value_heads": 1}
+        model = Qwen3ForCausalLM(Qwen3Config(**{**GEOMETRY, **size})).eval()
+        for layer in model.model.layers:
+            nn.init.uniform_(layer.self_attn.k_norm.weight, 0.5, 1.5)
+    else:
+        model = tiny_model(architecture)
+    model.model.layers = model.model.layers[:2]
+    model.config.num_hidden_layers = 2
+    nn.init.uniform_(model.model.norm.weight, 0.5, 1.5)
+    if tied:
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
+    for parameter in model.parameters():  # and not the frequencies of RoPE, which `.to` would round too
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def loaded(path, **options):
+    with quiet_transformers():
+        return AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, **options).eval()
+
+
+def greedy(model):
+    return model.generate(IDS, max_new_tokens=12, do_sample=False, pad_token_id=0)[0].tolist()
+
+
+def fields(path):
+    return {name: field.contents() for name, field in GGUFReader(path).fields.items()}
+
+
+@pytest.mark.parametrize(("dtype", "tied"), [(torch.float32, False), (torch.bfloat16, True), (torch.float16, False)])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_loaded_back_it_is_the_same_decoder_bitwise(architecture, dtype, tied, tmp_path):
+    model = fuse(decoder(architecture, tied=tied, dtype=dtype))
+    export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
+    again = loaded(tmp_path / "m.gguf", dtype=dtype)
+    want, got = model.state_dict(), again.state_dict()
+    assert type(again) is type(model)
+    assert list(got) == list(want)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    assert again.config.tie_word_embeddings is tied
+    with torch.no_grad():
+        assert torch.equal(again(IDS).logits, model(IDS).logits)
+    assert greedy(again) == greedy(model)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.gguf"]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_the_reader_finds_these_names_shapes_and_types(architecture, tmp_path):
+    model = decoder(architecture, tied=True, dtype=torch.bfloat16)
+    export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
+    heads, kv_heads, head_dim = (2, 1, 128) if architecture == "qwen3" else (6, 2, 8)
+    want = {"token_embd.weight": ([48, 300], "BF16"), "output_norm.weight": ([48], "F32")}
+    for i in range(model.config.num_hidden_layers):
+        want |= {
+            f"blk.{i}.attn_norm.weight": ([48], "F32"),
+            f"blk.{i}.attn_q.weight": ([48, heads * head_dim], "BF16"),
+            f"blk.{i}.attn_k.weight": ([48, kv_heads * head_dim], "BF16"),
+            f"blk.{i}.attn_v.weight": ([48, kv_heads * head_dim], "BF16"),
+            f"blk.{i}.attn_output.weight": ([heads * head_dim, 48], "BF16"),
+            f"blk.{i}.ffn_norm.weight": ([48], "F32"),
+            f"blk.{i}.ffn_gate.weight": ([48, 64], "BF16"),
+            f"blk.{i}.ffn_up.weight": ([48, 64], "BF16"),
+            f"blk.{i}.ffn_down.weight": ([64, 48], "BF16"),
+        }
+        if architecture == "qwen2":
+            want |= {f"blk.{i}.attn_q.bias": ([heads * head_dim], "F32")}
+            want |= {f"blk.{i}.attn_{side}.bias": ([kv_heads * head_dim], "F32") for side in "kv"}
+        if architecture == "qwen3":
+            want |= {f"blk.{i}.attn_{side}_norm.weight": ([head_dim], "F32") for side in "qk"}
+    tensors = GGUFReader(tmp_path / "m.gguf").tensors
+    assert {t.name: (t.shape.tolist(), t.tensor_type.name) for t in tensors} == want
+
+
+def test_the_settings_of_the_decoder(tmp_path):
+    export_gguf(decoder("llama", dtype=torch.float16), bpe_tokenizer(), tmp_path / "m.gguf")
+    found = fields(tmp_path / "m.gguf")
+    assert found["general.architecture"] == "llama"
+    assert found["general.file_type"] == 1  # mostly F16
+    eps = found.pop("llama.attention.layer_norm_rms_epsilon")
+    assert eps == pytest.approx(1e-6)
+    assert {name: value for name, value in found.items() if name.startswith("llama.")} == {
+        "llama.vocab_size": 300,
+        "llama.context_length": 512,
+        "llama.embedding_length": 48,
+        "llama.block_count": 2,
+        "llama.feed_forward_length": 64,
+        "llama.attention.head_count": 6,
+        "llama.attention.head_count_kv": 2,
+        "llama.attention.key_length": 8,
+        "llama.attention.value_length": 8,
+        "llama.rope.dimension_count": 8,
+        "llama.rope.freq_base": 10000.0,
+    }
+
+
+def test_heads_that_transformers_has_to_be_told_of(tmp_path):
+    """Its reader gives every Qwen3 heads of 128, whatever `attention.key_length` says; with a config it loads."""
+    model = tiny_model("qwen3")
+    export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
+    assert fields(tmp_path / "m.gguf")["qwen3.attention.key_length"] == 8
+    assert greedy(loaded(tmp_path / "m.gguf", config=model.config)) == greedy(model)
+
+
+def test_llama_has_the_halves_of_rope_side_by_side(tmp_path):
+    """llama.cpp turns rows 2i and 2i + 1 of a head together, transformers i and i + D/2."""
+    model = decoder("llama")
+    export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
+    rows = {t.name: torch.tensor(t.data) for t in GGUFReader(tmp_path / "m.gguf").tensors}
+    for side, heads in (("q", 6), ("k", 2)):
+        stored = rows[f"blk.1.attn_{side}.weight"]
+        weight = model.model.layers[1].self_attn.get_submodule(f"{side}_proj").weight
+        for head in range(heads):
+            for i in range(4):
+                assert torch.equal(stored[head * 8 + 2 * i], weight[head * 8 + i])
+                assert torch.equal(stored[head * 8 + 2 * i + 1], weight[head * 8 + i + 4])
+    assert torch.equal(rows["blk.1.attn_v.weight"], model.model.layers[1].self_attn.v_proj.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "pre"),
+    [
+        ("gpt-2", None),
+        ("smollm", pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)])),
+        ("qwen2", split(PRETOKENIZE_REGEX)),
+        ("llama-bpe", split(LLAMA3_REGEX)),
+    ],
+)
+def test_the_tokenizer_loaded_back_gives_the_same_ids(name, pre, tmp_path):
+    tokenizer = bpe_tokenizer(pre, ignore_merges=name == "llama-bpe")
+    export_gguf(decoder("qwen2"), tokenizer, tmp_path / "m.gguf")
+    assert fields(tmp_path / "m.gguf")["tokenizer.ggml.pre"] == name
+    again = AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
+    ids = again(CODE)["input_ids"]
+    if name == "smollm":  # transformers knows no such split, so that 42 is one piece to it
+        assert 260 in ids
+        again.backend_tokenizer.pre_tokenizer = pre
+        ids = again(CODE)["input_ids"]
+    assert ids == tokenizer(CODE)["input_ids"]
+    assert {256, 257, 258, 259, 261, 264, 266} < set(ids)  # merges, a chat token and <think> are there at all
+    assert again.decode(ids) == CODE
+    assert again.chat_template == CHAT_TEMPLATE
+    assert again.special_tokens_map == tokenizer.special_tokens_map
+
+
+def test_a_token_for_each_row_of_the_embedding(tmp_path):
+    export_gguf(decoder("qwen2"), bpe_tokenizer(), tmp_path / "m.gguf")
+    found = fields(tmp_path / "m.gguf")
+    tokens, types = found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"]
+    assert tokens[256:269] == [
+        *("de", "def", "re", "Ġx", "42", "ĠĠ", "ĊĠ"),
+        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "[PAD267]", "[PAD268]"),
+    ]
+    assert tokens[-1] == "[PAD299]"
+    assert types == [1] * 263 + [3] * 3 + [4] + [5] * 33
+    ids = {name: found[f"tokenizer.ggml.{name}_token_id"] for name in ("bos", "eos", "unknown", "padding")}
+    assert ids == {"bos": 264, "eos": 265, "unknown": 263, "padding": 263}
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_tokenizer_that_puts_bos_in_front(adds, tmp_path):
+    tokenizer = bpe_tokenizer()
+    if adds:
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A", special_tokens=[("<|im_start|>", 264)]
+        )
+    export_gguf(decoder("qwen2"), tokenizer, tmp_path / "m.gguf")
+    found = fields(tmp_path / "m.gguf")
+    assert (found["tokenizer.ggml.add_bos_token"], found["tokenizer.ggml.add_eos_token"]) == (adds, False)
+    ids = AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")("x")["input_ids"]
+    assert ids == tokenizer("x")["input_ids"]
+    assert (ids[0] == 264) is adds
+
+
+def test_nothing_of_this_machine_is_in_the_file(tmp_path):
+    model, tokenizer = decoder("llama"), bpe_tokenizer()
+    model.config._name_or_path = tokenizer.name_or_path = "/home/somebody/secret"
+    export_gguf(model, tokenizer, tmp_path / "a.gguf")
+    export_gguf(model, tokenizer, tmp_path / "b.gguf")
+    written = (tmp_path / "a.gguf").read_bytes()
+    assert b"somebody" not in written and str(tmp_path).encode() not in written
+    assert written == (tmp_path / "b.gguf").read_bytes()
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    (tmp_path / "m.gguf").write_bytes(b"the one before")
+
+    def full(self, *, progress=False):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(GGUFWriter, "write_tensors_to_file", full)
+    with pytest.raises(StorageFailed, match="No space left on device"):
+        export_gguf(decoder("qwen2"), bpe_tokenizer(), tmp_path / "m.gguf")
+    assert [file.name for file in tmp_path.iterdir()] == ["m.gguf"]
+    assert (tmp_path / "m.gguf").read_bytes() == b"the one before"
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(StorageFailed, match="No such file or directory"):
+        export_gguf(decoder("qwen2"), bpe_tokenizer(), tmp_path / "none" / "m.gguf")
+
+
+class Positions(nn.Module):
+    pass
+
+
+def with_lora():
+    model = decoder("llama")
+    add_lora(model, rank=2, alpha=2.0, targets=["q_proj"], active=lambda: True)
+    return model
+
+
+def with_positions():
+    model = decoder("llama")
+    model.model.rotary_emb = Positions()
+    return model
+
+
+def with_layer_norm():
+    model = decoder("llama")
+    model.model.layers[1].input_layernorm = nn.LayerNorm(48)
+    return model
+
+
+def with_more_inside():
+    model = decoder("llama")
+    model.model.layers[0].bank = nn.Linear(2, 2)
+    return model
+
+
+REFUSED = {
+    "MistralForCausalLM": lambda: MistralForCausalLM(MistralConfig(**GEOMETRY)),
+    r"model\.layers\.0\.self_attn\.q_proj, a GatedLinear": with_lora,
+    r"model\.rotary_emb, a Positions": with_positions,
+    r"model\.layers\.1\.input_layernorm\.bias": with_layer_norm,
+    r"model\.layers\.0\.bank\.weight": with_more_inside,
+    r"self_attn\.q_proj\.bias": lambda: LlamaForCausalLM(LlamaConfig(**GEOMETRY, attention_bias=True)),
+    r"q_proj\.weight: it is a Int8Tensor": lambda: quantise_weights(decoder("llama"), "int8"),
+    "torch.float64": lambda: decoder("llama", dtype=torch.float64),
+    "rope_type 'linear'": lambda: LlamaForCausalLM(
+        LlamaConfig(**GEOMETRY, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0})
+    ),
+    "hidden_act 'gelu'": lambda: LlamaForCausalLM(LlamaConfig(**GEOMETRY, hidden_act="gelu")),
+    "layer_types": lambda: Qwen3ForCausalLM(
+        Qwen3Config(**GEOMETRY, use_sliding_window=True, sliding_window=8, max_window_layers=3)
+    ),
+}
+
+
+@pytest.mark.parametrize("named", REFUSED)
+def test_a_decoder_that_gguf_cannot_hold_is_refused_by_name(named, tmp_path):
+    with pytest.raises(UsageError, match=named):
+        export_gguf(REFUSED[named](), bpe_tokenizer(), tmp_path / "m.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def normalised():
+    tokenizer = bpe_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    return tokenizer
+
+
+def larger():
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_tokens([f"<{i}>" for i in range(40)])
+    return tokenizer
+
+
+REFUSED_TOKENIZERS = {
+    "ids up to 306, the embedding of the decoder has 300 rows": larger,
+    "it normalises by Lowercase": normalised,
+    "it is not plain byte-level BPE": lambda: bpe_tokenizer(pre_tokenizers.Whitespace()),
+    "plain byte-level": lambda: bpe_tokenizer(pre_tokenizers.ByteLevel(add_prefix_space=True)),
+    "has no name there": lambda: bpe_tokenizer(split(r"\w+|\W+")),
+    "no name": lambda: bpe_tokenizer(ignore_merges=True),
+}
+
+
+@pytest.mark.parametrize("named", REFUSED_TOKENIZERS)
+def test_a_tokenizer_that_gguf_cannot_hold_is_refused(named, tmp_path):
+    with pytest.raises(UsageError, match=named):
+        export_gguf(decoder("qwen2"), REFUSED_TOKENIZERS[named](), tmp_path / "m.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_qwen_normalises_by_nfc_which_is_left_out(tmp_path):
+    tokenizer = bpe_tokenizer(split(PRETOKENIZE_REGEX))
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    assert json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"] == {"type": "NFC"}
+    export_gguf(decoder("qwen2"), tokenizer, tmp_path / "m.gguf")
+    assert fields(tmp_path / "m.gguf")["tokenizer.ggml.pre"] == "qwen2"
