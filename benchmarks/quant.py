@@ -25,11 +25,11 @@ from awareness.evals.needle import NeedleCase, answered, make_cases
 from awareness.index.repo import Repository
 from awareness.model import sources
 from awareness.model.assembly import assemble
-from awareness.model.encoder import SelfEncoder, default_layers, spec_for, with_quant
+from awareness.model.encoder import SelfEncoder, spec_for, with_quant
 from awareness.model.load import Decoder
 from awareness.model.prompt import encode
 from awareness.model.quant import to_latent, to_tensor
-from awareness.types import Latent, MemorySpec
+from awareness.types import Latent, MemorySpec, default_layers
 
 ROWS = (
     "none,fp8,int8,int4,int2,int8/8-23,int4/8-23,int2/8-23,int4/8-29,int4//-header,int4//-blank,int4//norm50"

@@ -247,7 +247,7 @@ def _answer(
         memory,
         max_new_tokens=max_new_tokens,
         on_text=on_text,
-        record=AttentionRecord(retrieval_layers(decoder.model)),
+        record=AttentionRecord(retrieval_layers(decoder.model, memory)) if memory is not None else None,
         repetition_penalty=REPETITION_PENALTY,
         adapter=adapter,
         sampling=sampling,

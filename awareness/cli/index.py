@@ -23,7 +23,7 @@ from awareness.index.lock import writing
 from awareness.index.manifest import delete as delete_manifest
 from awareness.index.store import Store, Totals
 from awareness.model.sources import ModelFolder
-from awareness.types import ENCODING_VERSION, printable
+from awareness.types import default_layers, printable
 
 
 def index(
@@ -114,7 +114,8 @@ class _Indexer:
                 choose_router(store, self.router)
                 refreshed = self.workspace.refresh(store, self.folder, scope=self.scope)
                 renew(store)
-                spec = store.latents.spec_made_by(self.folder.fingerprint, ENCODING_VERSION, stored_as)
+                layers = default_layers(self.folder.num_layers)
+                spec = store.latents.spec_made_by(self.folder.fingerprint, layers, stored_as)
                 encoded = build.Encoded()
                 pending = not self.lazy
                 if pending and spec and build.is_encoded(store, refreshed.snapshot, spec, self.budget):

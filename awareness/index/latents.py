@@ -58,11 +58,13 @@ class Latents:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def spec_made_by(self, fingerprint: str, version: int, quant: str) -> MemorySpec | None:
-        """The newest spec of latents made by this model and this version of the encoder, without loading the model."""
+    def spec_made_by(self, fingerprint: str, layers: tuple[int, ...], quant: str) -> MemorySpec | None:
+        """The newest spec of latents of these layers that this model made by itself, without loading the model: those
+        that an adapter has learned to read, made by an encoder of its own, are others."""
         specs = (MemorySpec.from_json(text) for (text,) in self._rows("SELECT json FROM spec ORDER BY id DESC"))
-        wanted = (fingerprint, version, quant)
-        return next((spec for spec in specs if (spec.model, spec.version, spec.quant) == wanted), None)
+        wanted = (fingerprint, "self", layers, ENCODING_VERSION, quant)
+        made_by = ((spec, (spec.model, spec.encoder, spec.layers, spec.version, spec.quant)) for spec in specs)
+        return next((spec for spec, found in made_by if found == wanted), None)
 
     def specs_of_chunks(self) -> list[MemorySpec]:
         """Of the latents that there are, but for the sinks."""

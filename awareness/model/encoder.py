@@ -25,15 +25,10 @@ from awareness.model.fusion import attached, attention_modules
 from awareness.model.prompt import encode, sink_ids
 from awareness.model.quant import to_latent, to_tensor
 from awareness.model.soft_tokens import SoftTokens, weights_digest
-from awareness.types import QUANT_BITS, Latent, MemorySpec, digest
+from awareness.types import QUANT_BITS, Latent, MemorySpec, default_layers, digest
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
 Own = TypeVar("Own", bound="RowEncoder")
-
-
-def default_layers(num_layers: int) -> tuple[int, ...]:
-    """The upper five sixths. An untrained model whose memory starts higher finds fewer needles."""
-    return tuple(range(num_layers // 6, num_layers))
 
 
 class RowEncoder(ABC):

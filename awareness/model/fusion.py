@@ -111,11 +111,10 @@ def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     return [layer.self_attn for layer in model.model.layers]
 
 
-def retrieval_layers(model: PreTrainedModel) -> range:
-    """The layers of `RETRIEVAL_DEPTH`."""
-    count = model.config.num_hidden_layers
-    first, stop = (round(count * share) for share in RETRIEVAL_DEPTH)
-    return range(first, stop)
+def retrieval_layers(model: PreTrainedModel, memory: Memory) -> list[int]:
+    """Of the layers that read `memory` those of `RETRIEVAL_DEPTH`, or all if there is none."""
+    first, stop = (round(model.config.num_hidden_layers * share) for share in RETRIEVAL_DEPTH)
+    return [layer for layer in memory.keys if first <= layer < stop] or list(memory.keys)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from awareness.errors import UsageError
 from awareness.model.adapter import MemoryAdapter, build_adapter
 from awareness.model.attention import AttentionRecord
 from awareness.model.embed import TextEmbedder
-from awareness.model.encoder import SelfEncoder, default_layers
+from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.load import Decoder, default_device, load, load_tokenizer
 from awareness.model.lora import add_lora
@@ -31,7 +31,7 @@ from awareness.model.router import router_losses
 from awareness.model.scratch import build_decoder
 from awareness.model.soft_tokens import SoftTokens
 from awareness.model.sources import ModelFolder
-from awareness.types import Memory
+from awareness.types import Memory, default_layers
 
 
 @dataclass(frozen=True)

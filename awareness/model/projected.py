@@ -24,7 +24,6 @@ from awareness.model.embed import TextEmbedder, looks_back
 from awareness.model.encoder import (
     RowEncoder,
     batch_tokens_of,
-    default_layers,
     outputs_of,
     padded,
     spec_of,
@@ -34,7 +33,7 @@ from awareness.model.fusion import attention_modules
 from awareness.model.projection import Projection
 from awareness.model.prompt import encode
 from awareness.model.soft_tokens import weights_digest
-from awareness.types import Latent, MemorySpec, digest
+from awareness.types import Latent, MemorySpec, default_layers, digest
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class ModelFolder:
     path: Path
     fingerprint: str
 
+    @property
+    def num_layers(self) -> int:
+        """Of a decoder, by its config.json."""
+        return int(json.loads((self.path / "config.json").read_text("utf-8")).get("num_hidden_layers", 0))
+
 
 WHEELS = {
     "smollm2-135m": Wheel(

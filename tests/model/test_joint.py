@@ -11,10 +11,10 @@ import torch
 from awareness.errors import UsageError
 from awareness.model.assembly import SHARPNESS, assemble
 from awareness.model.attention import AttentionRecord
-from awareness.model.encoder import SelfEncoder, default_layers
+from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse, unfuse
 from awareness.model.kernels import LayerMemory, attend_concatenated, attend_merged, attend_prefixed
-from awareness.types import Latent, Memory
+from awareness.types import Latent, Memory, default_layers
 
 SINK = [257, 10, 20, 258]
 CHUNK = "def login(self):\n    return 7\n"

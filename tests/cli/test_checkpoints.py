@@ -1,0 +1,175 @@
+"""A trained adapter, asked and deployed from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from awareness.cli.app import run
+from awareness.config.decoder import ModelConfig
+from awareness.config.memory import MemoryConfig
+from awareness.model.checkpoint import save_checkpoint
+from awareness.model.load import load
+from awareness.model.memory_decoder import build_memory_decoder
+from awareness.model.sources import find
+
+QUESTION = "how is the cookie signed by the session"
+LORA = {"lora_rank": 2, "lora_targets": ["q_proj", "down_proj"]}
+
+
+@pytest.fixture
+def trained(model_folder, tmp_path):
+    """Writes a checkpoint whose tensors are not those of a new one."""
+
+    def write(name: str, **settings):
+        torch.manual_seed(0)
+        model = ModelConfig(base_model_name=str(model_folder))
+        module, base = build_memory_decoder(model, MemoryConfig(**settings), pull=find)
+        with torch.no_grad():
+            for tensor in module.trainable().values():
+                tensor += 0.3 * torch.randn(tensor.shape)
+        save_checkpoint(tmp_path / name, module, base.folder, model)
+        return tmp_path / name
+
+    return write
+
+
+def call(capfd, *arguments):
+    code = run([str(argument) for argument in arguments])
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def asked(capfd, sample, *options):
+    code, out, err = call(capfd, "ask", QUESTION, "--repo", sample, "--format", "json", "-n", "8", *options)
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_memory_tokens": 0},
+        {"num_memory_tokens": 0, "memory_form": "joint", "gca_start_layer": 3},
+        {"num_memory_tokens": 10, "memory_block_variant": "B", "latent_sharing": "every_k_layers"},
+        {"num_memory_tokens": 10, "use_chapters": True, "num_chapters": 4, "top_k_chapters": 2},
+        {"num_memory_tokens": 0, "num_header_tokens": 2, "num_trailer_tokens": 1},
+        {"num_memory_tokens": 0, "encoder": "projected"},
+        {"num_memory_tokens": 0, "use_both_memory_and_lora": True, **LORA},
+        {"num_memory_tokens": 0, "gca_start_layer": 0, "memory_layer_placement": "first_k", "memory_layer_k": 2},
+    ],
+    ids=lambda settings: ", ".join(map(str, settings.values())),
+)
+def test_ask_reads_by_the_adapter(capfd, sample, trained, model_folder, settings):
+    found = asked(capfd, sample, "--adapter", trained("run", **settings))
+    assert found["mode"] == settings.get("memory_form", "tanh")
+    assert found["model"] == str(model_folder)
+    assert found["memory"]["tokens"] > 0
+    assert sum(citation["attention"] for citation in found["citations"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_adapter_answers_otherwise_and_reads_the_latents_that_are_there(
+    capfd, sample, trained, model_folder, monkeypatch
+):
+    assert call(capfd, "index", sample, "--model", model_folder)[0] == 0
+    plain = asked(capfd, sample)
+    before = json.loads(call(capfd, "status", "--repo", sample, "--format", "json")[1])
+    read = asked(capfd, sample, "--adapter", trained("run", num_memory_tokens=0, gca_start_layer=2))
+    assert read["answer"] != plain["answer"]
+    assert json.loads(call(capfd, "status", "--repo", sample, "--format", "json")[1])["latents"] == before["latents"]
+    soft = trained("soft", num_memory_tokens=0, num_header_tokens=2)
+    asked(capfd, sample, "--adapter", soft)  # its latents are others
+    after = json.loads(call(capfd, "status", "--repo", sample, "--format", "json")[1])
+    with monkeypatch.context() as patch:  # its own latents are all there
+        patch.setattr("awareness.cli.index.load_model", lambda folder: pytest.fail("the model was loaded"))
+        assert call(capfd, "index", sample, "--model", model_folder)[0] == 0
+    assert asked(capfd, sample)["answer"] == plain["answer"]
+    assert after["bytes"]["shards"] > before["bytes"]["shards"]
+
+
+def test_text_and_none_with_lora(capfd, sample, trained, model_folder):
+    lora = trained("lora", use_memory_adapter=False, use_lora=True, **LORA)
+    found = asked(capfd, sample, "--adapter", lora)
+    assert found["mode"] == "text"
+    assert found["answer"] != asked(capfd, sample, "--model", model_folder, "--mode", "text")["answer"]
+    memory = trained("run", num_memory_tokens=0)
+    alone, base = (asked(capfd, sample, *how, "--mode", "none") for how in (("--adapter", memory), ()))
+    assert alone["answer"] == base["answer"]  # no memory is the base model
+
+
+def test_what_does_not_fit_is_refused(capfd, sample, trained, model_folder, tmp_path):
+    run_ = trained("run", num_memory_tokens=0)
+    for options, match in (
+        (("--mode", "tanh"), "--mode tanh has to be trained"),
+        (("--adapter", run_, "--mode", "joint"), "was trained for tanh"),
+        (("--adapter", run_, "--model", "smollm2-135m"), f"is of the model {model_folder}, not of smollm2-135m"),
+        (("--adapter", tmp_path), "is not a checkpoint"),
+    ):
+        code, out, err = call(capfd, "ask", QUESTION, "--repo", sample, *options)
+        assert (code, out) == (2, "")
+        assert match in " ".join(err.split())
+
+
+def test_sampling(capfd, sample, model_folder):
+    options = ("--model", model_folder, "--temperature", "5")
+    first = asked(capfd, sample, *options)
+    assert asked(capfd, sample, *options)["answer"] == first["answer"]  # one seed
+    assert asked(capfd, sample, *options, "--seed", "1")["answer"] != first["answer"]
+    greedy = asked(capfd, sample, "--model", model_folder)["answer"]
+    assert first["answer"] != greedy
+    for narrow in (("--sampling-top-k", "1"), ("--top-p", "0.000001")):
+        assert asked(capfd, sample, *options, *narrow)["answer"] == greedy
+
+
+def test_weights_in_few_bits(capfd, sample, model_folder):
+    found = asked(capfd, sample, "--model", model_folder, "--weights", "int8")
+    assert found["memory"]["tokens"] > 0
+    code, _, err = call(capfd, "ask", QUESTION, "--repo", sample, "--weights", "nf4")
+    assert code == 2 and "need CUDA" in err
+
+
+def test_show(capfd, trained, model_folder):
+    run_ = trained("run", num_memory_tokens=10, memory_layer_placement="last_k", memory_layer_k=1, **LORA)
+    code, out, _ = call(capfd, "checkpoints", "show", run_, "--format", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["base"] == str(model_folder)
+    assert set(found["parameters"]) == {"adapter.blocks", "adapter.bank"}
+    attention = 2 * 48 * 48 + 48 + 8 + 6
+    assert found["parameters"]["adapter.blocks"] == attention
+    assert found["memory"]["num_memory_tokens"] == 10
+    code, out, _ = call(capfd, "checkpoints", "show", run_)
+    assert code == 0 and "num_memory_tokens" in out and "adapter.bank" in out
+
+
+def test_merge_and_export_of_lora(capfd, trained, tmp_path):
+    lora = trained("lora", use_memory_adapter=False, use_lora=True, **LORA)
+    ids = torch.tensor([[40, 41, 42]])
+    assert call(capfd, "checkpoints", "merge", lora, tmp_path / "merged")[0] == 0
+    assert call(capfd, "checkpoints", "export", lora, tmp_path / "merged.gguf")[0] == 0
+    merged = load(find(str(tmp_path / "merged")), dtype=torch.float32)
+    want = merged.model.generate(ids, max_new_tokens=8, do_sample=False)
+    back = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="merged.gguf", config=merged.model.config)
+    assert torch.equal(back.generate(ids, max_new_tokens=8, do_sample=False), want)
+    code, _, err = call(capfd, "checkpoints", "merge", lora, tmp_path / "merged")
+    assert code == 2 and "is there already" in err
+
+
+def test_export_of_a_memory(capfd, sample, trained, model_folder, tmp_path):
+    run_ = trained("run", num_memory_tokens=64, use_both_memory_and_lora=True, quantize_memory=True, **LORA)
+    code, _, err = call(capfd, "checkpoints", "export", run_, tmp_path / "no.gguf")
+    assert code == 2 and "which GGUF can't hold" in " ".join(err.split()) and not (tmp_path / "no.gguf").exists()
+    assert call(capfd, "checkpoints", "merge", run_, tmp_path / "no")[0] == 2
+    assert call(capfd, "checkpoints", "export", run_, tmp_path / "base.gguf", "--drop-memory")[0] == 0
+    assert call(capfd, "checkpoints", "export", model_folder, tmp_path / "same.gguf")[0] == 0
+    assert (tmp_path / "base.gguf").read_bytes() == (tmp_path / "same.gguf").read_bytes()
+    code, _, err = call(capfd, "checkpoints", "export", run_, tmp_path / "deployed")
+    assert code == 0 and "--adapter" in err
+    parts = json.loads(call(capfd, "checkpoints", "show", tmp_path / "deployed", "--format", "json")[1])
+    assert parts["bank_quant"] == "int8"
+    assert asked(capfd, sample, "--adapter", tmp_path / "deployed")["mode"] == "tanh"
+    code, _, err = call(capfd, "checkpoints", "export", model_folder, tmp_path / "folder")
+    assert code == 2 and "written as GGUF" in err
