@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -81,14 +82,8 @@ def generate(
     started = time.perf_counter()
     stream = _Stream(decoder, collect)
     input_ids = torch.tensor([list(prompt_ids)], device=decoder.model.device)
-    routed = Routed(torch.ones_like(input_ids, dtype=torch.bool))
-    with (
-        torch.inference_mode(),
-        torch.random.fork_rng(enabled=sampling.temperature > 0.0),
-        attached(decoder.model, memory, adapter=adapter, record=record, routed=routed),
-    ):
-        if sampling.temperature > 0.0:
-            torch.manual_seed(sampling.seed)
+    prompt = torch.ones_like(input_ids, dtype=torch.bool)
+    with _reading(decoder, memory, adapter, record, prompt, sampling):
         decoder.model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=torch.ones_like(input_ids),
@@ -108,6 +103,60 @@ def generate(
         total_s=now - started,
         attention=_by_span(memory, record),
     )
+
+
+def generate_batch(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    memory: Memory | None = None,
+    *,
+    max_new_tokens: int,
+    adapter: MemoryAdapter | None = None,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+) -> list[str]:
+    """Continues several prompts at once, each up to its own end of text: what `generate` says of each alone.
+
+    memory: of one row, read by all, or of a row for each prompt (`assembly.stacked`).
+    """
+    width = max(map(len, prompts))
+    pad = decoder.model.generation_config.pad_token_id
+    rows = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
+    input_ids = torch.tensor(rows, device=decoder.model.device)
+    starts = torch.tensor([width - len(ids) for ids in prompts], device=decoder.model.device)
+    mask = torch.arange(width, device=decoder.model.device) >= starts[:, None]
+    with _reading(decoder, memory, adapter, None, mask, sampling):
+        out = decoder.model.generate(  # type: ignore[operator]
+            input_ids, attention_mask=mask.long(), max_new_tokens=max_new_tokens, **sampling.options
+        )
+    return [_until_end(decoder, row[width:].tolist()) for row in out]
+
+
+def _until_end(decoder: Decoder, ids: list[int]) -> str:
+    """The text before the first token that ends it; what follows is the padding of a longer neighbour."""
+    ends = decoder.model.generation_config.eos_token_id
+    known = set(ends if isinstance(ends, list) else [ends])
+    stop = next((at for at, token in enumerate(ids) if token in known), len(ids))
+    return str(decoder.tokenizer.decode(ids[:stop], skip_special_tokens=True))
+
+
+@contextmanager
+def _reading(
+    decoder: Decoder,
+    memory: Memory | None,
+    adapter: MemoryAdapter | None,
+    record: AttentionRecord | None,
+    prompt: torch.Tensor,
+    sampling: Sampling,
+) -> Iterator[None]:
+    """Around a `generate()`: memory attached, chapters routed by the prompt [B, P], drawn by the seed."""
+    with (
+        torch.inference_mode(),
+        torch.random.fork_rng(enabled=sampling.temperature > 0.0),
+        attached(decoder.model, memory, adapter=adapter, record=record, routed=Routed(prompt)),
+    ):
+        if sampling.temperature > 0.0:
+            torch.manual_seed(sampling.seed)
+        yield
 
 
 def _by_span(memory: Memory | None, record: AttentionRecord | None) -> dict[str, float]:
