@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.sources import ModelFolder
 from awareness.types import Latent
-from tests.model.test_scratch import CHUNK, PROMPT, SINK, decoder, logits
+from tests.model.test_scratch import CHUNK, PROMPT, SINK, decoder, drawn, kinds, logits
 
 
 def memory_of(model, tokenizer, *texts):
