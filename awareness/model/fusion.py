@@ -51,8 +51,8 @@ class _FusedLayer(nn.Module):
             cache = kwargs.get("past_key_values")
             start = 0 if cache is None else cache.get_seq_length(self.self_attn.layer_idx)  # type: ignore[union-attr]
             if own.block is None:
-                x = self.input_layernorm(hidden_states)  # type: ignore[operator]
-                return super().forward(hidden_states, *args, reading=own.joint(x, kwargs, start), **kwargs)
+                joint = own.joint(hidden_states, self.input_layernorm, kwargs, start)  # type: ignore[arg-type]
+                return super().forward(hidden_states, *args, reading=joint, **kwargs)
             return self._around(own.block, functools.partial(own.read, call=kwargs, start=start), hidden_states, kwargs)
 
     def _around(

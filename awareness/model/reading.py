@@ -7,7 +7,7 @@ module; the only state, what a router has seen of a text, hangs on that text's K
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -63,7 +63,7 @@ class LayerReading:
         """The tanh form: hidden_states [B, T, d] -> the same, having read. call: the layer's keyword arguments; start:
         tokens that the cache held before this forward pass."""
         assert self.block is not None
-        parts = self.sources(self.block.attention.normed(hidden_states), call, start)
+        parts = self.sources(hidden_states, self.block.attention.normed, call, start)
         if not parts:
             return hidden_states
         step = partial(
@@ -78,20 +78,23 @@ class LayerReading:
             return checkpoint(step, hidden_states, use_reentrant=False)
         return step(hidden_states)
 
-    def sources(self, x: Tensor, call: Mapping[str, Any], start: int) -> list[LayerMemory | BankPart]:
-        """What is read, the repository's memory first. x: [B, T, d], what a router decides by."""
+    def sources(
+        self, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: Mapping[str, Any], start: int
+    ) -> list[LayerMemory | BankPart]:
+        """What is read, the repository's memory first. norm: of the hidden states [B, T, d] that a router goes by."""
         found: list[LayerMemory | BankPart] = []
         if self.memory is not None:
-            value = drop(self.memory.value, self.dropout)
             bias = None if self.gates is None else self.gates.bias[:, None]
-            found.append(replace(self.memory, value=value, bias=bias))
+            found.append(replace(self.memory, value=self._dropped(self.memory.value), bias=bias))
         if self.bank is not None:
-            found.append(self._bank_part(x, call, start))
+            found.append(self._bank_part(self.bank, hidden_states, norm, call, start))
         return found
 
-    def joint(self, x: Tensor, call: Mapping[str, Any], start: int) -> JointReading:
-        """For `attention_forward`. x: as in `sources`."""
-        sources = self.sources(x, call, start)
+    def joint(
+        self, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: Mapping[str, Any], start: int
+    ) -> JointReading:
+        """For `attention_forward`; arguments as of `sources`."""
+        sources = self.sources(hidden_states, norm, call, start)
         memory = sources[0] if self.memory is not None else None
         return JointReading(
             self.layer,
@@ -102,13 +105,24 @@ class LayerReading:
             self.recompute,
         )
 
-    def _bank_part(self, x: Tensor, call: Mapping[str, Any], start: int) -> LayerMemory | BankPart:
-        assert self.bank is not None
-        key, value = (side.to(x.dtype) for side in self.bank_keys_values or self.bank.keys_values(self.layer))
-        value = drop(value, self.dropout)
-        router = self.bank.router(self.layer)
+    def _dropped(self, value: Tensor) -> Tensor:
+        return drop(value, self.dropout) if self.dropout > 0.0 else value
+
+    def _bank_part(
+        self,
+        bank: MemoryBank | QuantisedBank,
+        hidden_states: Tensor,
+        norm: Callable[[Tensor], Tensor],
+        call: Mapping[str, Any],
+        start: int,
+    ) -> LayerMemory | BankPart:
+        known = self.bank_keys_values or bank.keys_values(self.layer)
+        key, value = (side.to(hidden_states.dtype) for side in known)
+        value = self._dropped(value)
+        router = bank.router(self.layer)
         if router is None:
             return LayerMemory(key, value)
+        x = norm(hidden_states)
         cache = call.get("past_key_values")
         pasts = {} if cache is None else self.routed.pasts.setdefault(cache, {})
         real = _real(call.get("attention_mask"), start, x)
