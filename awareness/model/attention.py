@@ -185,7 +185,8 @@ def _with_memory(
         bare = attention_mask is None and memory.mask is None and memory.bias is None
         if bare and key.shape[2] == query.shape[2] >= memory.tokens * 4:
             return attend_prefixed(query, key, value, memory, scale, dropout)
-        if merging is not fused_cpu:
+        is_step = query.shape[2] == 1 and not torch.is_grad_enabled() and dropout == 0.0
+        if merging is not fused_cpu and not is_step:
             return attend_concatenated(query, key, value, attention_mask, memory, scale, dropout)
     return attend_merged(query, key, value, attention_mask, memory, scale, merging)[0]
 

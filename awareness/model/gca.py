@@ -9,6 +9,7 @@ gates begin at 1. Either way the block is the identity at first, and learns, as 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,10 +36,8 @@ class GatedCrossAttention(nn.Module):
         self.head_dim: int = attention.head_dim
         self.scaling: float = attention.scaling
         self.norm: nn.Module = trainable_copy(layer.input_layernorm)
-        self.q_proj, self.o_proj = (
-            Projection(w.shape[1], w.shape[0], rank=rank, bias=linear.bias is not None)
-            for linear, w in ((query, query.weight), (output, output.weight))
-        )
+        self.q_proj = Projection(*reversed(query.weight.shape), rank=rank, bias=query.bias is not None)
+        self.o_proj = Projection(*reversed(output.weight.shape), rank=rank)  # with a bias it would not be the identity
         self.q_norm = trainable_copy(attention.q_norm) if hasattr(attention, "q_norm") else None
         for projection, linear in ((self.q_proj, query), (self.o_proj, output)):
             projection.copy_(linear) if init == "copy" else projection.draw_(std)
@@ -57,16 +56,15 @@ class GatedCrossAttention(nn.Module):
         record: AttentionRecord | None = None,
         layer: int = -1,
     ) -> Tensor:
-        """position_embeddings: cos and sin, each [B or 1, T, D]. parts: what is read, in one softmax; the first of
-        them that is a LayerMemory is the one that `record` is about."""
+        """position_embeddings: cos and sin, each [B or 1, T, D]. parts: what is read, in one softmax; `record`
+        is about the first of them."""
         query = self.q_proj(self.normed(hidden_states)).unflatten(-1, (-1, self.head_dim))
         if self.q_norm is not None:
             query = self.q_norm(query)
         cos, sin = (side[:, :, None].to(query.dtype) for side in position_embeddings)
         query = (query * cos + rotate_half(query) * sin).to(hidden_states.dtype).transpose(1, 2)
-        output = (
-            self._attend(query, parts, kernel, record, layer) * torch.tanh(self.gate).to(query.dtype)[:, None, None]
-        )
+        gate = torch.tanh(self.gate).to(query.dtype)[:, None, None]
+        output = gate * self._attend(query, parts, kernel, record, layer)
         return self.o_proj(output.transpose(1, 2).flatten(2))
 
     def normed(self, hidden_states: Tensor) -> Tensor:
@@ -82,17 +80,20 @@ class GatedCrossAttention(nn.Module):
         layer: int,
     ) -> Tensor:
         """[B, H, T, D]"""
-        memory = next((part for part in parts if isinstance(part, LayerMemory)), None)
-        recorded = memory is not None and record is not None and record.wants(layer, query.shape[2])
-        if len(parts) == 1 and memory is not None and kernel == "auto":
-            output, others = attend_alone(query, memory, self.scaling), None
+        first, *others = parts
+        recorded = record is not None and record.wants(layer, query.shape[2]) and isinstance(first, LayerMemory)
+        columns = [part for part in parts if isinstance(part, LayerMemory)]
+        differentiated, lse = torch.is_grad_enabled(), None
+        if kernel == "auto" and len(columns) == len(parts) and (not others or (differentiated and not recorded)):
+            output = attend_alone(query, functools.reduce(LayerMemory.beside, columns), self.scaling)
         else:
-            chosen = pick_kernel(query, kernel, needs_grad=torch.is_grad_enabled())
-            read = [attend_part(part, query, self.scaling, chosen) for part in parts]
-            others = next((lse for part, (_, lse) in zip(parts, read, strict=True) if part is not memory), None)
-            output = read[0][0] if len(read) == 1 else merge(*read)[0]
-        if recorded and memory is not None and record is not None:
-            record.add(layer, memory_probabilities(query, memory, others, self.scaling))
+            chosen = pick_kernel(query, kernel, needs_grad=differentiated)
+            output, own_lse = attend_part(first, query, self.scaling, chosen)
+            for part in others:
+                other, lse = attend_part(part, query, self.scaling, chosen)
+                output, own_lse = merge((output, own_lse), (other, lse))
+        if recorded and record is not None and isinstance(first, LayerMemory):
+            record.add(layer, memory_probabilities(query, first, lse, self.scaling))
         return output
 
 

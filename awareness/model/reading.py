@@ -71,7 +71,7 @@ class LayerReading:
             position_embeddings=call["position_embeddings"],
             parts=parts,
             kernel=kernel,
-            record=self.record,
+            record=self.record if self.memory is not None else None,
             layer=self.layer,
         )
         if self.recompute and torch.is_grad_enabled():

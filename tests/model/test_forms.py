@@ -117,6 +117,25 @@ def test_a_new_adapter_is_the_base_bitwise_and_learns(model, form, bank):
     assert not any(hasattr(type(layer), "_base") for layer in model.model.layers)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_decoder_whose_projections_have_biases_is_still_the_base(form):
+    """Llama with attention_bias and mlp_bias: a bias of W_o would be there with the gate closed."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tests.conftest import GEOMETRY
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**GEOMETRY, attention_bias=True, mlp_bias=True)).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.normal_(parameter)
+    base = logits(model)
+    adapter = build_adapter(fuse(model), config_of(form, "standard")).eval()
+    memory = memory_of(model, adapter.config, 5, 3) if form != "joint" else None
+    with attached(model, memory, adapter=adapter):
+        assert torch.equal(logits(model), base)
+
+
 @pytest.mark.parametrize(("form", "bank"), KINDS)
 def test_gradients_reach_all_that_is_trained_and_nothing_else(model, form, bank):
     torch.manual_seed(0)
