@@ -101,7 +101,8 @@ def ask(
             on_text,
             sampling,
         )
-    citations = [_citation(one, answered.generation) for one in answered.used]
+    shares = answered.generation.attention
+    citations = [_citation(one, shares.get(str(place))) for place, one in enumerate(answered.used)]
     total_s = time.perf_counter() - started
     generation = answered.generation
     if format is options.Format.json:
@@ -163,7 +164,8 @@ def _reader(adapter: Path | None, mode: Mode | None, model: str | None) -> _Read
     from awareness.model.checkpoint import Checkpoint
 
     read = Checkpoint.read(adapter)
-    if model is not None and model != read.base:
+    other = model is not None and model != os.environ.get("AWARENESS_MODEL")  # which is a default, and not asked for
+    if model is not None and other and pull_model(model).fingerprint != read.fingerprint:
         raise UsageError(f"--adapter {adapter} is of the model {read.base}, not of {model}", hint="leave --model out")
     if read.model.base_model_name is None:
         raise UsageError(f"{adapter} is a decoder made from scratch: it can't be asked", hint="python: load_checkpoint")
@@ -266,10 +268,7 @@ def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory
     for origin in {id(one.origin): one.origin for one in used}.values():
         spec = replace(base, quant=origin.quant)
         if origin.spec not in (None, spec):
-            raise UsageError(
-                f"the latents of {origin.name} were made by another model than {model.decoder.folder.name}",
-                hint=f"--model {origin.model}",
-            )
+            raise _unreadable(origin, origin.spec, base, model.decoder.folder.name)
         chunks = [one.hit.chunk for one in used if one.origin is origin]
         with origin.blaming_the_pack():
             found = build.load_latents(origin.store, model.encoder.storing_as(origin.quant), chunks, budget=budget)
@@ -280,16 +279,26 @@ def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory
         base,
         model.encoder.sink,
         [latent for latent, _ in ordered],
-        [one.hit.chunk.digest for one in reversed(used)],
+        [str(place) for place in reversed(range(len(used)))],  # two repositories may have the same chunk
         specs=[spec for _, spec in ordered],
         sharpness=1.0 if reads is not None else None,
         reads=reads,
     )
 
 
-def _citation(found: Found, generation: Generation) -> Citation:
+def _unreadable(origin: Origin, made_by: MemorySpec | None, wanted: MemorySpec, name: str) -> UsageError:
+    """A pack has the latents that it has."""
+    if made_by is not None and made_by.model == wanted.model:
+        parts = [part for part in ("layers", "encoder") if getattr(made_by, part) != getattr(wanted, part)]
+        what = f"other {' and '.join(parts)} than the adapter reads" if parts else "another sink"
+        return UsageError(f"the latents of {origin.name} are of {what}", hint="leave --adapter out, or ask --repo")
+    return UsageError(
+        f"the latents of {origin.name} were made by another model than {name}", hint=f"--model {origin.model}"
+    )
+
+
+def _citation(found: Found, attention: float | None) -> Citation:
     chunk = found.hit.chunk
-    attention = generation.attention.get(chunk.digest)
     return Citation(
         chunk.path,
         chunk.start_line,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import pull_model
+from awareness.cli.workspace import pull_known, pull_model
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,19 +31,12 @@ def show(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Say what a checkpoint was trained on, by which settings, and how large it is."""
-    from safetensors import safe_open
-
     from awareness.model.checkpoint import WEIGHTS, Checkpoint
 
     read = Checkpoint.read(checkpoint)
-    parts: dict[str, int] = {}
-    with safe_open(checkpoint / WEIGHTS, "pt") as file:
-        for name in file.keys():  # noqa: SIM118 - not a dict
-            size = 1
-            for side in file.get_slice(name).get_shape():
-                size *= side
-            part = "lora" if "lora_" in name else ".".join(name.split(".")[:2])
-            parts[part] = parts.get(part, 0) + size
+    parts: dict[str, int] = defaultdict(int)
+    for name, tensor in read.tensors(checkpoint).items():
+        parts["lora" if "lora_" in name else ".".join(name.split(".")[:2])] += tensor.numel()
     found = {
         "base": read.base,
         "fingerprint": read.fingerprint,
@@ -69,6 +63,11 @@ def merge(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Fold LoRA into the decoder's weights, and write a model folder that any program loads."""
+    from torch.nn import LayerNorm
+
+    from awareness.model.checkpoint import written_aside
+    from awareness.model.scratch import NoPositions
+
     _must_be_new(out)
     module, base = _loaded(checkpoint)
     if module.adapter is not None:
@@ -76,8 +75,14 @@ def merge(
             f"{checkpoint} has a memory adapter, and no place for it in the decoder's own weights",
             hint=f"awareness ask --adapter {checkpoint}, or awareness checkpoints export {checkpoint} FOLDER",
         )
-    _plain(module).save_pretrained(out)
-    base.tokenizer.save_pretrained(out)
+    if isinstance(module.decoder.model.rotary_emb, NoPositions) or isinstance(module.decoder.model.norm, LayerNorm):
+        raise UsageError(
+            f"{checkpoint} is a decoder without RoPE or RMSNorm, which no other program would know of",
+            hint="python: awareness.model.checkpoint.load_checkpoint",
+        )
+    with written_aside(out) as partial:
+        _plain(module).save_pretrained(partial)
+        base.tokenizer.save_pretrained(partial)
     render.text(str(out))
     render.note(f"use it: awareness ask --model {out}")
 
@@ -98,7 +103,9 @@ def export(
     _must_be_new(out)
     folder = Path(checkpoint)
     trained = (folder / "config.json").is_file() and (folder / "weights.safetensors").is_file()
-    if out.suffix == ".gguf":
+    if drop_memory and out.suffix.lower() != ".gguf":
+        raise UsageError(f"--drop-memory is for GGUF, and {out} is a folder", hint=f"{out}.gguf")
+    if out.suffix.lower() == ".gguf":
         model, base = _for_gguf(folder, drop_memory) if trained else _base(checkpoint)
         from awareness.model.export import export_gguf
 
@@ -128,7 +135,7 @@ def _for_gguf(checkpoint: Path, drop_memory: bool) -> tuple[PreTrainedModel, Dec
     if module.adapter is not None:
         if not drop_memory:
             raise UsageError(
-                f"{checkpoint} has a memory adapter, which GGUF can't hold; without it it is {base.folder.name}",
+                f"{checkpoint} has a memory adapter, which GGUF can't hold: only the decoder without it",
                 hint=f"--drop-memory for that, or awareness checkpoints export {checkpoint} FOLDER",
             )
         from awareness.model.lora import remove_lora
@@ -141,14 +148,14 @@ def _base(name: str) -> tuple[PreTrainedModel, Decoder]:
     from awareness.model.fusion import unfuse
     from awareness.model.load import load
 
-    base = load(pull_model(name))
+    base = load(pull_model(name), dtype="auto")
     return unfuse(base.model), base
 
 
 def _loaded(checkpoint: Path) -> tuple[MemoryDecoder, Decoder]:
     from awareness.model.checkpoint import load_checkpoint
 
-    return load_checkpoint(checkpoint, pull=pull_model)
+    return load_checkpoint(checkpoint, pull=pull_known, dtype="auto")
 
 
 def _plain(module: MemoryDecoder) -> PreTrainedModel:

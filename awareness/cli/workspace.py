@@ -109,6 +109,14 @@ def pull_model(name: str) -> sources.ModelFolder:
         return sources.pull(name, progress)
 
 
+def pull_known(name: str) -> sources.ModelFolder:
+    """As `pull_model`, of what a file names that may come from a stranger: a preset, or a model that is here already.
+    Raises UsageError."""
+    if name not in (*sources.PRESETS, *sources.EMBEDDERS) and sources.find(name) is None:
+        raise UsageError(f"it needs the model '{name}'", hint=f"awareness models pull {name}, if you trust it")
+    return pull_model(name)
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A decoder and the encoder that makes latents with it. quant: how those are stored. trained: with its adapter."""
@@ -140,9 +148,9 @@ def load_trained(checkpoint: Path, weights: str = "none") -> LoadedModel:
     from awareness.model.checkpoint import load_checkpoint
 
     render.detail(f"loading {checkpoint}")
-    module, decoder = load_checkpoint(checkpoint, pull=pull_model)
-    if module.adapter is not None:
-        module.adapter.to(decoder.model.dtype)
+    module, decoder = load_checkpoint(checkpoint, pull=pull_known)
+    for parameter in module.trainable().values():  # float32 was for training
+        parameter.data = parameter.data.to(decoder.model.dtype)
     return LoadedModel(_in_few_bits(decoder, weights), "none", module)
 
 

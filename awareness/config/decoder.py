@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from awareness.config.base import Rate, Section
 
-_ADAPTER = ("base_model_name", "freeze_base_model", "use_flash_attention")
+OF_ANY_BASE = ("base_model_name", "freeze_base_model", "use_flash_attention")
+"""The settings that an existing decoder has too; the others are of one made from scratch."""
 
 
 class ModelConfig(Section):
@@ -15,9 +16,9 @@ class ModelConfig(Section):
     With `base_model_name: null` a decoder of the Qwen3 architecture is made from scratch (model/scratch.py), as the
     other settings say. num_kv_heads: by default num_heads. intermediate_dim: by default 8/3 of hidden_dim, rounded up
     to a multiple of 64 (SwiGLU, Shazeer 2020). vocab_size: by default the tokenizer's. tokenizer_name: preset, hub id
-    or folder with a tokenizer. max_seq_len: tokens. use_rope false: no positions but what the causal mask tells
-    (NoPE, Kazemnejad et al. 2023). use_rms_norm false: LayerNorm. dropout: of the embeddings and of what attention and
-    MLP add to the residual. use_flash_attention false: the plain kernel of matrix products, for comparison.
+    or folder of a model whose tokenizer it is. max_seq_len: tokens. use_rope false: no positions but what the causal
+    mask tells (NoPE, Kazemnejad et al. 2023). use_rms_norm false: LayerNorm. dropout: of the embeddings and of what
+    attention and MLP add to the residual. use_flash_attention false: the plain kernel of matrix products.
     """
 
     base_model_name: str | None = "smollm2-135m"
@@ -41,7 +42,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
         if self.base_model_name is not None:
-            if without_effect := sorted(self.model_fields_set - set(_ADAPTER)):
+            if without_effect := sorted(self.model_fields_set - set(OF_ANY_BASE)):
                 raise ValueError(
                     f"{', '.join(without_effect)}: of a decoder made from scratch, but base_model_name is"
                     f" '{self.base_model_name}'; set base_model_name: null, or leave the others out"

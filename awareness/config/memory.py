@@ -48,7 +48,7 @@ class MemoryConfig(Section):
     memory_dropout: Rate = 0.0
     memory_gradient_checkpointing: bool = False
     use_low_rank_projections: bool = False
-    projection_rank: int = Field(default=64, ge=1)
+    projection_rank: int = Field(default=64, ge=1, le=1 << 16)
 
     gca_start_layer: int | None = Field(default=None, ge=0)
     memory_layer_placement: Literal["all", "first_k", "last_k", "every_n", "custom"] = "all"
@@ -63,12 +63,12 @@ class MemoryConfig(Section):
     latent_sharing: Sharing = "per_layer"
     latent_sharing_k: int = Field(default=2, ge=1)
 
-    num_memory_tokens: int = Field(default=1024, ge=0)
-    memory_dim: int | None = Field(default=None, ge=1)
+    num_memory_tokens: int = Field(default=1024, ge=0, le=1 << 24)
+    memory_dim: int | None = Field(default=None, ge=1, le=1 << 16)
     memory_sharing: Sharing = "shared"
     memory_sharing_k: int = Field(default=2, ge=1)
     use_low_rank_memory: bool = False
-    memory_rank: int = Field(default=64, ge=1)
+    memory_rank: int = Field(default=64, ge=1, le=1 << 16)
     low_rank_mode: Literal["factorized", "reduced_dim"] = "factorized"
     quantize_memory: bool = False
     memory_quant_bits: Literal[8, 4] = 8
@@ -88,7 +88,7 @@ class MemoryConfig(Section):
 
     use_lora: bool = False
     use_both_memory_and_lora: bool = False
-    lora_rank: int = Field(default=16, ge=1)
+    lora_rank: int = Field(default=16, ge=1, le=1 << 16)
     lora_alpha: float = Field(default=32.0, gt=0, allow_inf_nan=False)
     lora_dropout: Rate = 0.0
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -51,7 +51,7 @@ class MemoryAdapter(nn.Module):
         if memory is not None and (missing := set(self.layers) - set(memory.keys)):
             raise UsageError(
                 f"the memory has the layers {_listed(memory.keys)}; the adapter also reads {_listed(missing)}",
-                hint="encode it for the adapter's layers: fusion.assemble(…, reads=adapter.sets)",
+                hint="encode it for the adapter's layers: assembly.assemble(…, reads=adapter.sets)",
             )
         known = self.bank is not None and not torch.is_grad_enabled()
         found = []
@@ -158,7 +158,7 @@ def memory_layers(num_layers: int, config: MemoryConfig) -> tuple[int, ...]:
     raise UsageError(
         f"no layer reads memory: memory_layer_placement {placement} of {num_layers} layers, from gca_start_layer"
         f" {lowest} up",
-        hint="a lower memory.gca_start_layer",
+        hint="a lower memory.gca_start_layer, or another memory.memory_layer_placement",
     )
 
 

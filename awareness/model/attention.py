@@ -33,6 +33,7 @@ from awareness.model.kernels import (
     attend_merged,
     attend_prefixed,
     attend_self,
+    between,
     flex,
     fused_cpu,
     memory_probabilities,
@@ -155,17 +156,16 @@ def attention_forward(
             lse = attend_self(*own, scale, merging)[1]
             if memory is not None:
                 lse = torch.logaddexp(lse, attend_memory(query, memory, scale, merging)[1])
-            joined, _ = merge((without, lse), attend_part(bank, query, scale, merging))
-        gate = torch.tanh(reading.gate).to(query.dtype)[:, None, None]
-        return torch.lerp(without, joined, gate.expand_as(joined))
+            joined = merge((without, lse), attend_part(bank, query, scale, merging))
+        return between(without, joined, torch.tanh(reading.gate)[:, None, None])
 
     if reading is not None and reading.recompute and needs_grad:
         output: Tensor = checkpoint(read, use_reentrant=False)
     else:
         output = read()
-    if memory is not None and reading is not None and _wanted(reading, query):
+    if reading is not None and reading.record is not None and reading.record.wants(reading.layer, query.shape[2]):
         own_lse = attend_self(*own, scale, plain)[1]
-        reading.record.add(reading.layer, memory_probabilities(query, memory, own_lse, scale))  # type: ignore[union-attr]
+        reading.record.add(reading.layer, _weights(query, own_lse, reading, scale))
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -188,11 +188,19 @@ def _with_memory(
         is_step = query.shape[2] == 1 and not torch.is_grad_enabled() and dropout == 0.0
         if merging is not fused_cpu and not is_step:
             return attend_concatenated(query, key, value, attention_mask, memory, scale, dropout)
-    return attend_merged(query, key, value, attention_mask, memory, scale, merging)[0]
+    return attend_merged(query, key, value, attention_mask, memory, scale, merging)
 
 
-def _wanted(reading: JointReading, query: Tensor) -> bool:
-    return reading.record is not None and reading.record.wants(reading.layer, query.shape[2])
+def _weights(query: Tensor, own_lse: Tensor, reading: JointReading, scale: float) -> Tensor:
+    """The memory's attention weights [B, H, T, M] in what the layer gives out, what the bank takes of them included."""
+    memory = reading.memory
+    assert memory is not None
+    without = memory_probabilities(query, memory, own_lse, scale)
+    if reading.bank is None or reading.gate is None:
+        return without
+    bank_lse = attend_part(reading.bank, query, scale, plain)[1]
+    joined = memory_probabilities(query, memory, torch.logaddexp(own_lse, bank_lse), scale)
+    return between(without, joined, torch.tanh(reading.gate)[:, None, None])
 
 
 def pick_kernel(query: Tensor, choice: str, *, needs_grad: bool, dropout: float = 0.0) -> Kernel:

@@ -17,16 +17,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from awareness.model.kernels import Kernel, plain
 from awareness.model.router import ChapterChoice
 
 BLOCK_TOKENS = 64
 """Tokens whose chapters are gathered at once."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The chapters of one decision a row, gathered: key, value [B, H_kv, k·L, D]; bias [B, 1, 1, k·L], the prior."""
+
+    key: Tensor
+    value: Tensor
+    bias: Tensor
+
+
+def gather(key: Tensor, value: Tensor, choice: ChapterChoice, num_chapters: int) -> Gathered:
+    """For a choice of R = 1, once for as many steps as it holds; arguments as of `attend_chapters`."""
+    gathered_key, gathered_value, bias = _gather(key, value, choice.chapters, choice.log_prior, num_chapters)
+    return Gathered(gathered_key[:, 0], gathered_value[:, 0], bias[:, None])
 
 
 def attend_chapters(
@@ -37,8 +54,9 @@ def attend_chapters(
     num_chapters: int,
     scale: float,
     *,
-    weighted: bool = True,
-    dropout: float = 0.0,
+    weighted: bool | Tensor = True,
+    kernel: Kernel = plain,
+    gathered: Gathered | None = None,
     block_tokens: int = BLOCK_TOKENS,
 ) -> tuple[Tensor, Tensor]:
     """query: [B, H, T, D]; key, value: [B or 1, H_kv, N, D], chapter c holding the tokens c·N//C to (c+1)·N//C.
@@ -48,12 +66,35 @@ def attend_chapters(
 
     weighted: False for an output that is merged with another softmax by exp(lse). The chosen tokens are then columns
     of one softmax, where p already weighs them against the others (and gets its gradient at k = 1): the mass is left
-    out, or p would count twice and the shares no longer add up to one.
+    out, or p would count twice and the shares no longer add up to one. bool [B]: for each row.
 
-    With a gradient, a block is gathered again in the backward instead of kept.
+    kernel: for a choice of R = 1 without gradients, which may have been `gathered` already. With a gradient a block is
+    gathered again in the backward instead of kept.
     """
     if num_chapters > key.shape[2]:
         raise ValueError(f"{num_chapters} chapters are more than the {key.shape[2]} tokens of the bank")
+    if choice.chapters.shape[1] == 1 and not torch.is_grad_enabled():
+        found = gathered or gather(key, value, choice, num_chapters)
+        read = partial(kernel, key=found.key, value=found.value, bias=found.bias, causal=False, scale=scale)
+        results = [read(part) for part in query.split(block_tokens, dim=2)]
+        output, lse = (torch.cat(parts, dim=2) for parts in zip(*results, strict=True))
+    else:
+        output, lse = _attend_in_blocks(query, key, value, choice, num_chapters, scale, block_tokens)
+    if weighted is not False:
+        mass = choice.mass if weighted is True else choice.mass.where(weighted[:, None], 1.0)
+        output = output * mass[:, None, :, None].to(output.dtype)
+    return output, lse + math.log(num_chapters)
+
+
+def _attend_in_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    choice: ChapterChoice,
+    num_chapters: int,
+    scale: float,
+    block_tokens: int,
+) -> tuple[Tensor, Tensor]:
     queries = query.split(block_tokens, dim=2)
     read: Callable[..., tuple[Tensor, Tensor]]
     blocks: list[tuple[Tensor, ...]]
@@ -64,14 +105,12 @@ def attend_chapters(
         chapters, log_prior = (t.split(block_tokens, dim=1) for t in (choice.chapters, choice.log_prior))
         read = partial(_attend_gathered, bank=(key, value), num_chapters=num_chapters)
         blocks = list(zip(queries, chapters, log_prior, strict=True))
-    read = partial(read, scale=scale, dropout=dropout)
+    read = partial(read, scale=scale)
     if torch.is_grad_enabled() and len(blocks) > 1:
-        read = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=dropout > 0)
+        read = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=False)
     results = [read(*block) for block in blocks]
     output, lse = (torch.cat(parts, dim=2) for parts in zip(*results, strict=True))
-    if weighted:
-        output = output * choice.mass[:, None, :, None].to(output.dtype)
-    return output, lse + math.log(num_chapters)
+    return output, lse
 
 
 def _attend_gathered(
@@ -82,10 +121,9 @@ def _attend_gathered(
     bank: tuple[Tensor, Tensor],
     num_chapters: int,
     scale: float,
-    dropout: float,
 ) -> tuple[Tensor, Tensor]:
     gathered = _gather(*bank, chapters, log_prior, num_chapters)
-    return _attend(query, *gathered, scale=scale, dropout=dropout)
+    return _attend(query, *gathered, scale=scale)
 
 
 def _gather(
@@ -104,9 +142,7 @@ def _gather(
     return key[places], value[places], bias.flatten(2)
 
 
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, scale: float, dropout: float
-) -> tuple[Tensor, Tensor]:
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
     """query: [B, H, b, D]; key, value: [B, R, H_kv, M, D]; bias: [B, R, M], with R = 1 or b. Returns ([B, H, b, D],
     [B, H, b, 1]).
 
@@ -118,7 +154,7 @@ def _attend(
     rows = query.reshape(*shape, head_dim).permute(0, 3, 1, 2, 4, 5).flatten(3, 4)  # [B, R, H_kv, rows, D]
     scores = (rows @ key.mT).float() * scale + bias[:, :, None, None]
     lse = scores.logsumexp(dim=-1, keepdim=True)
-    weights = nn.functional.dropout(torch.exp(scores - lse), dropout)
+    weights = torch.exp(scores - lse)
     output, lse = (
         t.unflatten(3, (shape[2], shape[4])).permute(0, 2, 3, 1, 4, 5).reshape(batch, heads, length, -1)
         for t in (weights.to(value.dtype) @ value, lse)

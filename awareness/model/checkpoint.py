@@ -6,32 +6,34 @@ weights.safetensors    the trained tensors by the names that `MemoryDecoder` has
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from awareness.config.decoder import ModelConfig
+from awareness.config.base import Section
+from awareness.config.decoder import OF_ANY_BASE, ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.errors import StorageFailed, UsageError
 from awareness.model.bank import MemoryBank, QuantisedBank
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
-from awareness.model.sources import ModelFolder
+from awareness.model.sources import ModelFolder, sync_tree
 
 FORMAT_VERSION = 1
 _CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+_CODES = "adapter.bank.codes"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Section):
     """What stands in a checkpoint's config.json. base, fingerprint: of the decoder it was trained on. bank: `none`, or
     the way the bank is quantised, which is then for use and no longer for training."""
 
@@ -39,7 +41,15 @@ class Checkpoint:
     memory: MemoryConfig
     base: str
     fingerprint: str
-    bank: str = "none"
+    bank: Literal["none", "int8", "int4"] = "none"
+
+    @model_validator(mode="after")
+    def _is_of_one_piece(self) -> Checkpoint:
+        if self.model.base_model_name not in (None, self.base):
+            raise ValueError(f"base '{self.base}' is not base_model_name '{self.model.base_model_name}'")
+        if self.bank != "none" and not (self.memory.has_memory and self.memory.num_memory_tokens):
+            raise ValueError(f"bank {self.bank}, but the settings have none")
+        return self
 
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
@@ -48,58 +58,87 @@ class Checkpoint:
         try:
             found: dict[str, Any] = json.loads((folder / _CONFIG).read_text("utf-8"))
             version = found.pop("format_version")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"{folder} is not a checkpoint: {type(error).__name__} in {_CONFIG}", hint=hint) from error
-        if version != FORMAT_VERSION:
-            raise UsageError(f"{folder} has format {version}; this program reads {FORMAT_VERSION}", hint=hint)
+        if version != FORMAT_VERSION or type(version) is not int:
+            raise UsageError(f"{folder} has format {version!r}; this program reads {FORMAT_VERSION}", hint=hint)
         try:
-            texts = {name: found.pop(name) for name in ("base", "fingerprint", "bank")}
-            model, memory = ModelConfig(**found["model"]), MemoryConfig(**found["memory"])
-        except (ValidationError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"{folder / _CONFIG} is damaged or of another program: {reason}", hint=hint) from error
-        return cls(model, memory, **texts)
+            return cls(**found)
+        except (ValidationError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"{folder / _CONFIG} is damaged or of another program: {reason:.200}", hint=hint
+            ) from error
 
     def write(self, folder: Path) -> None:
-        sections = {name: getattr(self, name).model_dump(exclude_unset=True) for name in ("model", "memory")}
-        rest = {name: value for name, value in vars(self).items() if name not in sections}
-        text = json.dumps({"format_version": FORMAT_VERSION, **sections, **rest}, indent=2)
-        (folder / _CONFIG).write_text(text + "\n", "utf-8")
+        # Every setting, as a default may be another one day; of an existing model those of a new one are no setting.
+        model = self.model.model_dump(include=None if self.model.base_model_name is None else set(OF_ANY_BASE))
+        sections = {"format_version": FORMAT_VERSION, "model": model, **self.model_dump(exclude={"model"})}
+        (folder / _CONFIG).write_text(json.dumps(sections, indent=2) + "\n", "utf-8")
+
+    def tensors(self, folder: Path) -> dict[str, torch.Tensor]:
+        """Raises UsageError if they can't be read, or are not numbers that were trained."""
+        try:
+            found = load_file(folder / WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"{folder / WEIGHTS} can't be read: {error}") from error
+        for name, tensor in found.items():
+            if name != _CODES and not (tensor.is_floating_point() and tensor.isfinite().all()):
+                raise UsageError(f"{folder / WEIGHTS}: {name} has values that are no finite numbers")
+        return found
 
 
 def save_checkpoint(folder: Path, module: MemoryDecoder, base: ModelFolder, model_config: ModelConfig) -> None:
     """Writes what is trained. The folder is there whole or not at all; one of that name is replaced.
     Raises StorageFailed."""
     bank = module.adapter.bank if module.adapter is not None else None
-    quant = bank.spec.quant if isinstance(bank, QuantisedBank) else "none"
+    quant: Any = bank.spec.quant if isinstance(bank, QuantisedBank) else "none"
     tensors = {name: p.detach().cpu().contiguous() for name, p in module.trainable().items()}
     if isinstance(bank, QuantisedBank):
-        tensors["adapter.bank.codes"] = bank.codes.cpu()
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
+        tensors[_CODES] = bank.codes.cpu()
+    base_name = _found_from_anywhere(base.name)
+    if model_config.base_model_name is not None:
+        model_config = model_config.model_copy(update={"base_model_name": base_name})
+    elif Path(model_config.tokenizer_name).is_dir():
+        tokenizer_name = _found_from_anywhere(model_config.tokenizer_name)
+        model_config = model_config.model_copy(update={"tokenizer_name": tokenizer_name})
+    encoder_model = module.config.encoder_model and _found_from_anywhere(module.config.encoder_model)
+    memory = module.config.model_copy(update={"encoder_model": encoder_model})
+    with written_aside(folder) as partial:
         save_file(tensors, partial / WEIGHTS)
-        Checkpoint(model_config, module.config, base.name, base.fingerprint, quant).write(partial)
-        _replace(partial, folder)
-    except OSError as error:
-        raise StorageFailed(f"{folder} can't be written: {error.strerror or error}") from error
+        Checkpoint(model=model_config, memory=memory, base=base_name, fingerprint=base.fingerprint, bank=quant).write(
+            partial
+        )
 
 
-def _replace(new: Path, old: Path) -> None:
-    """`new` becomes `old`; in between there is a moment with neither, but never a half."""
-    import shutil
+def _found_from_anywhere(name: str) -> str:
+    """A model's name; of a folder the whole path, which holds wherever the checkpoint is read."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
-    if old.exists():
-        aside = old.with_name(f".{old.name}.old-{os.getpid()}")
-        old.rename(aside)
-        new.rename(old)
-        shutil.rmtree(aside)
-    else:
-        new.rename(old)
+
+@contextlib.contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which becomes `folder` at the end, or is gone if the writing fails. Of one that was
+    there before there is a moment with neither, but never a half. Raises StorageFailed."""
+    partial, aside = (folder.with_name(f".{folder.name}.{state}-{os.getpid()}") for state in ("partial", "old"))
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        sync_tree(partial)
+        if folder.exists():
+            folder.rename(aside)
+        partial.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageFailed(f"{folder} can't be written: {reason}", hint="more room, or another place") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_checkpoint(
-    folder: Path, *, pull: Callable[[str], ModelFolder], dtype: torch.dtype | None = None
+    folder: Path, *, pull: Callable[[str], ModelFolder], dtype: torch.dtype | str | None = None
 ) -> tuple[MemoryDecoder, Decoder]:
     """The module in eval mode, as `build_memory_decoder` gives it, with the trained tensors.
 
@@ -115,13 +154,10 @@ def load_checkpoint(
         )
     if read.bank != "none" and module.adapter is not None and isinstance(module.adapter.bank, MemoryBank):
         module.adapter.bank = module.adapter.bank.quantised(read.bank)
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{folder / WEIGHTS} can't be read: {error}") from error
+    tensors = read.tensors(folder)
     own: dict[str, torch.Tensor] = dict(module.trainable())
     if read.bank != "none":
-        own["adapter.bank.codes"] = module.get_buffer("adapter.bank.codes")
+        own[_CODES] = module.get_buffer(_CODES)
     for name in sorted(own.keys() ^ tensors.keys()):
         state = "is missing" if name in own else "belongs to no part of it"
         raise UsageError(f"{folder / WEIGHTS}: {name} {state}; config.json and weights are not of one training")

@@ -148,7 +148,8 @@ class SelfEncoder(RowEncoder):
     @torch.inference_mode()
     def _project(self, rows: Sequence[Sequence[int]], spec: MemorySpec) -> list[Latent]:
         """Latents of bare rows, which stand behind no sink."""
-        return [_stored(kv, spec) for kv in self._own_kv(rows, spec)]
+        with attached(self.model, None):
+            return [_stored(kv, spec) for kv in self._own_kv(rows, spec)]
 
     def _own_kv(self, rows: Sequence[Sequence[int]], spec: MemorySpec, soft: SoftTokens | None = None) -> list[Tensor]:
         """[2, L, H_kv, T, D] a row. The decoder runs over right-padded rows; being causal, it needs no mask."""

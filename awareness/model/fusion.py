@@ -20,7 +20,7 @@ from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention import IMPLEMENTATIONS, AttentionRecord
 from awareness.model.gca import MemoryBlock
 from awareness.model.kernels import LayerMemory
-from awareness.model.reading import Attached, LayerReading, Routed, attached_now, reading
+from awareness.model.reading import Attached, LayerReading, Routed, attached_now, inside, reading
 from awareness.types import Memory
 
 RETRIEVAL_DEPTH = (0.4, 0.8)
@@ -35,6 +35,9 @@ class _FusedLayer(nn.Module):
     it as an argument.
     """
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _unpickled, (type(self)._base,), vars(self)  # type: ignore[attr-defined]
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if (now := attached_now()) is not None:
             kwargs["attached"] = now
@@ -44,12 +47,12 @@ class _FusedLayer(nn.Module):
         """hidden_states [B, T, d] -> the same behind the layer."""
         if attached is None:
             return super().forward(hidden_states, *args, **kwargs)
-        with reading(attached):
+        with inside(self, attached):
             own = attached.layers.get(self)
             if own is None:
                 return super().forward(hidden_states, *args, **kwargs)
             cache = kwargs.get("past_key_values")
-            start = 0 if cache is None else cache.get_seq_length(self.self_attn.layer_idx)  # type: ignore[union-attr]
+            start = 0 if cache is None else int(cache.get_seq_length(self.self_attn.layer_idx))  # type: ignore[union-attr]
             if own.block is None:
                 joint = own.joint(hidden_states, self.input_layernorm, kwargs, start)  # type: ignore[arg-type]
                 return super().forward(hidden_states, *args, reading=joint, **kwargs)
@@ -72,6 +75,10 @@ class _FusedLayer(nn.Module):
 def _fused(base: Any) -> Any:
     """The layer's class with `_FusedLayer` mixed in, under its own name (which FSDP's wrapping goes by)."""
     return type(base.__name__, (_FusedLayer, base), {"__module__": base.__module__, "_base": base})
+
+
+def _unpickled(base: Any) -> Any:
+    return _fused(base).__new__(_fused(base))
 
 
 def _kernel_of(layer: nn.Module) -> str:
@@ -131,16 +138,21 @@ def attached(
     adapter: how it reads, and its bank; without one the joint form, untrained. A memory must have the layers that the
     adapter reads. record: collects the attention to the memory. routed: what the routers of chapters go by and decide.
     """
-    if memory is not None and memory.tokens == 0:
+    if memory is not None and (memory.tokens == 0 or (memory.mask is not None and not memory.mask.any())):
         memory = None
     readings = _readings(memory, adapter, record, routed or Routed())
-    if not readings:
+    outer = attached_now()
+    if not readings and outer is None:
         yield
         return
-    layers = model.model.layers
+    layers = list(model.model.layers)
     if not isinstance(layers[0], _FusedLayer):
         raise UsageError("this decoder cannot read memory yet", hint="call awareness.model.fusion.fuse(model) first")
-    with reading(Attached({layers[found.layer]: found for found in readings})):
+    if beyond := [found.layer for found in readings if found.layer >= len(layers)]:
+        raise UsageError(f"layer {beyond[0]} reads memory, but this decoder has {len(layers)} layers")
+    adapted = frozenset(layers) if adapter is not None and readings else frozenset()
+    own = Attached({layers[found.layer]: found for found in readings}, adapted)
+    with reading(own.beside(layers, outer)):
         yield
 
 

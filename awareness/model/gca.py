@@ -91,7 +91,7 @@ class GatedCrossAttention(nn.Module):
             output, own_lse = attend_part(first, query, self.scaling, chosen)
             for part in others:
                 other, lse = attend_part(part, query, self.scaling, chosen)
-                output, own_lse = merge((output, own_lse), (other, lse))
+                output = merge((output, own_lse), (other, lse))
         if recorded and record is not None and isinstance(first, LayerMemory):
             record.add(layer, memory_probabilities(query, first, lse, self.scaling))
         return output

@@ -67,7 +67,7 @@ def generate(
     record: AttentionRecord | None = None,
     repetition_penalty: float = 1.0,
     adapter: MemoryAdapter | None = None,
-    sampling: Sampling = Sampling(),  # noqa: B008 - frozen,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
 ) -> Generation:
     """Continues one prompt, reading `memory` if given, as `adapter` says. `on_text` gets the answer piece by piece.
 

@@ -142,12 +142,16 @@ def _flex_attention(device: str) -> Any:
     return torch.compile(flex_attention, dynamic=True) if device == "cuda" else flex_attention
 
 
-def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Two sides of one softmax, each (output [B, H, T, D], lse [B, H, T, 1]) -> the whole, likewise."""
+def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """Two sides of one softmax, each (output [B, H, T, D], lse [B, H, T, 1]) -> the output of the whole."""
     (left, left_lse), (right, right_lse) = one, other
-    difference = right_lse - left_lse
-    share = torch.sigmoid(difference.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf))  # nan: both see nothing
-    return torch.lerp(left, right, share.to(left.dtype).expand_as(left)), torch.logaddexp(left_lse, right_lse)
+    share = torch.sigmoid(right_lse - left_lse).nan_to_num(0.0)  # nan: both see nothing
+    return between(left, right, share)
+
+
+def between(left: Tensor, right: Tensor, share: Tensor) -> Tensor:
+    """(1 - share)·left + share·right in the dtype of left; share [..., 1], and 0 gives `left` bit for bit."""
+    return torch.lerp(left, right.to(left.dtype), share.to(left.dtype).expand_as(left))
 
 
 def attend_memory(query: Tensor, memory: LayerMemory, scale: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
@@ -190,8 +194,8 @@ def attend_merged(
     memory: LayerMemory,
     scale: float,
     kernel: Kernel = fused_cpu,
-) -> tuple[Tensor, Tensor]:
-    """Memory and prompt by two calls, merged: neither is copied. (output [B, H, T, D], lse [B, H, T, 1])."""
+) -> Tensor:
+    """Memory and prompt by two calls, merged: neither is copied. Returns [B, H, T, D]."""
     return merge(
         attend_self(query, key, value, attention_mask, scale, kernel), attend_memory(query, memory, scale, kernel)
     )

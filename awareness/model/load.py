@@ -58,8 +58,13 @@ def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
 
 
-def load(folder: ModelFolder, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Decoder:
-    """Loads and fuses. Raises UsageError for an architecture that can't read memory or damaged weights."""
+def load(
+    folder: ModelFolder, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+) -> Decoder:
+    """Loads and fuses. dtype: by default what the device is fast in; `auto` for that of the files.
+
+    Raises UsageError for an architecture that can't read memory or damaged weights.
+    """
     device = default_device() if device is None else torch.device(device)
     with quiet_transformers():
         try:

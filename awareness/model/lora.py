@@ -10,10 +10,10 @@ base" holds. Whether it is on is asked of `active` at every call and kept nowher
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor, nn, no_grad
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from awareness.errors import UsageError
@@ -51,6 +51,10 @@ def add_lora(
     inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
     for parameter, trainable in was_trainable:  # PEFT freezes all but its own, a memory adapter too
         parameter.requires_grad_(trainable)
+    for parameter in _parameters(model).values():
+        parameter.data = (
+            parameter.data.float()
+        )  # steps of training are too small for bfloat16; PEFT casts what comes in
     for layer in _lora_layers(model).values():
         layer.train(layer.base_layer.training)  # new modules are in training mode: dropout would be on
         if active is not None:
@@ -73,25 +77,6 @@ def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
     for layer in _lora_layers(model).values():
         layer.merge()
     return remove_lora(model)
-
-
-def lora_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
-    """LoRA's tensors by name, `model.layers.0.self_attn.q_proj.lora_A.weight`; the model's own, not copies."""
-    return {name: parameter.data for name, parameter in _parameters(model).items()}
-
-
-def load_lora_state_dict(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
-    """Copies what `lora_state_dict` gave into `model`, which has LoRA of the same rank on the same targets."""
-    own = _parameters(model)
-    for name in sorted(own.keys() ^ tensors.keys()):
-        state = "is missing" if name in own else "is not of this decoder's LoRA"
-        raise UsageError(f"LoRA tensor {name} {state}", hint="is it of another decoder, or of other lora_targets?")
-    for name, parameter in own.items():
-        if parameter.shape != tensors[name].shape:
-            raise UsageError(f"LoRA tensor {name} is {list(tensors[name].shape)}, not {list(parameter.shape)}")
-    with no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
 
 
 class _Gated(nn.Module):

@@ -29,7 +29,7 @@ from awareness.model.projected import ProjectedEncoder
 from awareness.model.reading import Routed, adapter_is_read
 from awareness.model.router import router_losses
 from awareness.model.scratch import build_decoder
-from awareness.model.soft_tokens import SoftTokens
+from awareness.model.soft_tokens import SoftTokens, digest_of
 from awareness.model.sources import ModelFolder
 from awareness.types import Memory, default_layers
 
@@ -63,14 +63,26 @@ class MemoryDecoder(nn.Module):
         """What makes the latents that the adapter reads. Those of the frozen decoder alone are the ones that any index
         of it has, where it stores the layers that are read."""
         learned = None if self.adapter is None else self.adapter.encoder
+        fingerprint = base.folder.fingerprint
+        if own := self._own_weights():
+            fingerprint = f"{fingerprint}+{digest_of(own)[:16]}"
         if isinstance(learned, ProjectedEncoder):
-            return learned.storing_as(quant)
+            return learned.storing_as(quant).read_by(fingerprint)
         layers = None if self.adapter is None else sorted(set(self.adapter.sets.values()))
         if learned is None and set(layers or ()) <= set(default_layers(self.decoder.config.num_hidden_layers)):
             layers = None
         soft = learned if isinstance(learned, SoftTokens) else None
-        fingerprint = base.folder.fingerprint
         return SelfEncoder(self.decoder, base.tokenizer, fingerprint=fingerprint, layers=layers, quant=quant, soft=soft)
+
+    def _own_weights(self) -> dict[str, Tensor]:
+        """What makes this decoder, as it encodes, another than the base: its own weights if they are trained, and LoRA
+        unless it waits for a memory."""
+        gated = self.adapter is not None
+        return {
+            name: p.detach()
+            for name, p in self.decoder.named_parameters()
+            if p.requires_grad and not (gated and "lora_" in name)
+        }
 
     def forward(
         self,
@@ -83,9 +95,10 @@ class MemoryDecoder(nn.Module):
         **options: Any,
     ) -> MemoryOutput:
         """input_ids, labels: [B, T], -100 where a token is not learned; prompt: bool [B, P], what a text is routed by,
-        by default what is not learned. Labels are shifted inside: logits of t are compared with the label of t+1."""
+        by default what stands before the first label. Labels are shifted inside: the logits of t are compared with the
+        label of t+1."""
         if prompt is None and labels is not None:
-            prompt = labels == -100
+            prompt = (labels != -100).cumsum(dim=1) == 0  # what stands before the answer, and nothing behind it
             prompt = prompt | ~prompt.any(dim=1, keepdim=True)  # plain text has no prompt: all of it
         routed = Routed(prompt, choices=[] if labels is not None else None)
         with self.attached(memory, record=record, routed=routed):
@@ -106,11 +119,12 @@ def build_memory_decoder(
     config: MemoryConfig,
     *,
     pull: Callable[[str], ModelFolder],
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
 ) -> tuple[MemoryDecoder, Decoder]:
     """The module, and its decoder with tokenizer and folder. pull: name -> folder of a model, fetched if need be.
 
-    dtype: of the decoder, by default what the device is fast in; one from scratch is float32. Raises UsageError.
+    dtype: of the decoder, by default what the device is fast in, `auto` for its files' own; from scratch it is float32.
+    Raises UsageError.
     """
     kernel = "auto" if model_config.use_flash_attention else "plain"
     if model_config.base_model_name is not None:

@@ -29,7 +29,7 @@ from awareness.model.encoder import (
     spec_of,
     with_quant,
 )
-from awareness.model.fusion import attention_modules
+from awareness.model.fusion import attached, attention_modules
 from awareness.model.projection import Projection
 from awareness.model.prompt import encode
 from awareness.model.soft_tokens import weights_digest
@@ -94,7 +94,7 @@ class DecoderBackbone(Backbone):
     def states(self, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> list[Tensor]:
         full = mask[:, None, None, :].expand(-1, 1, ids.shape[1], -1)  # [B, 1, T, T]: every token sees every token
         norms = [layer.get_submodule("input_layernorm") for layer in self.model.model.layers]
-        with outputs_of([norms[i] for i in layers]) as found:
+        with attached(self.model, None), outputs_of([norms[i] for i in layers]) as found:
             self.model.model(ids, attention_mask=full, use_cache=False)
         return found
 
@@ -153,6 +153,12 @@ class ProjectedEncoder(RowEncoder, nn.Module):
         """Names the heads as they are now, so that after a step of training no latent of before is read."""
         made_by = digest(self.backbone.fingerprint, weights_digest(self))
         return replace(self._spec, encoder=f"projected:{made_by[:16]}")
+
+    def read_by(self, fingerprint: str) -> ProjectedEncoder:
+        """The same encoder, whose latents are those for a decoder of this fingerprint."""
+        other = copy.copy(self)
+        other._spec = replace(self._spec, model=fingerprint)
+        return other
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """states: [B, T, backbone's hidden_size] for each set -> K and V, [2, L, B, H_kv, T, D]."""

@@ -7,11 +7,11 @@ module; the only state, what a router has seen of a text, hangs on that text's K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,22 +22,35 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache
 
+from awareness.errors import UsageError
 from awareness.model.attention import AttentionRecord, BankPart, JointReading
 from awareness.model.bank import MemoryBank, QuantisedBank
-from awareness.model.chapters import attend_chapters
+from awareness.model.chapters import Gathered, attend_chapters, gather
 from awareness.model.gca import JointGates, MemoryBlock
 from awareness.model.kernels import Kernel, LayerMemory
-from awareness.model.router import ChapterChoice, RoutingPast
+from awareness.model.router import ChapterChoice, ChapterRouter, RoutingPast
 
 
 @dataclass
 class Routed:
-    """What routers decide inside one `attached` block, by layer. prompt: bool [B, P], the tokens that a sequence is
+    """What routers go by and decide inside one `attached` block. prompt: bool [B, P], the tokens that a sequence is
     routed by, None for all of a forward pass. choices: collected for the losses, None where nobody asks."""
 
     prompt: Tensor | None = None
     choices: list[ChapterChoice] | None = None
-    pasts: WeakKeyDictionary[Cache, dict[int, RoutingPast]] = field(default_factory=WeakKeyDictionary)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a router has seen of the text behind a KV cache: so many tokens, what it keeps of them, and the chapters of
+    a decision that holds for all that follows."""
+
+    tokens: int
+    past: RoutingPast
+    gathered: Gathered | None
+
+
+_seen: WeakKeyDictionary[Cache, dict[nn.Module, _Seen]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -75,17 +88,22 @@ class LayerReading:
             layer=self.layer,
         )
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(step, hidden_states, use_reentrant=False)
-        return step(hidden_states)
+            read: Tensor = checkpoint(step, hidden_states, use_reentrant=False)
+        else:
+            read = step(hidden_states)
+        memory = self._memory_of(len(hidden_states))
+        if self.bank is None and memory is not None and memory.mask is not None:
+            return torch.where(memory.mask.any(dim=1)[:, None, None], read, hidden_states)  # nothing: the base
+        return read
 
     def sources(
         self, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: Mapping[str, Any], start: int
     ) -> list[LayerMemory | BankPart]:
         """What is read, the repository's memory first. norm: of the hidden states [B, T, d] that a router goes by."""
         found: list[LayerMemory | BankPart] = []
-        if self.memory is not None:
+        if (memory := self._memory_of(len(hidden_states))) is not None:
             bias = None if self.gates is None else self.gates.bias[:, None]
-            found.append(replace(self.memory, value=self._dropped(self.memory.value), bias=bias))
+            found.append(replace(memory, value=self._dropped(memory.value), bias=bias))
         if self.bank is not None:
             found.append(self._bank_part(self.bank, hidden_states, norm, call, start))
         return found
@@ -101,9 +119,23 @@ class LayerReading:
             memory if isinstance(memory, LayerMemory) else None,
             sources[-1] if self.bank is not None else None,
             None if self.gates is None else self.gates.bank_gate,
-            self.record,
+            self.record if self.memory is not None else None,
             self.recompute,
         )
+
+    def _memory_of(self, rows: int) -> LayerMemory | None:
+        """For so many rows: one for all, one each, or one for the beams of each. Raises UsageError."""
+        memory = self.memory
+        if memory is None:
+            return None
+        own = max(memory.key.shape[0], 1 if memory.mask is None else memory.mask.shape[0])
+        if own in (1, rows):
+            return memory
+        if rows % own:
+            raise UsageError(f"a memory of {own} rows is read by a batch of {rows}", hint="one row, or one for each")
+        beams = partial(torch.repeat_interleave, repeats=rows // own, dim=0)
+        mask = None if memory.mask is None else beams(memory.mask)
+        return replace(memory, key=beams(memory.key), value=beams(memory.value), mask=mask)
 
     def _dropped(self, value: Tensor) -> Tensor:
         return drop(value, self.dropout) if self.dropout > 0.0 else value
@@ -116,29 +148,61 @@ class LayerReading:
         call: Mapping[str, Any],
         start: int,
     ) -> LayerMemory | BankPart:
-        known = self.bank_keys_values or bank.keys_values(self.layer)
+        known = self.bank_keys_values
+        if known is None or torch.is_grad_enabled():
+            known = bank.keys_values(self.layer)
         key, value = (side.to(hidden_states.dtype) for side in known)
         value = self._dropped(value)
         router = bank.router(self.layer)
         if router is None:
             return LayerMemory(key, value)
-        x = norm(hidden_states)
-        cache = call.get("past_key_values")
-        pasts = {} if cache is None else self.routed.pasts.setdefault(cache, {})
-        real = _real(call.get("attention_mask"), start, x)
-        prompt = _between(self.routed.prompt, start, x)
-        choice, past = router(x, real=real, prompt=prompt, past=pasts.get(self.layer) if start else None)
-        if past is not None:
-            pasts[self.layer] = past
+        choice, gathered = self._route(router, norm(hidden_states), key, value, call, start)
         if self.routed.choices is not None:
             self.routed.choices.append(choice)
+        chapters: int = router.classifier.out_features
+        # Beside a memory, and in the joint form beside the prompt, p weighs the bank by the softmax that they share.
+        memory = self._memory_of(len(hidden_states))
+        weighted: bool | Tensor = self.gates is None and memory is None
+        if self.gates is None and memory is not None and memory.mask is not None:
+            weighted = ~memory.mask.any(dim=1)
 
         def part(query: Tensor, scale: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
-            # The joint form weighs the bank against the prompt by the softmax that they share, p in it.
-            chapters: int = router.classifier.out_features
-            return attend_chapters(query, key, value, choice, chapters, scale, weighted=self.gates is None)
+            options: dict[str, Any] = {"weighted": weighted, "kernel": kernel, "gathered": gathered}
+            return attend_chapters(query, key, value, choice, chapters, scale, **options)
 
         return part
+
+    def _route(
+        self, router: ChapterRouter, x: Tensor, key: Tensor, value: Tensor, call: Mapping[str, Any], start: int
+    ) -> tuple[ChapterChoice, Gathered | None]:
+        """The choice for this forward's tokens x [B, T, d], and what it lets gather where it holds for a whole text.
+        Raises UsageError where the router has not seen the text behind the cache as it is."""
+        cache, length = call.get("past_key_values"), x.shape[1]
+        of_cache = {} if cache is None else _seen.setdefault(cache, {})
+        seen = of_cache.get(router) if start else None
+        if start and router.strategy != "token" and (seen is None or seen.tokens != start):
+            raise UsageError(
+                f"the KV cache holds {start} tokens, of which the router of chapters has seen"
+                f" {0 if seen is None else seen.tokens}",
+                hint="a new cache, or routing_strategy_inference: token",
+            )
+        prompt = self.routed.prompt
+        if prompt is not None and prompt.shape[0] != len(x) and len(x) % prompt.shape[0] == 0:
+            prompt = prompt.repeat_interleave(len(x) // prompt.shape[0], dim=0)  # beams
+        by_prompt = router.strategy in ("sequence", "hybrid")
+        if prompt is not None and by_prompt and not start and prompt[:, length:].any():
+            raise UsageError(
+                f"a prompt of {prompt.shape[1]} tokens comes in pieces, the first of {length}, and can't be routed",
+                hint="all of it in one forward pass, or routing_strategy_inference: token or rolling",
+            )
+        real = _real(call.get("attention_mask"), start, x)
+        choice, past = router(x, real=real, prompt=_between(prompt, start, x), past=None if seen is None else seen.past)
+        gathered = None if seen is None else seen.gathered
+        if router.strategy == "sequence" and gathered is None and not torch.is_grad_enabled():
+            gathered = gather(key, value, choice, router.classifier.out_features)
+        if past is not None and cache is not None:
+            of_cache[router] = _Seen(start + length, past, gathered)
+        return choice, gathered
 
 
 def _real(attention_mask: Tensor | None, start: int, x: Tensor) -> Tensor | None:
@@ -159,16 +223,22 @@ def _between(prompt: Tensor | None, start: int, x: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Attached:
-    """What all layers read now. by_adapter: an adapter says how; without one an untrained memory is read."""
+    """What decoder layers read now. adapted: the layers of decoders that read as an adapter says, all of them."""
 
     layers: Mapping[nn.Module, LayerReading]
+    adapted: frozenset[nn.Module] = frozenset()
 
-    @cached_property
-    def by_adapter(self) -> bool:
-        return any(found.block is not None or found.gates is not None for found in self.layers.values())
+    def beside(self, layers: Iterable[nn.Module], outer: Attached | None) -> Attached:
+        """This, of a decoder of these layers, and what is attached to other decoders outside of it."""
+        own = set(layers)
+        if outer is None or outer.layers.keys() <= own:
+            return self
+        others = {layer: found for layer, found in outer.layers.items() if layer not in own}
+        return Attached({**others, **self.layers}, self.adapted | (outer.adapted - own))
 
 
 _attached: ContextVar[Attached | None] = ContextVar("awareness_attached", default=None)
+_in_adapted_layer: ContextVar[bool] = ContextVar("awareness_in_adapted_layer", default=False)
 
 
 @contextmanager
@@ -186,7 +256,17 @@ def attached_now() -> Attached | None:
     return _attached.get()
 
 
+@contextmanager
+def inside(layer: nn.Module, what: Attached) -> Iterator[None]:
+    """Around the forward pass of a decoder layer."""
+    token = _in_adapted_layer.set(layer in what.adapted)
+    try:
+        yield
+    finally:
+        _in_adapted_layer.reset(token)
+
+
 def adapter_is_read() -> bool:
-    """Does an adapter with something to read stand behind this call? LoRA of a memory adapter is on only then."""
-    now = _attached.get()
-    return now is not None and now.by_adapter
+    """Is this inside a layer of a decoder that has something to read, as an adapter says? LoRA of a memory adapter is
+    on only there."""
+    return _in_adapted_layer.get()

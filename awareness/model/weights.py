@@ -20,7 +20,7 @@ WEIGHTS = ("none", "int8", "fp8", "nf4")
 
 
 def quantise_weights(model: PreTrainedModel, how: str) -> PreTrainedModel:
-    """Stores the projections of `model` (no LoRA inside) in fewer bits, in place; they can't be trained any more.
+    """Stores the projections of `model` in fewer bits, in place, LoRA on them as it is; they can't be trained any more.
 
     how: one of `WEIGHTS`. Raises UsageError where the value, the library or the device doesn't allow it; `model` may
     then be quantised in part, and is to be loaded again.
@@ -39,7 +39,7 @@ def quantise_weights(model: PreTrainedModel, how: str) -> PreTrainedModel:
 
             config = Int8WeightOnlyConfig if how == "int8" else Float8WeightOnlyConfig
             # torchao's inductor settings are for a compiled model, and would be the whole process's
-            quantize_(model.model.layers, config(set_inductor_config=False))
+            quantize_(model.model.layers, config(set_inductor_config=False), filter_fn=_is_projection)
     except ImportError as error:
         raise UsageError(f"weights '{how}' need {error.name}", hint='pip install "awareness[deploy]"') from error
     except (NotImplementedError, RuntimeError, TypeError) as error:
@@ -50,12 +50,16 @@ def quantise_weights(model: PreTrainedModel, how: str) -> PreTrainedModel:
     return model
 
 
+def _is_projection(module: nn.Module, name: str) -> bool:
+    return isinstance(module, nn.Linear) and "lora_" not in name
+
+
 def _to_nf4(model: PreTrainedModel) -> None:
     """Each Linear of the decoder layers -> bitsandbytes' Linear4bit, which quantises when it is moved to the device."""
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     layers = model.model.layers
-    for name, linear in [(n, module) for n, module in layers.named_modules() if isinstance(module, nn.Linear)]:
+    for name, linear in [(n, module) for n, module in layers.named_modules() if _is_projection(module, n)]:
         weight = linear.weight
         quantised = Linear4bit(
             linear.in_features,

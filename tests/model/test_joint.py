@@ -136,7 +136,7 @@ def test_merged_equals_concatenated(length, cached, padded):
     if padded:  # the first row begins with padding: its first query sees nothing of its own
         mask = torch.ones(length, width, dtype=torch.bool).tril(cached).repeat(2, 1, 1, 1)
         mask[0, ..., : cached + 1] = False
-    got, _ = attend_merged(query, key, value, mask, memory, 0.3)
+    got = attend_merged(query, key, value, mask, memory, 0.3)
     want = attend_concatenated(query, key, value, mask, memory, 0.3)
     assert not got.isnan().any()
     assert torch.allclose(got, want, atol=1e-5)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from awareness.config.decoder import ModelConfig
 from awareness.errors import UsageError
-from awareness.model.scratch import build_decoder, load_decoder
+from awareness.model.scratch import build_decoder
 
 SINK = [257, 10, 20, 258]
 CHUNK = "def login(self):\n    return 7\n"
@@ -360,36 +360,9 @@ def test_one_batch_is_learned(tokenizer, settings):
 
 
 @kinds
-def test_saved_and_loaded_it_is_the_same(tokenizer, settings, tmp_path):
-    config = section(dropout=0.1, **settings)
+def test_its_weights_go_into_another_of_the_same_settings(tokenizer, settings):
     model = decoder(tokenizer, dropout=0.1, **settings)
-    model.save_pretrained(tmp_path)
-    loaded = load_decoder(config, tmp_path, tokenizer).eval()
-    assert torch.equal(logits(loaded), logits(model))
-    again = build_decoder(config, tokenizer).eval()
+    again = build_decoder(section(dropout=0.1, **settings), tokenizer).eval()
     assert not torch.equal(logits(again), logits(model))
     again.load_state_dict(model.state_dict())
     assert torch.equal(logits(again), logits(model))
-
-
-def test_several_files_are_read_together(tokenizer, tmp_path):
-    model = decoder(tokenizer)
-    model.save_pretrained(tmp_path, max_shard_size="40KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert torch.equal(logits(load_decoder(section(), tmp_path, tokenizer).eval()), logits(model))
-
-
-def test_what_cannot_be_loaded_is_told(tokenizer, tmp_path):
-    with pytest.raises(UsageError, match=r"no \.safetensors"):
-        load_decoder(section(), tmp_path, tokenizer)
-    decoder(tokenizer).save_pretrained(tmp_path)
-    for settings, what in (
-        ({"hidden_dim": 40}, "size mismatch"),
-        ({"num_layers": 1}, r"Unexpected key.*layers\.1\."),
-        ({"use_rms_norm": False}, r"Missing key.*layernorm\.bias"),
-    ):
-        with pytest.raises(UsageError, match=what):
-            load_decoder(section(**settings), tmp_path, tokenizer)
-    (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UsageError, match="not those of this model section"):
-        load_decoder(section(), tmp_path, tokenizer)

@@ -21,7 +21,10 @@ HIDDEN = GEOMETRY["hidden_size"]
 
 def drawn(num_header: int = 3, num_trailer: int = 2) -> SoftTokens:
     torch.manual_seed(7)
-    return SoftTokens(num_header, num_trailer, HIDDEN, std=1.0)
+    soft = SoftTokens(num_header, num_trailer, HIDDEN)
+    for tensor in soft.parameters():
+        torch.nn.init.normal_(tensor)
+    return soft
 
 
 def encoder_of(model, tokenizer, soft=None, **options) -> SelfEncoder:
