@@ -16,7 +16,15 @@ from awareness.cli import options, render
 from awareness.cli.origin import Found, Origin, opened, search_all, workspaces_asked
 from awareness.cli.routers import choose_router, find_router, renew
 from awareness.cli.search import as_json, preview
-from awareness.cli.workspace import LoadedModel, Workspace, load_model, load_trained, parse_bytes, pull_model
+from awareness.cli.workspace import (
+    LoadedModel,
+    Workspace,
+    load_model,
+    load_trained,
+    parse_bytes,
+    pull_known,
+    pull_model,
+)
 from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
 from awareness.index import build
 from awareness.index.lock import writing
@@ -169,6 +177,7 @@ def _reader(adapter: Path | None, mode: Mode | None, model: str | None) -> _Read
         raise UsageError(f"--adapter {adapter} is of the model {read.base}, not of {model}", hint="leave --model out")
     if read.model.base_model_name is None:
         raise UsageError(f"{adapter} is a decoder made from scratch: it can't be asked", hint="python: load_checkpoint")
+    pull_known(read.base)
     form = Mode(read.memory.memory_form) if read.memory.has_memory else Mode.text
     if mode in (Mode.joint, Mode.tanh) and mode is not form:
         raise UsageError(f"--mode {mode.value}, but {adapter} was trained for {form.value}", hint="leave --mode out")

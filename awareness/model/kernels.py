@@ -100,8 +100,9 @@ def fused_cpu(
     """`Kernel` by the CPU's fused attention: no gradient for the lse, so for inference."""
     batch, heads, length, head_dim = query.shape
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # takes grouped queries; tells the lse
-    if length == 1 or not (causal or (bias is not None and bias.shape[2] > 1)):
-        # every query sees the same columns: the heads of a group as rows, so that a key is fetched once for all of them
+    if length > 1 and not causal and (bias is None or bias.shape[2] == 1):
+        # Every query sees the same columns: the heads of a group as rows, so that a key is fetched once for all of them.
+        # For one query that is slower, as so few rows leave the kernel half idle.
         rows = fold(query, key.shape[1])
         bias = None if bias is None else bias.to(query.dtype).expand(batch, 1, rows.shape[2], -1)
         output, lse = flash(rows, key, value, attn_mask=bias, scale=scale)

@@ -110,10 +110,11 @@ def _shares(model: LoadedModel, query: str, hits: list[Hit], order: list[int]) -
     decoder, encoder = model.decoder, model.encoder
     latents = list(encoder.encode([hits[i].chunk.encoded_text for i in order]))
     memory = assemble(decoder.model, encoder.spec, encoder.sink, latents)
-    record = AttentionRecord(range(decoder.model.config.num_hidden_layers))
+    record = AttentionRecord(list(range(decoder.model.config.num_hidden_layers)))
     prompt = question_ids(decoder.tokenizer, query + BRIEFLY, with_system=False)
     generate(decoder, prompt, memory, max_new_tokens=TOKENS, record=record, repetition_penalty=REPETITION_PENALTY)
-    weights = torch.cat([record.sums[layer] for layer in sorted(record.sums)])  # [L, H, M]
+    nothing = torch.zeros_like(next(iter(record.sums.values())))
+    weights = torch.cat([record.sums.get(layer, nothing) for layer in record.layers])  # [L, H, M]
     chunks = [weights[:, :, span.start : span.stop].sum(dim=-1) for span in memory.spans[1:]]
     shares = torch.stack([chunks[order.index(i)] for i in range(len(hits))], dim=-1)
     return (shares / shares.sum(dim=-1, keepdim=True).clamp(min=1e-9)).numpy()
@@ -133,8 +134,7 @@ def _fitted(shares: np.ndarray, gold: np.ndarray) -> list[list[int]]:
     best = np.argsort(-np.array(alone), kind="stable")
     size = max((4, 8, 16, 32, 64), key=lambda n: _first(flat[:, best[:n]].mean(axis=1), gold)[0])
     heads = shares.shape[2]
-    first_layer = 0
-    return [[int(i // heads) + first_layer, int(i % heads)] for i in best[:size]]
+    return [[int(i // heads), int(i % heads)] for i in best[:size]]
 
 
 def _report(shares: np.ndarray, gold: np.ndarray, scores: np.ndarray, heads: list[list[int]] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from awareness.model.checkpoint import save_checkpoint
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.sources import find
+from tests.conftest import tiny_model
 
 QUESTION = "how is the cookie signed by the session"
 LORA = {"lora_rank": 2, "lora_targets": ["q_proj", "down_proj"]}
@@ -102,15 +104,43 @@ def test_text_and_none_with_lora(capfd, sample, trained, model_folder):
 
 def test_what_does_not_fit_is_refused(capfd, sample, trained, model_folder, tmp_path):
     run_ = trained("run", num_memory_tokens=0)
+    other = tmp_path / "other"
+    tiny_model("llama").save_pretrained(other)
+    stranger = trained("stranger", num_memory_tokens=0)
+    text = (stranger / "config.json").read_text()
+    (stranger / "config.json").write_text(text.replace(str(model_folder), "evil/evil"))
     for options, match in (
         (("--mode", "tanh"), "--mode tanh has to be trained"),
         (("--adapter", run_, "--mode", "joint"), "was trained for tanh"),
-        (("--adapter", run_, "--model", "smollm2-135m"), f"is of the model {model_folder}, not of smollm2-135m"),
+        (("--adapter", run_, "--model", other), f"is of the model {model_folder}, not of {other}"),
         (("--adapter", tmp_path), "is not a checkpoint"),
+        (("--adapter", stranger), "it needs the model 'evil/evil'"),
     ):
         code, out, err = call(capfd, "ask", QUESTION, "--repo", sample, *options)
         assert (code, out) == (2, "")
         assert match in " ".join(err.split())
+
+
+def test_the_default_model_of_the_environment_is_no_model_asked_for(capfd, sample, trained, monkeypatch):
+    monkeypatch.setenv("AWARENESS_MODEL", "smollm2-135m")
+    assert asked(capfd, sample, "--adapter", trained("run", num_memory_tokens=0))["mode"] == "tanh"
+
+
+def test_shares_of_two_repositories_with_the_same_file_are_shares(capfd, sample, model_folder, tmp_path):
+    shutil.copytree(sample, tmp_path / "twin")
+    found = asked(capfd, sample, "--repo", tmp_path / "twin", "--model", model_folder)
+    assert len({(c["path"], c["origin"]) for c in found["citations"]}) > len({c["path"] for c in found["citations"]})
+    assert sum(citation["attention"] for citation in found["citations"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_pack_has_the_latents_that_it_has(capfd, sample, trained, model_folder, tmp_path):
+    assert call(capfd, "pack", tmp_path / "x.awm", "--repo", sample, "--model", model_folder)[0] == 0
+    options = (QUESTION, "--memory", tmp_path / "x.awm", "-n", "4")
+    fits = trained("fits", num_memory_tokens=0, gca_start_layer=3)
+    assert call(capfd, "ask", *options, "--adapter", fits)[0] == 0
+    soft = trained("soft", num_memory_tokens=0, num_header_tokens=1)
+    code, _, err = call(capfd, "ask", *options, "--adapter", soft)
+    assert code == 2 and "are of other encoder than the adapter reads" in " ".join(err.split())
 
 
 def test_sampling(capfd, sample, model_folder):

@@ -6,15 +6,17 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
-from awareness.errors import UsageError
+from awareness.errors import StorageFailed, UsageError
 from awareness.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from awareness.model.encoder import SelfEncoder
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.sources import find
+from awareness.types import Memory
 from tests.model.test_forms import BANKS, FORMS, config_of, memory_of
 
 IDS = torch.tensor([[40, 41, 42, 43, 44, 45], [50, 51, 52, 53, 54, 55]])
@@ -205,10 +207,101 @@ def test_what_is_wrong_with_a_checkpoint_is_said(build, tmp_path, model_folder):
     refused("has format 9; this program reads 1")
     (run / "config.json").write_text(json.dumps({**json.loads(config), "memory": {"memory_form": "sigmoid"}}))
     refused("damaged or of another program")
-    (run / "config.json").write_text("[]")
-    refused("is not a checkpoint")
+    for change, match in (
+        ({"base": 5}, "damaged or of another program"),
+        ({"base": "another"}, "is not base_model_name"),
+        ({"bank": "weird"}, "damaged or of another program"),
+        ({"more": 1}, "damaged or of another program"),
+        ({"format_version": True}, "has format True"),
+        ({"memory": {"num_memory_tokens": 10**12}}, "damaged or of another program"),
+        ({"memory": {"num_memory_tokens": 0}, "bank": "int8"}, "the settings have none"),
+    ):
+        (run / "config.json").write_text(json.dumps({**json.loads(config), **change}))
+        refused(match)
+    for text in ("[]", "[" * 100_000, "{}"):
+        (run / "config.json").write_text(text)
+        refused("is not a checkpoint")
+    (run / "config.json").write_text(config)
+    save_file({**whole, "adapter.blocks.1.attention.gate": torch.full((6,), torch.nan)}, run / "weights.safetensors")
+    refused("no finite numbers")
     with pytest.raises(UsageError, match="is not a checkpoint"):
         load_checkpoint(tmp_path, pull=find)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_the_next_one_can(build, tmp_path, monkeypatch):
+    module, base, model = build(config_of("joint", "none"))
+
+    def full(tensors, path):
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("awareness.model.checkpoint.save_file", full)
+        with pytest.raises(StorageFailed, match="no space left"):
+            save_checkpoint(tmp_path / "run", module, base.folder, model)
+        assert list(tmp_path.iterdir()) == []
+    save_checkpoint(tmp_path / "run", module, base.folder, model)
+    whole = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(StorageFailed):
+        patch.setattr("awareness.model.checkpoint.save_file", full)
+        save_checkpoint(tmp_path / "run", module, base.folder, model)
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == whole
+
+
+def test_latents_of_a_decoder_that_is_trained_are_its_own(build, model_folder):
+    """Else those of another decoder would be read for its own, and it would poison the base's index."""
+
+    def spec(module, base):
+        return module.encoder(base).spec
+
+    vanilla = spec(*build(MemoryConfig(vanilla_mode=True))[:2])
+    frozen, frozen_base, _ = build(config_of("joint", "none", **LORA))
+    step(frozen, memory_of(frozen.decoder, frozen.config, 5, 3))
+    assert spec(frozen, frozen_base) == vanilla  # LoRA of an adapter is off while chunks are encoded
+    scratch = {"base_model_name": None, "tokenizer_name": str(model_folder), "num_layers": 2, "hidden_dim": 16}
+    for settings, others in (
+        (config_of("joint", "none"), {"freeze_base_model": False}),
+        (MemoryConfig(use_memory_adapter=False, use_lora=True, lora_rank=2), {}),
+        (config_of("joint", "none"), scratch),
+    ):
+        module, base, _ = build(settings, **others)
+        before = spec(module, base)
+        assert before != vanilla
+        module.eval()
+        with torch.no_grad():
+            for p in module.trainable().values():
+                p += 0.1
+        assert spec(module, base) != before
+
+
+def test_lora_is_off_where_no_row_has_a_memory(build):
+    module, _, _ = build(config_of("tanh A", "none", **LORA))
+    base = logits(module)
+    memory = memory_of(module.decoder, module.config, 5, 3)
+    step(module, memory)
+    nothing = Memory(memory.keys, memory.values, mask=torch.zeros_like(memory.mask))
+    assert torch.equal(logits(module, nothing), base)
+
+
+def test_what_stands_behind_the_answer_does_not_route(build):
+    """Neither a later turn that is not learned nor padding that has no mask."""
+    module, _, _ = build(config_of("tanh A", "chapters"))
+    step(module, None)
+    labels = torch.full_like(IDS, -100)
+    labels[:, 2:4] = IDS[:, 2:4]
+    other = IDS.clone()
+    other[:, 4:] = 99
+    with torch.no_grad():
+        one, two = (module(ids, labels=labels).logits[:, :4] for ids in (IDS, other))
+    assert torch.equal(one, two)
+
+
+def test_lora_is_trained_in_float32(model_folder):
+    model = ModelConfig(base_model_name=str(model_folder))
+    module, base = build_memory_decoder(model, config_of("tanh A", "none", **LORA), pull=find, dtype=torch.bfloat16)
+    assert base.model.dtype == torch.bfloat16
+    assert {p.dtype for p in module.trainable().values()} == {torch.float32}
+    step(module, memory_of(module.decoder, module.config, 5, 3))
 
 
 def test_a_checkpoint_is_replaced_whole(build, tmp_path):
