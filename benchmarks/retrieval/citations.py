@@ -130,7 +130,7 @@ def _fitted(shares: np.ndarray, gold: np.ndarray) -> list[list[int]]:
     """The heads whose own attention most often has a gold chunk first: [[layer, head], …], as many as do best."""
     count = shares.shape[1] * shares.shape[2]
     flat = shares.reshape(len(shares), count, -1)
-    alone = [_first(flat[:, i], gold)[0] for i in range(count)]
+    alone = [_first(flat[:, i], gold)[0] if flat[:, i].any() else 0.0 for i in range(count)]  # not all layers read
     best = np.argsort(-np.array(alone), kind="stable")
     size = max((4, 8, 16, 32, 64), key=lambda n: _first(flat[:, best[:n]].mean(axis=1), gold)[0])
     heads = shares.shape[2]
