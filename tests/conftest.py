@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: their threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 import pytest
 import torch

@@ -15,6 +15,7 @@ from awareness.model.adapter import build_adapter, memory_layers
 from awareness.model.assembly import joined, stacked
 from awareness.model.fusion import attached, fuse, unfuse
 from awareness.types import SINK, Memory
+from tests.conftest import GEOMETRY, tiny_model
 
 PROMPT = torch.tensor([[40, 41, 42, 43, 44, 45], [50, 51, 52, 53, 54, 55]])
 FORMS = {
@@ -47,6 +48,9 @@ BANKS = {
     },
 }
 KINDS = list(itertools.product(FORMS, BANKS))
+READERS = ("joint", "tanh A", "tanh B")
+"""The forms that read in ways of their own; the others begin with other weights."""
+READ_KINDS = list(itertools.product(READERS, BANKS))
 
 
 def config_of(form: str, bank: str, **settings) -> MemoryConfig:
@@ -122,8 +126,6 @@ def test_a_decoder_whose_projections_have_biases_is_still_the_base(form):
     """Llama with attention_bias and mlp_bias: a bias of W_o would be there with the gate closed."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.conftest import GEOMETRY
-
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**GEOMETRY, attention_bias=True, mlp_bias=True)).eval()
     for name, parameter in model.named_parameters():
@@ -137,10 +139,11 @@ def test_a_decoder_whose_projections_have_biases_is_still_the_base(form):
 
 
 @pytest.mark.parametrize(("form", "bank"), KINDS)
-def test_gradients_reach_all_that_is_trained_and_nothing_else(model, form, bank):
+def test_gradients_reach_all_that_is_trained_and_nothing_else(form, bank):
+    """On Qwen2 and Qwen3: biases, and norms of heads."""
     torch.manual_seed(0)
-    model.requires_grad_(False)
-    adapter = build_adapter(fuse(model), config_of(form, bank))
+    model = fuse(tiny_model("qwen3" if bank in ("standard", "chapters") else "qwen2")).requires_grad_(False)
+    adapter = build_adapter(model, config_of(form, bank))
     memory = memory_of(model, adapter.config, 5, 3)
     found = learn(model, adapter, memory, steps=3, rate=0.05)
     without = {name for name, grad in found.items() if grad is None or not grad.abs().sum() > 0}
@@ -149,8 +152,6 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(model, form, bank)
 
 
 def test_the_names_that_are_trained():
-    from tests.conftest import tiny_model
-
     model = fuse(tiny_model("qwen3"))
 
     def names(**settings):
@@ -177,7 +178,7 @@ def test_the_names_that_are_trained():
     assert names(num_memory_tokens=8, memory_form="joint", **chapters) == joint | heads
 
 
-@pytest.mark.parametrize(("form", "bank"), KINDS)
+@pytest.mark.parametrize(("form", "bank"), READ_KINDS)
 def test_with_nothing_to_read_it_is_the_base(model, form, bank):
     base = logits(model)
     adapter = build_adapter(fuse(model), config_of(form, bank))
@@ -187,11 +188,10 @@ def test_with_nothing_to_read_it_is_the_base(model, form, bank):
         assert torch.equal(logits(model), base)
 
 
-@pytest.mark.parametrize(("form", "bank"), KINDS)
+@pytest.mark.parametrize(("form", "bank"), READ_KINDS)
 @pytest.mark.parametrize("strategy", ["sequence", "rolling", "hybrid"])
 def test_cached_generation_is_uncached_generation(form, bank, strategy):
     from awareness.model.reading import Routed
-    from tests.conftest import tiny_model
 
     if strategy != "sequence" and bank != "chapters":
         pytest.skip("the strategy is of chapters")
@@ -219,10 +219,8 @@ def test_cached_generation_is_uncached_generation(form, bank, strategy):
     assert not torch.allclose(torch.stack(cached.logits), torch.stack(base.logits), atol=1e-3)
 
 
-@pytest.mark.parametrize(("form", "bank"), KINDS)
+@pytest.mark.parametrize(("form", "bank"), READ_KINDS)
 def test_rows_of_a_batch_read_their_own_memory(form, bank):
-    from tests.conftest import tiny_model
-
     torch.manual_seed(0)
     model = fuse(tiny_model("qwen3")).requires_grad_(False)
     adapter = build_adapter(model, config_of(form, bank))
@@ -235,11 +233,9 @@ def test_rows_of_a_batch_read_their_own_memory(form, bank):
             assert torch.allclose(together[row], logits(model, PROMPT[row : row + 1])[0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("form", "bank"), KINDS)
+@pytest.mark.parametrize(("form", "bank"), READ_KINDS)
 def test_a_row_whose_mask_is_empty_reads_nothing(form, bank):
     """A known fault: NaN. Row 0 has no memory at all; it is as if none were attached."""
-    from tests.conftest import tiny_model
-
     torch.manual_seed(0)
     model = fuse(tiny_model("qwen3")).requires_grad_(False)
     adapter = build_adapter(model, config_of(form, bank))
@@ -258,11 +254,9 @@ def test_a_row_whose_mask_is_empty_reads_nothing(form, bank):
         assert not torch.allclose(got[1], want[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", READERS)
 @pytest.mark.parametrize("bank", ["standard", "chapters"])
 def test_bank_and_memory_are_read_together(form, bank):
-    from tests.conftest import tiny_model
-
     torch.manual_seed(0)
     model = fuse(tiny_model("llama")).requires_grad_(False)
     adapter = build_adapter(model, config_of(form, bank))
@@ -280,12 +274,10 @@ def test_bank_and_memory_are_read_together(form, bank):
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", READERS[:2])
 @pytest.mark.parametrize("bank", ["none", "standard", "chapters"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_every_kernel_gives_the_same_numbers(form, bank, padded):
-    from tests.conftest import tiny_model
-
     torch.manual_seed(0)
     model = fuse(tiny_model("qwen2")).requires_grad_(False)
     adapter = build_adapter(model, config_of(form, bank))
@@ -311,13 +303,11 @@ def test_an_unknown_kernel_is_refused(model):
         fuse(model, kernel="flush")
 
 
-@pytest.mark.parametrize(("form", "bank"), KINDS)
+@pytest.mark.parametrize(("form", "bank"), READ_KINDS)
 @pytest.mark.parametrize("whole_layers", [False, True])
 def test_gradient_checkpointing_keeps_less_and_gives_the_same(form, bank, whole_layers):
     """Of the reading alone (memory_gradient_checkpointing), and of whole layers by transformers, where the backward
     pass runs in another thread and outside of the `attached` block."""
-    from tests.conftest import tiny_model
-
     if not has_something_to_read(form, bank):
         pytest.skip("nothing is kept by the joint form alone")
 
@@ -379,8 +369,6 @@ def test_a_memory_without_the_layers_of_the_adapter_is_refused(model):
 
 def test_latents_are_shared_by_layers():
     """latent_sharing: fewer stored sets; each layer reads its group's."""
-    from tests.conftest import tiny_model
-
     model = fuse(tiny_model("llama"))
     settings = {"num_memory_tokens": 0, "gca_start_layer": 1}
     for sharing, sets in (("per_layer", [1, 2, 3, 4, 5]), ("every_k_layers", [1, 1, 3, 3, 5]), ("shared", [1] * 5)):

@@ -84,7 +84,8 @@ def test_a_full_disk_at_twenty_sizes(place, run):
     needed = place.at_fault(run)["told"]["written"]
     ended = [place.at_fault(run, room=needed * part // SIZES)["status"] for part in range(SIZES)]
     assert set(ended) == {13}
-    assert place.at_fault(run, room=needed)["status"] == 0
+    slack = 1 << 16  # how many pages the log takes depends on when it is written back
+    assert place.at_fault(run, room=needed + slack)["status"] == 0
 
 
 @pytest.mark.parametrize("run", ["index and gc", "repair"])
