@@ -43,16 +43,16 @@ def show(
         "bank_quant": read.bank,
         "parameters": parts,
         "bytes": (checkpoint / WEIGHTS).stat().st_size,
-        "model": read.model.model_dump(exclude_unset=True),
-        "memory": read.memory.model_dump(exclude_unset=True, mode="json"),
+        "model": read.model.model_dump(exclude_unset=True),  # of an existing decoder: what such a one has
+        "memory": read.memory.model_dump(mode="json"),
     }
     if format is options.Format.json:
         render.data(found)
         return
     render.text(f"{checkpoint}: trained on {read.base}, {found['bytes']} bytes")
     render.table(("part", "parameters"), [(part, f"{size:,}") for part, size in sorted(parts.items())])
-    settings = {**read.model.model_dump(exclude_unset=True), **read.memory.model_dump(exclude_unset=True)}
-    render.table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
+    settings = {**read.model.model_dump(exclude_defaults=True), **read.memory.model_dump(exclude_defaults=True)}
+    render.table(("setting that is not the default", "value"), [(name, str(value)) for name, value in settings.items()])
 
 
 @app.command()
