@@ -101,7 +101,7 @@ def fused_cpu(
     batch, heads, length, head_dim = query.shape
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # takes grouped queries; tells the lse
     if length > 1 and not causal and (bias is None or bias.shape[2] == 1):
-        # Every query sees the same columns: the heads of a group as rows, so that a key is fetched once for all of them.
+        # Every query sees the same columns: the heads of a group as rows, so that a key is fetched once for all.
         # For one query that is slower, as so few rows leave the kernel half idle.
         rows = fold(query, key.shape[1])
         bias = None if bias is None else bias.to(query.dtype).expand(batch, 1, rows.shape[2], -1)
