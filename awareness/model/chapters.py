@@ -8,6 +8,7 @@ p_i(x)·E_i(x) of Switch (Fedus et al. 2021, eq. 2), and gives it when one is. W
 is plain attention over the bank: p is constant and mass is 1.
 
 Only chosen chapters are gathered, for a block of tokens at a time, so nothing of the size tokens × memory is built.
+Where a token chooses so many that its scores of all chapters are fewer numbers, the others are hidden instead.
 
 Shapes use B (batch), T (tokens), H (query heads), D (head_dim), N (tokens of the bank), C (chapters), k (chapters
 read), R (decisions a row, 1 or T) and L (tokens of the longest chapter).
@@ -79,7 +80,9 @@ def attend_chapters(
         results = [read(part) for part in query.split(block_tokens, dim=2)]
         output, lse = (torch.cat(parts, dim=2) for parts in zip(*results, strict=True))
     else:
-        output, lse = _attend_in_blocks(query, key, value, choice, num_chapters, scale, block_tokens)
+        if torch.is_grad_enabled():
+            kernel = plain  # whose lse has a gradient
+        output, lse = _attend_in_blocks(query, key, value, choice, num_chapters, scale, block_tokens, kernel)
     if weighted is not False:
         mass = choice.mass if weighted is True else choice.mass.where(weighted[:, None], 1.0)
         output = output * mass[:, None, :, None].to(output.dtype)
@@ -94,7 +97,9 @@ def _attend_in_blocks(
     num_chapters: int,
     scale: float,
     block_tokens: int,
+    kernel: Kernel,
 ) -> tuple[Tensor, Tensor]:
+    """The output and the lse by p, not by C·p; as `attend_chapters`."""
     queries = query.split(block_tokens, dim=2)
     read: Callable[..., tuple[Tensor, Tensor]]
     blocks: list[tuple[Tensor, ...]]
@@ -103,7 +108,12 @@ def _attend_in_blocks(
         read, blocks = _attend, [(part, *chosen) for part in queries]
     else:
         chapters, log_prior = (t.split(block_tokens, dim=1) for t in (choice.chapters, choice.log_prior))
-        read = partial(_attend_gathered, bank=(key, value), num_chapters=num_chapters)
+        longest = -(-key.shape[2] // num_chapters)
+        gathered = choice.chapters.shape[2] * longest * key.shape[1] * key.shape[3]  # numbers a token, of K or of V
+        if query.shape[1] * key.shape[2] <= gathered:  # the scores of all chapters are fewer than that
+            read = partial(_attend_masked, bank=(key, value), num_chapters=num_chapters, kernel=kernel)
+        else:
+            read = partial(_attend_gathered, bank=(key, value), num_chapters=num_chapters)
         blocks = list(zip(queries, chapters, log_prior, strict=True))
     read = partial(read, scale=scale)
     if torch.is_grad_enabled() and len(blocks) > 1:
@@ -111,6 +121,26 @@ def _attend_in_blocks(
     results = [read(*block) for block in blocks]
     output, lse = (torch.cat(parts, dim=2) for parts in zip(*results, strict=True))
     return output, lse
+
+
+def _attend_masked(
+    query: Tensor,
+    chapters: Tensor,
+    log_prior: Tensor,
+    *,
+    bank: tuple[Tensor, Tensor],
+    num_chapters: int,
+    kernel: Kernel,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """All chapters are read, those that were not chosen behind a bias of -inf: where many are chosen, gathering them
+    for each token would move more."""
+    size = bank[0].shape[2]
+    places = torch.arange(size, device=query.device)
+    chapter_of = ((places + 1) * num_chapters - 1) // size  # c·N//C <= n < (c+1)·N//C
+    prior = log_prior.new_full((*chapters.shape[:2], num_chapters), -torch.inf).scatter(2, chapters, log_prior)
+    key, value = (side.expand(query.shape[0], -1, -1, -1) for side in bank)
+    return kernel(query, key, value, prior[:, None, :, chapter_of], causal=False, scale=scale)
 
 
 def _attend_gathered(
