@@ -180,10 +180,12 @@ class LayerReading:
         cache, length = call.get("past_key_values"), x.shape[1]
         of_cache = {} if cache is None else _seen.setdefault(cache, {})
         seen = of_cache.get(router) if start else None
-        if start and router.strategy != "token" and (seen is None or seen.tokens != start):
+        known = 0 if seen is None else seen.tokens
+        if router.strategy == "sequence":
+            known = min(known, start)  # what it has decided holds, also if the cache was cropped
+        if start and router.strategy != "token" and known != start:
             raise UsageError(
-                f"the KV cache holds {start} tokens, of which the router of chapters has seen"
-                f" {0 if seen is None else seen.tokens}",
+                f"the KV cache holds {start} tokens, of which the router of chapters has seen {known}",
                 hint="a new cache, or routing_strategy_inference: token",
             )
         prompt = self.routed.prompt
