@@ -206,6 +206,24 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A question put to a memory, and what is to be said: what training learns from and evaluations ask.
+
+    texts: the chunks as they are encoded, in reading order. gold: the places in `texts` of those that hold the answer,
+    none where the memory does not help. With an empty question `context`, code, is continued instead. answer_prefix:
+    the first words of the answer, put into the model's mouth; `answer` is what follows them. kind: how it was made.
+    """
+
+    texts: tuple[str, ...]
+    gold: tuple[int, ...]
+    question: str
+    answer: str
+    answer_prefix: str = ""
+    context: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
 class Hit:
     """A chunk that the router found. `score` is in [0, 1], higher is better, and orders the hits of one query."""
 

@@ -63,17 +63,23 @@ class AttentionRecord:
     without one.
 
     layers: of which. keep: every weight, else only sums over tokens. every_token: also of what is not generated, that
-    is of forward passes over several tokens (teacher forcing, with gradients); else of decoding steps alone.
+    is of forward passes over several tokens (teacher forcing, with gradients); else of decoding steps alone. last: of
+    such a pass only so many tokens at its end, None for all.
     """
 
     layers: Container[int]
     keep: bool = False
     every_token: bool = False
+    last: int | None = None
     _sums: dict[int, Tensor] = field(default_factory=dict, init=False)
     _kept: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
 
     def wants(self, layer: int, length: int) -> bool:
         return layer in self.layers and (self.every_token or length == 1)
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Of [B, H, T, …] the tokens that are recorded."""
+        return rows if self.last is None else rows[:, :, -self.last :]
 
     def add(self, layer: int, probabilities: Tensor) -> None:
         """probabilities: [B, H, T, M] float32, of one forward pass."""
@@ -164,8 +170,8 @@ def attention_forward(
     else:
         output = read()
     if reading is not None and reading.record is not None and reading.record.wants(reading.layer, query.shape[2]):
-        own_lse = attend_self(*own, scale, plain)[1]
-        reading.record.add(reading.layer, _weights(query, own_lse, reading, scale))
+        own_lse = reading.record.of(attend_self(*own, scale, plain)[1])
+        reading.record.add(reading.layer, _weights(reading.record.of(query), own_lse, reading, scale))
     return output.transpose(1, 2).contiguous(), None
 
 

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,13 +35,26 @@ _CODES = "adapter.bank.codes"
 
 class Checkpoint(Section):
     """What stands in a checkpoint's config.json. base, fingerprint: of the decoder it was trained on. bank: `none`, or
-    the way the bank is quantised, which is then for use and no longer for training."""
+    the way the bank is quantised, which is then for use and no longer for training. reads: how chunks reached the
+    decoder in training."""
 
     model: ModelConfig
     memory: MemoryConfig
     base: str
     fingerprint: str
     bank: Literal["none", "int8", "int4"] = "none"
+    reads: Literal["memory", "text", "none"] = "memory"
+
+    @property
+    def arm(self) -> str:
+        """What evaluations call a decoder that was trained so: `joint+lora`, `tanh`, `bank`, `text+lora`."""
+        memory = self.memory
+        if not memory.has_memory:
+            return self.reads.replace("memory", "none") + ("+lora" if memory.has_lora else "")
+        form: str = "bank" if self.reads == "none" else memory.memory_form
+        if self.reads != "none" and memory.num_memory_tokens:
+            form += "+bank"
+        return form + ("+lora" if memory.has_lora else "")
 
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Checkpoint:
@@ -88,14 +101,26 @@ class Checkpoint(Section):
         return found
 
 
-def save_checkpoint(folder: Path, module: MemoryDecoder, base: ModelFolder, model_config: ModelConfig) -> None:
-    """Writes what is trained. The folder is there whole or not at all; one of that name is replaced.
-    Raises StorageFailed."""
+def save_checkpoint(
+    folder: Path,
+    module: MemoryDecoder,
+    base: ModelFolder,
+    model_config: ModelConfig,
+    *,
+    reads: Literal["memory", "text", "none"] = "memory",
+    dtype: torch.dtype | None = None,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes what is trained, by default in the dtype that it has. tensors: gathered from several devices, by name. The
+    folder is there whole or not at all; one of that name is replaced. Raises StorageFailed."""
     bank = module.adapter.bank if module.adapter is not None else None
     quant: Any = bank.spec.quant if isinstance(bank, QuantisedBank) else "none"
-    tensors = {name: p.detach().cpu().contiguous() for name, p in module.trainable().items()}
+    trained: dict[str, torch.Tensor] = dict(module.trainable())
+    if tensors is not None:
+        trained = {name: tensors[name] for name in trained}
+    kept = {name: p.detach().to("cpu", dtype).contiguous() for name, p in trained.items()}
     if isinstance(bank, QuantisedBank):
-        tensors[_CODES] = bank.codes.cpu()
+        kept[_CODES] = bank.codes.cpu()
     base_name = _found_from_anywhere(base.name)
     if model_config.base_model_name is not None:
         model_config = model_config.model_copy(update={"base_model_name": base_name})
@@ -105,10 +130,11 @@ def save_checkpoint(folder: Path, module: MemoryDecoder, base: ModelFolder, mode
     encoder_model = module.config.encoder_model and _found_from_anywhere(module.config.encoder_model)
     memory = module.config.model_copy(update={"encoder_model": encoder_model})
     with written_aside(folder) as partial:
-        save_file(tensors, partial / WEIGHTS)
-        Checkpoint(model=model_config, memory=memory, base=base_name, fingerprint=base.fingerprint, bank=quant).write(
-            partial
-        )
+        save_file(kept, partial / WEIGHTS)
+        fingerprint = base.fingerprint
+        Checkpoint(
+            model=model_config, memory=memory, base=base_name, fingerprint=fingerprint, bank=quant, reads=reads
+        ).write(partial)
 
 
 def _found_from_anywhere(name: str) -> str:
@@ -146,14 +172,30 @@ def load_checkpoint(
     """
     read = Checkpoint.read(folder)
     module, base = build_memory_decoder(read.model, read.memory, pull=pull, dtype=dtype)
-    if base.folder.fingerprint != read.fingerprint:
-        raise UsageError(
-            f"{folder} was trained on {read.base} ({read.fingerprint}); here {base.folder.name} is"
-            f" {base.folder.fingerprint}",
-            hint=f"the same model as in training, or train again on {base.folder.name}",
-        )
+    _must_be_of(folder, read, base.folder)
     if read.bank != "none" and module.adapter is not None and isinstance(module.adapter.bank, MemoryBank):
         module.adapter.bank = module.adapter.bank.quantised(read.bank)
+    _fill(folder, read, module)
+    return module.eval(), base
+
+
+def begin_with(folder: Path, module: MemoryDecoder, base: ModelFolder) -> None:
+    """Copies the trained tensors of a checkpoint into a module that was built by settings of one's own. Raises
+    UsageError if it is of another base model, or its tensors are not those that the module trains."""
+    read = Checkpoint.read(folder)
+    _must_be_of(folder, read, base)
+    _fill(folder, read, module)
+
+
+def _must_be_of(folder: Path, read: Checkpoint, base: ModelFolder) -> None:
+    if base.fingerprint != read.fingerprint:
+        raise UsageError(
+            f"{folder} was trained on {read.base} ({read.fingerprint}); here {base.name} is {base.fingerprint}",
+            hint=f"the same model as in training, or train again on {base.name}",
+        )
+
+
+def _fill(folder: Path, read: Checkpoint, module: MemoryDecoder) -> None:
     tensors = read.tensors(folder)
     own: dict[str, torch.Tensor] = dict(module.trainable())
     if read.bank != "none":
@@ -166,4 +208,3 @@ def load_checkpoint(
             if tensor.shape != tensors[name].shape:
                 raise UsageError(f"{folder / WEIGHTS}: {name} is {list(tensors[name].shape)}, not {list(tensor.shape)}")
             tensor.copy_(tensors[name])
-    return module.eval(), base

@@ -93,7 +93,8 @@ class GatedCrossAttention(nn.Module):
                 other, lse = attend_part(part, query, self.scaling, chosen)
                 output = merge((output, own_lse), (other, lse))
         if recorded and record is not None and isinstance(first, LayerMemory):
-            record.add(layer, memory_probabilities(query, first, lse, self.scaling))
+            lse = None if lse is None else record.of(lse)
+            record.add(layer, memory_probabilities(record.of(query), first, lse, self.scaling))
         return output
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from awareness.config.decoder import ModelConfig
@@ -36,8 +37,9 @@ from awareness.types import Memory, default_layers
 
 @dataclass(frozen=True)
 class MemoryOutput:
-    """Of one forward pass. logits: [B, T, V]. loss: the sum of the terms, None without labels. terms: `answer`, the
-    cross-entropy of the labels, and the routers' losses that are switched on, each with its coefficient."""
+    """Of one forward pass. logits: [B, T, V], with labels only those of the tokens from the one before the first label
+    on. loss: the sum of the terms, None without labels. terms: `answer`, the cross-entropy of the labels, and the
+    routers' losses that are switched on, each with its coefficient."""
 
     logits: Tensor
     loss: Tensor | None
@@ -102,16 +104,35 @@ class MemoryDecoder(nn.Module):
             prompt = prompt | ~prompt.any(dim=1, keepdim=True)  # plain text has no prompt: all of it
         routed = Routed(prompt, choices=[] if labels is not None else None)
         with self.attached(memory, record=record, routed=routed):
-            out = self.decoder(input_ids, attention_mask=attention_mask, labels=labels, use_cache=False, **options)
+            if (
+                labels is not None
+            ):  # as indices: a slice is no whole block of memory, and the product would copy W for it
+                first = labels.shape[1] - answer_length(labels) - 1
+                options["logits_to_keep"] = torch.arange(first, labels.shape[1], device=input_ids.device)
+            options = {"use_cache": False, **options}
+            logits: Tensor = self.decoder(input_ids, attention_mask=attention_mask, **options).logits
         if labels is None:
-            return MemoryOutput(out.logits, None)
+            return MemoryOutput(logits, None)
         real = None if attention_mask is None else attention_mask.bool()
-        terms = {"answer": out.loss, **router_losses(routed.choices or [], self.config, real)}
-        return MemoryOutput(out.logits, torch.stack(list(terms.values())).sum(), terms)
+        terms = {"answer": next_token_loss(logits, labels), **router_losses(routed.choices or [], self.config, real)}
+        return MemoryOutput(logits, torch.stack(list(terms.values())).sum(), terms)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """What training changes, by name: of the adapter, of LoRA, and of the decoder unless it is frozen."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def answer_length(labels: Tensor) -> int:
+    """Tokens of labels [B, T] from the first that any row learns on; the first of a row is predicted by nothing."""
+    learned = (labels[:, 1:] != -100).any(dim=0).nonzero()
+    return labels.shape[1] - 1 - int(learned[0]) if len(learned) else 0
+
+
+def next_token_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of labels [B, T], -100 where nothing is learned, by logits [B, K, V] of the last K tokens: those of
+    a token are compared with the next one's label."""
+    own = labels[:, labels.shape[1] - logits.shape[1] + 1 :]
+    return cross_entropy(logits[:, :-1].flatten(0, 1).float(), own.flatten(), reduction=reduction)
 
 
 def build_memory_decoder(

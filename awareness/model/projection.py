@@ -18,7 +18,8 @@ def trainable_copy(module: nn.Module) -> nn.Module:
 class Projection(nn.Module):
     """x [..., in] -> x·Wᵀ + b [..., out] in the dtype of x, whatever the parameters have.
 
-    rank: W = up·down, with down [rank, in] and up [out, rank]; None for a whole W.
+    rank: W = up·down, with down [rank, in] and up [out, rank]; None for a whole W. Copied from a decoder's layer, W is
+    that layer's own, which stays as it is and is no parameter of this one, plus up·down (LoRA, Hu et al. 2021).
     """
 
     def __init__(self, in_features: int, out_features: int, *, rank: int | None = None, bias: bool = False) -> None:
@@ -32,25 +33,24 @@ class Projection(nn.Module):
             self.down = nn.Parameter(torch.zeros(rank, in_features))
             self.up = nn.Parameter(torch.zeros(out_features, rank))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self.register_buffer("base", None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if self.weight is not None:
             return functional.linear(x, self.weight.to(x.dtype), bias)
-        return functional.linear(functional.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype), bias)
+        low = functional.linear(functional.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype), bias)
+        return low if self.base is None else low + functional.linear(x, self.base.to(x.dtype))
 
     @torch.no_grad()
     def copy_(self, linear: Any) -> Projection:
-        """Starts from a decoder's linear layer; with a rank from its best approximation (Eckart and Young 1936)."""
-        weight = linear.weight.detach().float()
+        """Starts as a decoder's linear layer; with a rank `down` is drawn and `up` 0, as LoRA starts."""
         if self.weight is not None:
-            self.weight.copy_(weight)
+            self.weight.copy_(linear.weight)
         else:
-            left, values, right = torch.linalg.svd(weight, full_matrices=False)
-            rank = self.down.shape[0]
-            root = values[:rank].sqrt()
-            self.up.copy_(left[:, :rank] * root)
-            self.down.copy_(root[:, None] * right[:rank])
+            self.base = linear.weight.detach()
+            self.down.normal_(std=self.down.shape[1] ** -0.5)
+            self.up.zero_()
         if self.bias is not None:
             self.bias.copy_(linear.bias)
         return self
@@ -72,6 +72,7 @@ class Projection(nn.Module):
         if self.weight is not None:
             self.weight.zero_()
         else:
+            self.base = None
             self.up.zero_()
         if self.bias is not None:
             self.bias.zero_()

