@@ -12,27 +12,39 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from awareness.config import routers
+from awareness.config import routers, training
 from awareness.config.base import Section
 from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.model.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parent.parent
-ARCHITECTURE = ROOT / "docs/architecture.md"
-DOCUMENTED = (MemoryConfig, ModelConfig)
+DOCUMENTED = {
+    "docs/architecture.md": (MemoryConfig, ModelConfig),
+    "docs/training.md": (training.TrainConfig, training.DataConfig, training.LossConfig, training.TrainingConfig),
+}
+"""Document -> the sections whose settings its tables have."""
 SECTIONS = {
     section.__name__: section
-    for section in (*DOCUMENTED, *vars(routers).values())
+    for section in (MemoryConfig, ModelConfig, *vars(routers).values(), *vars(training).values())
     if isinstance(section, type) and issubclass(section, Section) and section is not Section
 }
+
+
+def without_none(kind: object) -> type | None:
+    """`Section | None` -> Section; None for what is no one type."""
+    kinds = [one for one in get_args(kind) or (kind,) if one is not type(None)]
+    return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else None
+
+
 KINDS = {
-    name: {field: kind.__name__ for field, kind in get_type_hints(kind).items() if hasattr(kind, "__name__")}
+    name: {field: only.__name__ for field, kind in get_type_hints(kind).items() if (only := without_none(kind))}
     for name, kind in {**SECTIONS, "Checkpoint": Checkpoint}.items()
 }
 """Section, or what holds some -> its fields and the names of their types."""
@@ -151,9 +163,9 @@ def test_code_reads_nothing_that_no_section_has():
 # What is documented
 
 
-def rows() -> Iterator[tuple[str, str, str]]:
+def rows(document: str) -> Iterator[tuple[str, str, str]]:
     """(setting, its default, the rest of its row) of the tables whose first column is settings."""
-    tables = ARCHITECTURE.read_text("utf-8").split("| setting |")[1:]
+    tables = (ROOT / document).read_text("utf-8").split("| setting |")[1:]
     for table in tables:
         for line in table.splitlines()[2:]:
             if not line.startswith("|"):
@@ -172,19 +184,29 @@ def functions(path: str) -> frozenset[str]:
     return frozenset(node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
 
 
-def test_every_setting_stands_in_a_table_once_with_its_default():
-    fields = {name: field.default for section in DOCUMENTED for name, field in section.model_fields.items()}
-    found = [(name, default) for name, default, _ in rows()]
-    assert sorted(found) == sorted((name, json.dumps(default)) for name, default in fields.items())
+def shown(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.default
+    return "{}" if isinstance(default, Section) else json.dumps(str(default) if isinstance(default, Path) else default)
 
 
-def test_every_row_names_the_test_of_its_effect():
-    for name, _, rest in rows():
+@pytest.mark.parametrize("document", DOCUMENTED)
+def test_every_setting_stands_in_a_table_once_with_its_default(document):
+    fields = [item for section in DOCUMENTED[document] for item in section.model_fields.items()]
+    found = [(name, default) for name, default, _ in rows(document)]
+    assert sorted(found) == sorted((name, shown(field)) for name, field in fields)
+
+
+@pytest.mark.parametrize("document", DOCUMENTED)
+def test_every_row_names_the_test_of_its_effect(document):
+    for name, _, rest in rows(document):
         assert named_tests(rest), name
 
 
-def test_every_test_that_is_named_is_there():
-    named = named_tests(ARCHITECTURE.read_text("utf-8"))
+@pytest.mark.parametrize("document", DOCUMENTED)
+def test_every_test_that_is_named_is_there(document):
+    named = named_tests((ROOT / document).read_text("utf-8"))
     assert len(named) > 50
     for path, function in named:
         assert function.startswith("test_") and function in functions(path), f"{path}::{function}"

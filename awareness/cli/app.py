@@ -25,7 +25,7 @@ COMMANDS = {
     "repair": "Mend a damaged index: only what is damaged is encoded again, the rest stays.",
     "gc": "Delete latents that no snapshot shows, and close the gaps; what is still shown anywhere stays.",
     "pack": "Write a repository's memory into one file, as in `awareness pack repo.awm --repo ./repo`.",
-    "train": "Fine-tune the router on code of your own, as a YAML file says.",
+    "train": "Train a memory, LoRA, a decoder or a router, as a YAML file says.",
     "checkpoints": "What training wrote: what it is, merged, and ready to deploy.",
     "models": "Presets and where they are.",
     "eval": "Measure whether the memory is read, and how well.",

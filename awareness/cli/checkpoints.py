@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from awareness.model.load import Decoder
     from awareness.model.memory_decoder import MemoryDecoder
+    from awareness.train.resume import SavedStep
 
 app = typer.Typer(no_args_is_help=True, help="What training wrote: what it is, merged, and ready to deploy.")
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that training wrote.")]
@@ -53,6 +54,75 @@ def show(
     render.table(("part", "parameters"), [(part, f"{size:,}") for part, size in sorted(parts.items())])
     settings = {**read.model.model_dump(exclude_defaults=True), **read.memory.model_dump(exclude_defaults=True)}
     render.table(("setting that is not the default", "value"), [(name, str(value)) for name, value in settings.items()])
+
+
+RunArgument = Annotated[Path, typer.Argument(help="The output_dir of a training.")]
+
+
+@app.command("list")
+def list_(
+    run: RunArgument,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Say which checkpoints a training has left, whether each is whole, and how good it was."""
+    from awareness.train.log import read_log
+
+    measured = {line["step"]: line["eval_loss"] for line in read_log(run) if "eval_loss" in line}
+    found = [
+        {
+            "path": str(saved.path),
+            "step": saved.step,
+            "bytes": saved.bytes,
+            "validation": measured.get(saved.step),
+            "damage": saved.damage,
+        }
+        for saved in _steps(run)
+    ]
+    if format is options.Format.json:
+        render.data({"run": str(run), "final": (run / "final").is_dir(), "checkpoints": found})
+        return
+    columns = ("step", "size", "validation loss", "state")
+    rows = []
+    for one, saved in zip(found, _steps(run), strict=True):
+        loss = "" if one["validation"] is None else f"{one['validation']:.4f}"
+        rows.append((saved.step, render.human_bytes(saved.bytes), loss, saved.damage or "whole"))
+    render.table(columns, rows)
+
+
+@app.command()
+def prune(
+    run: RunArgument,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="So many of the latest whole ones stay.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Delete older checkpoints of a training, and damaged ones; its result and its best stay."""
+    from awareness.train.resume import outdated, rotate
+
+    before = {saved.path: saved.bytes for saved in _steps(run)}
+    gone = [saved.path for saved in outdated(run, keep)] if dry_run else rotate(run, keep)
+    freed = sum(before[path] for path in gone)
+    if format is options.Format.json:
+        render.data({"run": str(run), "deleted": [str(path) for path in gone], "bytes": freed, "dry_run": dry_run})
+        return
+    for path in gone:
+        render.text(str(path))
+    verb = "would be deleted" if dry_run else "deleted"
+    render.text(f"{render.counted(len(gone), 'checkpoint')} {verb}, {render.human_bytes(freed)}")
+
+
+def _steps(run: Path) -> list[SavedStep]:
+    """Raises UsageError for a folder that no training wrote."""
+    from awareness.train.resume import saved_steps
+
+    found = saved_steps(run)
+    if not found and not (run / "log.jsonl").is_file():
+        raise UsageError(f"{run} is not the output_dir of a training", hint="awareness checkpoints list FOLDER")
+    return found
 
 
 @app.command()

@@ -1,12 +1,13 @@
 """Everything that a person sees: the only module that prints, and with bar.py the only one that knows Rich.
 
 Data goes to stdout, all else to stderr. Text that comes from a repository or a model passes through `safe`, which
-leaves no control character, so that no escape sequence reaches the terminal.
+leaves no control character, so that no escape sequence reaches the terminal, and no key or token that is known.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from awareness.config.secrets import Secrets
 from awareness.types import Progress as ProgressCallback
 from awareness.types import printable, silent
 
@@ -29,6 +31,7 @@ class _Volume:
 
 
 _volume = _Volume()
+_hidden = Secrets()
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False)
 
@@ -39,14 +42,34 @@ def set_volume(*, quiet: bool | None = None, verbose: bool | None = None) -> Non
     _volume.verbose = _volume.verbose if verbose is None else verbose
 
 
+def hide(secrets: Secrets) -> None:
+    """Masks these too from now on; those of the environment are masked in any case."""
+    global _hidden
+    _hidden = _hidden | secrets
+
+
+def _secrets() -> Secrets:
+    return _hidden | Secrets.of(os.environ)
+
+
+def _masked(value: Any, secrets: Secrets) -> Any:
+    """A JSON value with no secret in its texts; done before it is written, as JSON writes some characters anew."""
+    if isinstance(value, str):
+        return secrets.mask(value)
+    if isinstance(value, dict):
+        return {_masked(key, secrets): _masked(inner, secrets) for key, inner in value.items()}
+    return [_masked(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def safe(text: str) -> str:
-    """`text` with its lines and tabs, and every other control, bidi or surrogate character made visible."""
-    return "\n".join("\t".join(printable(cell) for cell in line.split("\t")) for line in text.split("\n"))
+    """`text` with its lines and tabs, every other control, bidi or surrogate character made visible, no secrets."""
+    lines = _secrets().mask(text).split("\n")
+    return "\n".join("\t".join(printable(cell) for cell in line.split("\t")) for line in lines)
 
 
 def data(value: dict[str, Any]) -> None:
     """One JSON object on stdout, on one line."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json.dumps(_masked(value, _secrets())) + "\n")
     sys.stdout.flush()
 
 
@@ -86,12 +109,12 @@ def detail(message: str) -> None:
 
 def error(message: str, hint: str | None) -> None:
     """One line that says what is wrong, and the next command."""
-    line = Text.assemble(("error: ", "bold red"), safe(message.replace("\n", " ")))
+    line = Text.assemble(("error: ", "bold red"), safe(message).replace("\n", " "))
     if hint:
         line.append(f"\n  try: {safe(hint)}", style="cyan")
     _err.print(line, soft_wrap=True)
     if _volume.verbose:
-        _err.print(traceback.format_exc(), markup=False, soft_wrap=True)
+        _err.print(safe(traceback.format_exc()), markup=False, soft_wrap=True)
 
 
 def counted(number: int, what: str) -> str:

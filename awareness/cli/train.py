@@ -1,12 +1,13 @@
-"""`awareness train`: fine-tunes what a YAML file says."""
+"""`awareness train`: trains what a YAML file says; `train find-lr` finds its learning rate."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,42 +16,144 @@ from awareness.cli.workspace import pull_model
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
+    from awareness.config.read import Config
     from awareness.config.routers import HiddenRouterConfig, RouterConfig
-    from awareness.train.pairs import Trained
+    from awareness.config.training import TrainConfig
+    from awareness.train.data.pairs import Trained
+
+app = typer.Typer(invoke_without_command=True)
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="A YAML file, like configs/smollm2-memory.yaml.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Lays a value over the file: training.max_steps=100; repeatable.")
+]
 
 
+@app.callback()
 def train(
-    config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file, like configs/router.yaml.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Lays a value over the file: training.steps=100; repeatable.")
+    context: typer.Context,
+    config: ConfigOption = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="`latest`, or a checkpoint's folder: goes on from there.")
     ] = None,
+    settings: SetOption = None,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Fine-tune the router on code of your own, as a YAML file says."""
+    """Train a memory, LoRA, a decoder or a router, as a YAML file says."""
+    if context.invoked_subcommand is not None:
+        return
+    read = _read(config, settings)
+    if read.task == "memory":
+        _memory(read, resume, format)
+        return
+    if resume is not None:
+        raise UsageError("--resume goes on with a training of task: memory", hint="leave --resume out")
+    _router(read, format)
+
+
+@app.command("find-lr")
+def find_lr(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    steps: Annotated[int, typer.Option("--steps", min=5, help="How many rates are tried.")] = 60,
+    highest: Annotated[float, typer.Option("--highest", help="The last rate; the first is 100,000 times less.")] = 1.0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for find_lr.json and find_lr.png.")] = None,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Raise the learning rate step by step, and say where the loss falls fastest. Nothing is kept of the training."""
+    read = _read(config, settings)
+    if read.task != "memory":
+        raise UsageError(f"find-lr is for task: memory, not {read.task}", hint="--config configs/smollm2-memory.yaml")
+    from awareness.train.find_lr import draw_rates, find_rate
+
+    with render.progress() as progress:
+        found = find_rate(read, pull=pull_model, steps=steps, highest=highest, progress=progress, say=render.note)
+    result = asdict(found)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "find_lr.json").write_text(json.dumps(result) + "\n", "utf-8")
+        draw_rates(found, out / "find_lr.png")
+    if format is options.Format.json:
+        render.data(result)
+        return
+    render.table(
+        ("learning rate", "loss"),
+        [(f"{rate:.1e}", f"{loss:.3f}") for rate, loss in found.curve[:: max(1, steps // 12)]],
+    )
+    render.text(f"the loss falls fastest at {found.steepest:.1e}; it is lowest at {found.lowest:.1e}")
+    render.note(f"try: --set training.memory_lr={found.steepest:.1e}")
+
+
+def _read(config: Path | None, settings: list[str] | None) -> Config:
     from awareness.config.read import read_config
+
+    if config is None:
+        raise UsageError("what is to be trained?", hint="awareness train --config configs/smollm2-memory.yaml")
+    return read_config(config, settings or [])
+
+
+def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> None:
+    from awareness.config.secrets import load_env
+
+    render.hide(load_env(Path.cwd()))
+    _may_be_written(config.output_dir / "checkpoint", "output_dir")
+    if config.training.num_gpus > 1 and "LOCAL_RANK" not in os.environ:
+        _launch(config.training.num_gpus)
+    from awareness.train.run import train_memory
+
+    if int(os.environ.get("RANK", "0")):
+        render.set_volume(quiet=True)
+    with render.progress() as progress:
+        done = train_memory(config, pull=pull_model, resume=resume, progress=progress, say=render.note)
+    if int(os.environ.get("RANK", "0")):
+        return
+    result = {"task": config.task, **asdict(done), "output": str(done.output), "seconds": round(done.seconds, 1)}
+    if format is options.Format.json:
+        render.data(result)
+        return
+    best = (
+        "" if done.validation is None else f"; validation {done.validation:.4f} at step {done.best_step}, which is kept"
+    )
+    render.text(f"{done.output}: {done.parameters:,} parameters, {done.steps} steps, loss {done.loss:.4f}{best}")
+    render.note(f"{config.output_dir} has log.jsonl and loss.png; use it: awareness ask --adapter {done.output}")
+
+
+def _launch(processes: int) -> None:
+    """This command again, in as many processes, by torch's own launcher. Raises SystemExit with their code."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    code = subprocess.run([*command, "-m", "awareness.cli.app", *sys.argv[1:]]).returncode
+    raise typer.Exit(code)
+
+
+def _router(config: Any, format: options.Format) -> None:
     from awareness.config.routers import RouterConfig
 
     started = time.perf_counter()
-    read = read_config(config, settings or [])
-    _may_be_written(read.output)
-    done = _term_vectors(read) if isinstance(read, RouterConfig) else _head(read)
+    _may_be_written(config.output, "output")
+    done = _term_vectors(config) if isinstance(config, RouterConfig) else _head(config)
     seconds = round(time.perf_counter() - started, 1)
     if format is options.Format.json:
         figures = {name: round(value, 4) for name, value in asdict(done).items()}
-        render.data({"task": read.task, "output": str(read.output), **figures, "seconds": seconds})
+        render.data({"task": config.task, "output": str(config.output), **figures, "seconds": seconds})
         return
     if done.held_out:
         before_after = f"{done.before:.3f} before, {done.after:.3f} after"
         render.text(f"MRR on {done.held_out} folders that were not learned from: {before_after}")
     else:
         render.text("no folder was held out, so nothing says whether this is better: data.held_out")
-    render.text(f"{read.output}: learned from {done.pairs} pairs in {seconds:.0f} s")
-    render.note(f"use it: awareness index --router {read.output}")
+    render.text(f"{config.output}: learned from {done.pairs} pairs in {seconds:.0f} s")
+    render.note(f"use it: awareness index --router {config.output}")
 
 
-def _may_be_written(path: Path) -> None:
+def _may_be_written(path: Path, key: str) -> None:
     """Before hours of training. Raises UsageError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,11 +161,11 @@ def _may_be_written(path: Path) -> None:
     except OSError:
         fits = False
     if not fits:
-        raise UsageError(f"output: {path} can't be written", hint="--set output=FILE")
+        raise UsageError(f"{key}: {path} can't be written", hint=f"--set {key}=ANOTHER")
 
 
 def _term_vectors(config: RouterConfig) -> Trained:
-    from awareness.train.router import train_router
+    from awareness.train.routers.router import train_router
 
     embed_words = None
     if config.model.words_from:
@@ -75,7 +178,7 @@ def _term_vectors(config: RouterConfig) -> Trained:
 
 def _head(config: HiddenRouterConfig) -> Trained:
     from awareness.model.load import load
-    from awareness.train.hidden import train_hidden_router
+    from awareness.train.routers.hidden import train_hidden_router
 
     decoder = load(pull_model(config.model.decoder))
     with render.progress() as progress:

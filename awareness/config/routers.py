@@ -52,7 +52,7 @@ class RouterTraining(Section):
 
 
 class RouterConfig(Section):
-    """`task: router`: what `train/router.py` reads. output: the file that is written."""
+    """`task: router`: what `train/routers/router.py` reads. output: the file that is written."""
 
     task: Literal["router"]
     data: RouterData
@@ -88,7 +88,7 @@ class HiddenRouterTraining(Section):
 
 
 class HiddenRouterConfig(Section):
-    """`task: hidden_router`: what `train/hidden.py` reads. output: the head, a file `….head.safetensors`."""
+    """`task: hidden_router`: what `train/routers/hidden.py` reads. output: the head, a file `….head.safetensors`."""
 
     task: Literal["hidden_router"]
     data: RouterData

@@ -1,1 +1,1 @@
-"""Training: data, losses, and the loops that `awareness train` runs."""
+"""Training: a step, its losses, and the run around it; data/ is what is learned from, routers/ the routers."""

@@ -16,7 +16,7 @@ from awareness.model.checkpoint import save_checkpoint
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.sources import find
-from tests.conftest import tiny_model
+from tests.conftest import tiny_model, write_tree
 
 QUESTION = "how is the cookie signed by the session"
 LORA = {"lora_rank": 2, "lora_targets": ["q_proj", "down_proj"]}
@@ -203,3 +203,28 @@ def test_export_of_a_memory(capfd, sample, trained, model_folder, tmp_path):
     assert asked(capfd, sample, "--adapter", tmp_path / "deployed")["mode"] == "tanh"
     code, _, err = call(capfd, "checkpoints", "export", model_folder, tmp_path / "folder")
     assert code == 2 and "written as GGUF" in err
+
+
+def test_list_and_prune(tmp_path, capfd):
+    from awareness.train.resume import complete
+
+    for step in (2, 4, 6):
+        write_tree(tmp_path / f"checkpoint-{step}", {"weights": "w" * step})
+        complete(tmp_path / f"checkpoint-{step}", {})
+    (tmp_path / "checkpoint-4/weights").write_text("half")
+    (tmp_path / "log.jsonl").write_text('{"step": 2, "loss": 3.0}\n{"step": 2, "eval_loss": 2.5}\n')
+    assert run(["checkpoints", "list", str(tmp_path), "--format", "json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [(one["step"], one["validation"], one["damage"]) for one in found["checkpoints"]] == [
+        (6, None, ""),
+        (4, None, "weights is not what was written"),
+        (2, 2.5, ""),
+    ]
+    assert run(["checkpoints", "list", str(tmp_path)]) == 0
+    assert "2.5000" in capfd.readouterr().out
+    assert run(["checkpoints", "prune", str(tmp_path), "--dry-run", "--format", "json"]) == 0
+    assert len(json.loads(capfd.readouterr().out)["deleted"]) == 2 and (tmp_path / "checkpoint-2").exists()
+    assert run(["checkpoints", "prune", str(tmp_path)]) == 0
+    assert "2 checkpoints deleted" in capfd.readouterr().out
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-6"]
+    assert run(["checkpoints", "list", str(tmp_path / "checkpoint-6")]) == 2

@@ -16,16 +16,15 @@ from pathlib import Path
 
 from awareness.config.routers import RouterData
 from awareness.errors import UsageError
-from awareness.index.chunking import chunk_file, language_of
+from awareness.index.chunking import chunk_file
 from awareness.index.kinds import FileKind, kind_of
 from awareness.index.lexical import name_words
+from awareness.train.data.archives import MAX_FILE
+from awareness.train.data.sources import source_text
 from awareness.types import Chunk, Progress, silent
 
 MAX_WORDS = 32  # of what is said
 MIN_WORDS = 3
-MAX_FILE = 400_000  # bytes; what is larger is generated
-MAX_LINE = 400  # characters; what is longer is minified
-_OTHERS = {"node_modules", "vendor", "_vendor", "vendored", "third_party", ".git"}
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]+")
 _DOCSTRING = re.compile(r'[rRbBuU]?("""|\'\'\')(.*?)\1', re.DOTALL)
@@ -92,14 +91,10 @@ def pairs_of_folder(root: Path) -> Iterator[Pair]:
     wrote (`vendor`, `node_modules`) are left."""
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if _OTHERS.intersection(name.split("/")):
-            continue
         if kind_of(name) is not FileKind.SOURCE or path.is_symlink() or not path.is_file():
             continue
-        if path.stat().st_size > MAX_FILE:
-            continue
-        text = path.read_text("utf-8", "replace").replace("\r\n", "\n")
-        if max(map(len, text.split("\n"))) <= MAX_LINE and language_of(name, text):
+        text = source_text(name, path.read_bytes()) if path.stat().st_size <= MAX_FILE else None
+        if text is not None:
             yield from pairs_of(chunk_file(name, text, _token_starts))
 
 

@@ -21,8 +21,8 @@ from awareness.config.routers import HiddenRouterConfig
 from awareness.errors import UsageError
 from awareness.model.hidden import CHUNKS, QUESTIONS, Head, HiddenStateEmbedder, MiddleStates
 from awareness.model.load import Decoder
-from awareness.train.losses import copy_of, info_nce, reciprocal_rank
-from awareness.train.pairs import Pair, Trained, chosen_pairs
+from awareness.train.data.pairs import Pair, Trained, chosen_pairs
+from awareness.train.routers.ranking import copy_of, info_nce, reciprocal_rank
 from awareness.types import Progress, silent
 
 SAID_TOKENS, CODE_TOKENS = 48, 160

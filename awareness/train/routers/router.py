@@ -24,8 +24,8 @@ from awareness.index.embedding import SHIPPED, TermEmbedder
 from awareness.index.lexical import query_terms, stem
 from awareness.index.routing import terms_of
 from awareness.index.tensorfile import TensorInfo, write
-from awareness.train.losses import copy_of, info_nce, reciprocal_rank
-from awareness.train.pairs import Trained, chosen_pairs
+from awareness.train.data.pairs import Trained, chosen_pairs
+from awareness.train.routers.ranking import copy_of, info_nce, reciprocal_rank
 from awareness.types import Progress, digest, silent
 
 _LEAST_CHUNKS = 8  # that a term is in before it gets a vector

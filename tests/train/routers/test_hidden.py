@@ -11,8 +11,8 @@ from awareness.model.fusion import fuse
 from awareness.model.hidden import HiddenStateEmbedder
 from awareness.model.load import Decoder
 from awareness.model.sources import ModelFolder
-from awareness.train.hidden import StatePairs, States, _batches, mean_reciprocal_rank, train_head, train_hidden
-from awareness.train.pairs import Pair
+from awareness.train.data.pairs import Pair
+from awareness.train.routers.hidden import StatePairs, States, _batches, mean_reciprocal_rank, train_head, train_hidden
 from awareness.types import Chunk
 from tests.conftest import tiny_model, tiny_tokenizer
 

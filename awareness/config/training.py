@@ -1,0 +1,155 @@
+"""`task: memory`: what trains a memory adapter, LoRA or a decoder, from repositories or from a data set of texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from awareness.config.base import Section, Share
+from awareness.config.decoder import ModelConfig
+from awareness.config.memory import MemoryConfig
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _not_false(value: Any) -> Any:
+    """YAML reads a bare `no` as false."""
+    return "no" if value is False else value
+
+
+class DataConfig(Section):
+    """Repositories -> samples (train/data/repostack.py, train/data/mixture.py).
+
+    sources: folders, git repositories, archives (.whl .zip .tar.gz .tgz), patterns with `*`, or `pypi:NAME==VERSION`.
+    validation: share of the sources, or which of them, that are measured on and not learned from. test: names that must
+    not be among the sources. licences: SPDX names that may be learned from, empty for all. chunk_tokens: of a chunk at
+    the most. chunks_per_source: so many of each are drawn. near_duplicates: two chunks whose token sets are this alike
+    (Jaccard) are one.
+
+    kinds: weight of each kind of sample. chunks: how many a sample has at the most, in as many equal stages of the
+    training. reads: how they reach the decoder: as memory, as text in the prompt, or not. written: so many questions
+    are written by the teacher before the training begins. latent_cache: bytes of latents that are kept in memory.
+    """
+
+    sources: list[str] = Field(min_length=1)
+    validation: Share | list[str] = 0.1
+    test: list[str] = Field(default=[])
+    licences: list[str] = Field(default=["MIT", "BSD", "Apache-2.0", "ISC", "PSF", "Zlib", "Unlicense", "MPL-2.0"])
+    chunk_tokens: int = Field(default=128, ge=32, le=2048)
+    chunks_per_source: int = Field(default=120, ge=1)
+    near_duplicates: Share = 0.8
+    kinds: dict[str, Weight] = Field(min_length=1)
+    chunks: list[Annotated[int, Field(ge=1, le=1024)]] = Field(default=[1, 4, 16, 64], min_length=1)
+    reads: Literal["memory", "text", "none"] = "memory"
+    written: int = Field(default=0, ge=0)
+    latent_cache: int = Field(default=2 << 30, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> DataConfig:
+        if not any(self.kinds.values()):
+            raise ValueError("kinds: every weight is 0")
+        return self
+
+
+class LossConfig(Section):
+    """Coefficients of what is added up (train/losses.py); 0 switches a term off. The routers' are in `memory:`.
+
+    kl_top_k, kl_temperature: of the teacher's distribution. teacher_model: null is the same base model, with the gold
+    chunks as text in its prompt; another must have the same tokenizer.
+    """
+
+    answer_coefficient: Weight = 1.0
+    kl_coefficient: Weight = 0.0
+    kl_top_k: int = Field(default=32, ge=1)
+    kl_temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    teacher_model: str | None = None
+    citation_coefficient: Weight = 0.0
+    sparsity_coefficient: Weight = 0.0
+
+
+class TrainingConfig(Section):
+    """How it is trained (train/trainer.py); docs/training.md has each setting.
+
+    memory_lr: of blocks, banks, routers and soft tokens; gate_lr: of gates and biases, which begin at 0 and are few;
+    lora_lr; base_model_lr: of a decoder that is not frozen. min_lr_ratio: where the scheduler ends, of each rate.
+    batch_size: samples of one device and forward pass. mixed_precision: `bf16`, `fp16` (CUDA, with a loss scaler) or
+    `no`. save_precision: of the result; checkpoints keep what resuming needs.
+
+    dataset_name: of a Hugging Face data set, a name or a folder, instead of `data:`; training_mode: `pretraining` on
+    its text_field, or `instruction_finetuning` on its chat messages, of which the assistant's are learned. max_length:
+    tokens of a row. num_gpus: processes, each with a GPU where there are some.
+    """
+
+    memory_lr: LearningRate = 3e-4
+    gate_lr: LearningRate = 2e-2
+    lora_lr: LearningRate = 3e-4
+    base_model_lr: LearningRate = 1e-5
+
+    training_mode: Literal["instruction_finetuning", "pretraining"] = "instruction_finetuning"
+    dataset_name: str | None = None
+    dataset_subset: str | None = None
+    dataset_split: str = "train"
+    eval_split: str | None = None
+    text_field: str = "text"
+    max_length: int = Field(default=1024, ge=8)
+
+    distributed_strategy: Literal["ddp", "fsdp"] = "ddp"
+    num_gpus: int = Field(default=1, ge=1)
+    fsdp_sharding_strategy: Literal["full_shard", "shard_grad_op", "no_shard"] = "full_shard"
+
+    batch_size: int = Field(default=4, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    max_steps: int = Field(default=300, ge=1)
+    warmup_steps: int = Field(default=20, ge=0)
+    optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
+    weight_decay: Weight = 0.0
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    min_lr_ratio: Share = 0.1
+    mixed_precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_not_false)] = "bf16"
+    save_precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    gradient_checkpointing: bool = False
+
+    save_steps: int = Field(default=50, ge=1)
+    save_total_limit: int = Field(default=2, ge=1)
+    save_best_model: bool = True
+    eval_steps: int = Field(default=50, ge=1)
+    eval_samples: int = Field(default=32, ge=0)
+    early_stopping: bool = False
+    early_stopping_patience: int = Field(default=3, ge=1)
+    early_stopping_threshold: Weight = 0.0
+    logging_steps: int = Field(default=10, ge=1)
+    log_to_wandb: bool = False
+    log_to_tensorboard: bool = False
+    wandb_run_name: str | None = None
+
+    resume_from_checkpoint: str | None = None
+    seed: int = 0
+
+
+def _named(value: Any) -> Any:
+    """`model: qwen3-0.6b` is short for the section."""
+    return {"base_model_name": value} if isinstance(value, str) else value
+
+
+class TrainConfig(Section):
+    """`task: memory`. start_from: a checkpoint, of the same `memory:` settings, whose tensors the training begins with.
+    output_dir: the folder of the result, with checkpoints, log and picture beside it."""
+
+    task: Literal["memory"]
+    start_from: Path | None = None
+    model: Annotated[ModelConfig, BeforeValidator(_named)] = ModelConfig()
+    memory: MemoryConfig = MemoryConfig()
+    data: DataConfig | None = None
+    losses: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    output_dir: Path = Path("trained")
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_data(self) -> TrainConfig:
+        if (self.data is None) == (self.training.dataset_name is None):
+            raise ValueError("either data: (repositories) or training.dataset_name (a data set), one of them")
+        return self

@@ -1,0 +1,63 @@
+"""Which texts say the same as one that came before: MinHash finds the candidates, the Jaccard index itself decides.
+
+A text is the set of its shingles, runs of `SHINGLE` tokens (Broder 1997, "On the resemblance and containment of
+documents"); two texts are near duplicates if |A ∩ B| / |A ∪ B| reaches the threshold. What is done about them is
+left to others (repostack.py).
+"""
+
+from __future__ import annotations
+
+import re
+
+SHINGLE = 3  # tokens
+NUM_PERM = 128
+SEED = 1  # of the permutations
+MISSED = 1e-3  # at the most, how likely a pair at the threshold is never compared
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+class NearDuplicates:
+    """Texts by name, each looked up among those before it. With a threshold of 0 nothing is a duplicate."""
+
+    def __init__(self, threshold: float) -> None:
+        from rensa import RMinHashLSH
+
+        self.threshold = threshold
+        self._lsh = RMinHashLSH(threshold, NUM_PERM, num_bands(threshold))
+        self._added: list[tuple[str, str]] = []
+
+    def add(self, name: str, text: str) -> str | None:
+        """The name of the earliest text that this one is a near duplicate of; if there is none, it is remembered."""
+        from rensa import RMinHash
+
+        shingles = shingles_of(text)
+        sketch = RMinHash(NUM_PERM, SEED)
+        sketch.update(shingles)
+        if self.threshold > 0:
+            for key in sorted(self._lsh.query(sketch)):
+                earlier, its_text = self._added[key]
+                if jaccard(shingles, shingles_of(its_text)) >= self.threshold:
+                    return earlier
+        self._lsh.insert(len(self._added), sketch)
+        self._added.append((name, text))
+        return None
+
+
+def num_bands(threshold: float) -> int:
+    """The fewest bands, of r = NUM_PERM / bands rows each, with which a pair at the threshold t is compared: it is
+    missed with probability (1 - t^r)^bands (Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", 3.4.2)."""
+    bands = 1
+    while bands < NUM_PERM and (1 - threshold ** (NUM_PERM // bands)) ** bands > MISSED:
+        bands *= 2
+    return bands
+
+
+def shingles_of(text: str) -> frozenset[str]:
+    """Every run of `SHINGLE` tokens; of a shorter text, all of it."""
+    tokens = _TOKEN.findall(text)
+    starts = range(max(1, len(tokens) - SHINGLE + 1))
+    return frozenset(" ".join(tokens[start : start + SHINGLE]) for start in starts)
+
+
+def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / len(one | other)

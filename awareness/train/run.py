@@ -1,0 +1,268 @@
+"""A `task: memory` file -> a trained checkpoint: puts data, module, teacher and trainer together."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import platformdirs
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+from transformers import PreTrainedTokenizerFast
+
+from awareness.config.training import TrainConfig
+from awareness.errors import UsageError
+from awareness.model.checkpoint import begin_with, save_checkpoint
+from awareness.model.fusion import fuse
+from awareness.model.load import Decoder, load
+from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
+from awareness.model.sources import ModelFolder, token_starts
+from awareness.train.data.mixture import KINDS, SampleStream
+from awareness.train.data.pool import Pool
+from awareness.train.data.prepared import prepare_samples
+from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
+from awareness.train.data.texts import TextRow, TextStream
+from awareness.train.latents import MemoryMaker
+from awareness.train.log import LOG, PICTURE, RunLog, draw_losses
+from awareness.train.resume import resumable
+from awareness.train.step import Rows, TrainingStep, padded_rows
+from awareness.train.teacher import Teacher
+from awareness.train.trainer import MemoryTrainer
+from awareness.types import Progress, Sample, digest, silent
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+
+
+@dataclass(frozen=True)
+class TrainedMemory:
+    """output: the checkpoint for use. loss: mean over the last steps logged; validation: of the tensors that were kept,
+    at step `best_step`, None without a validation split. parameters: trained."""
+
+    output: Path
+    parameters: int
+    steps: int
+    loss: float
+    validation: float | None
+    best_step: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything of a run, before its first step."""
+
+    module: MemoryDecoder
+    base: Decoder
+    trainer: MemoryTrainer
+    report: Mapping[str, Any]
+
+
+def train_memory(
+    config: TrainConfig,
+    *,
+    pull: Callable[[str], ModelFolder],
+    resume: str | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainedMemory:
+    """resume: `latest` (from the beginning where nothing is there yet), or the folder of a checkpoint. Raises
+    UsageError for settings that can't be."""
+    began = time.perf_counter()
+    run = prepare(config, pull=pull, progress=progress, say=say)
+    trainer, module = run.trainer, run.module
+    resume = resume or config.training.resume_from_checkpoint
+    start = resumable(config.output_dir, resume, trainer.about, say) if resume else None
+    if start is None and resume is None and (config.output_dir / LOG).exists():
+        raise UsageError(
+            f"{config.output_dir} has a run already", hint="--resume latest, or --set output_dir=ANOTHER_FOLDER"
+        )
+    if trainer.args.should_save:
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        (config.output_dir / "data.json").write_text(json.dumps(run.report, indent=1) + "\n", "utf-8")
+        (config.output_dir / "train.json").write_text(config.model_dump_json(indent=1) + "\n", "utf-8")
+    trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    state = trainer.state
+    validation, best_step = None, None
+    if state.best_metric is not None and config.training.save_best_model:
+        trainer.load_best()
+        validation, best_step = float(state.best_metric), state.best_global_step
+    if trainer.args.should_save:
+        dtype = DTYPES[config.training.save_precision]
+        reads = config.data.reads if config.data else "none"
+        save_checkpoint(config.output_dir / "final", module, run.base.folder, config.model, reads=reads, dtype=dtype)
+        draw_losses([config.output_dir], config.output_dir / PICTURE)
+    losses = [line["loss"] for line in trainer.lines() if "loss" in line][-config.training.logging_steps :]
+    return TrainedMemory(
+        config.output_dir / "final",
+        sum(p.numel() for p in module.trainable().values()),
+        state.global_step,
+        sum(losses) / max(1, len(losses)),
+        validation,
+        best_step,
+        time.perf_counter() - began,
+    )
+
+
+def held_out_samples(
+    config: TrainConfig,
+    *,
+    pull: Callable[[str], ModelFolder],
+    count: int,
+    seed: int,
+    progress: Progress = silent,
+) -> list[Sample]:
+    """Samples of the repositories that the training measures on, of its kinds and with as many chunks as in its last
+    stage; other ones than it evaluated by. Raises UsageError if it holds none out."""
+    data = config.data
+    assert data is not None
+    tokens = token_starts(pull(config.model.base_model_name or config.model.tokenizer_name))
+    stack = read_stack(data, seed=config.training.seed, token_starts=tokens, progress=progress)
+    if not stack.validation:
+        raise UsageError("data.validation: no repository is held out", hint="--set data.validation=0.1")
+    pools = [Pool(repository.chunks, repository.name) for repository in stack.validation]
+    kinds = {kind: weight for kind, weight in data.kinds.items() if kind in KINDS}
+    options: dict[str, Any] = {"length": count, "group": 1, "seed": f"held out {seed}"}
+    stream = SampleStream(pools, kinds, curriculum=data.chunks[-1:], **options)
+    return [stream[i] for i in range(count)]
+
+
+def prepare(
+    config: TrainConfig,
+    *,
+    pull: Callable[[str], ModelFolder],
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> Prepared:
+    """Reads the data, loads the model and builds the trainer. Raises UsageError."""
+    training = config.training
+    torch.manual_seed(training.seed)  # of what is drawn at the start
+    precision = training.mixed_precision if config.model.freeze_base_model else "no"
+    module, base = build_memory_decoder(config.model, config.memory, pull=pull, dtype=DTYPES[precision])
+    if not module.trainable():
+        raise UsageError("nothing is trained", hint="memory.use_memory_adapter, memory.use_lora, or freeze_base_model")
+    if config.start_from is not None:
+        begin_with(config.start_from, module, base.folder)
+    if training.gradient_checkpointing:
+        module.decoder.gradient_checkpointing_enable({"use_reentrant": False})
+    log = RunLog(config.output_dir, every=training.logging_steps, progress=progress, say=say)
+    if config.data is not None:
+        rows, train, validation, report, memory, teacher = _of_repositories(config, module, base, pull, progress, say)
+    else:
+        rows, train, validation, report, memory, teacher = _of_texts(config, base, progress)
+    step = TrainingStep(module, config.losses, memory, teacher)
+
+    def save(folder: Path, tensors: Mapping[str, Tensor] | None) -> None:
+        reads = config.data.reads if config.data else "none"
+        save_checkpoint(folder, module, base.folder, config.model, reads=reads, tensors=tensors)
+
+    trainer = MemoryTrainer(
+        step,
+        training,
+        config.output_dir,
+        rows=rows,
+        train=train,
+        validation=validation,
+        save=save,
+        load=lambda folder: begin_with(folder, module, base.folder),
+        about=_about(config, base, memory, report),
+        log=log,
+    )
+    return Prepared(module, base, trainer, report)
+
+
+def _of_repositories(
+    config: TrainConfig,
+    module: MemoryDecoder,
+    base: Decoder,
+    pull: Callable[[str], ModelFolder],
+    progress: Progress,
+    say: Callable[[str], None],
+) -> tuple[Any, Any, Any, Mapping[str, Any], MemoryMaker | None, Teacher | None]:
+    data, training = config.data, config.training
+    assert data is not None
+    if data.reads == "memory" and module.adapter is None:
+        raise UsageError("data.reads: memory, but memory.use_memory_adapter is false", hint="--set data.reads=text")
+    stack = read_stack(data, seed=training.seed, token_starts=token_starts(base.folder), progress=progress)
+    say(_summary(stack))
+    group = training.batch_size * training.gradient_accumulation_steps * training.num_gpus
+
+    def stream(repositories: Sequence[SourceRepository], length: int, seed: int, chunks: Sequence[int]) -> SampleStream:
+        pools = [Pool(repository.chunks, repository.name) for repository in repositories]
+        options: dict[str, Any] = {"count": data.written, "seed": seed, "cache": _cache("prepared")}
+        prepared = prepare_samples(base, pools, data.kinds, **options, progress=progress)
+        options = {"curriculum": chunks, "length": length, "group": group, "seed": seed, "prepared": prepared}
+        return SampleStream(pools, data.kinds, **options)
+
+    train = stream(stack.train, training.max_steps * group, training.seed, data.chunks)
+    validation = None
+    if stack.validation and training.eval_samples:
+        validation = stream(stack.validation, training.eval_samples, training.seed + 1, data.chunks[-1:])
+    memory = MemoryMaker(module, base, data.latent_cache) if data.reads == "memory" else None
+    with_system = memory is None or config.memory.memory_form == "tanh"
+    rows = Rows(base.tokenizer, data.reads, with_system)
+    return rows, train, validation, asdict(stack.report), memory, _teacher(config, pull)
+
+
+def _of_texts(
+    config: TrainConfig, base: Decoder, progress: Progress
+) -> tuple[Any, Any, Any, Mapping[str, Any], MemoryMaker | None, Teacher | None]:
+    training = config.training
+    if config.losses.kl_coefficient or config.losses.citation_coefficient or config.losses.sparsity_coefficient:
+        raise UsageError("losses: kl, citation and sparsity are of samples from repositories", hint="set them to 0")
+    group = training.batch_size * training.gradient_accumulation_steps * training.num_gpus
+    options: dict[str, Any] = {"length": training.max_steps * group, "split": training.dataset_split}
+    tokenizer = cast(PreTrainedTokenizerFast, base.tokenizer)
+    train = TextStream(training, tokenizer, **options, progress=progress)
+    validation: Any = None
+    if training.eval_split and training.eval_samples:
+        whole = TextStream(training, tokenizer, length=1 << 30, split=training.eval_split, progress=progress)
+        validation = Subset(cast(Any, whole), range(min(training.eval_samples, whole.rows)))
+    report = {"dataset": training.dataset_name, "rows": train.rows}
+    return _text_rows, train, validation, report, None, None
+
+
+def _text_rows(rows: Sequence[TextRow]) -> dict[str, Any]:
+    return padded_rows([(row.ids, row.labels) for row in rows])
+
+
+def _teacher(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> Teacher | None:
+    """A decoder of its own, which no LoRA and no training changes."""
+    losses = config.losses
+    if not losses.kl_coefficient:
+        return None
+    name = losses.teacher_model or config.model.base_model_name
+    if name is None:
+        raise UsageError("losses.teacher_model: a decoder made from scratch has no teacher", hint="kl_coefficient: 0")
+    decoder = load(pull(name))
+    fuse(decoder.model)
+    return Teacher(decoder, _cache("teacher.db"), top_k=losses.kl_top_k, temperature=losses.kl_temperature)
+
+
+def _cache(name: str) -> Path:
+    """Where what models said is kept: the user's cache folder."""
+    return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / name
+
+
+def _summary(stack: RepoStack) -> str:
+    train, validation = stack.train, stack.validation
+    chunks = sum(len(repository.chunks) for repository in train)
+    return f"{chunks} chunks of {len(train)} repositories to learn from, {len(validation)} repositories to measure on"
+
+
+def _about(config: TrainConfig, base: Decoder, memory: MemoryMaker | None, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a run to go on: whatever decides its losses."""
+    training = config.training
+    return {
+        "base": base.folder.fingerprint,
+        "memory": "none" if memory is None else memory.encoder.spec.key,
+        "data": digest(json.dumps(report, sort_keys=True, default=str)),
+        "settings": config.model_dump(mode="json", include={"model", "memory", "losses", "start_from"}),
+        "batch": [training.batch_size, training.gradient_accumulation_steps, training.num_gpus],
+        "steps": training.max_steps,
+        "seed": training.seed,
+    }

@@ -1,0 +1,255 @@
+"""The trainer: transformers' own, on Accelerate, with what a memory needs of its own.
+
+Kept from there: the loop, accumulation, mixed precision with its scaler, clipping, DDP and FSDP, early stopping, best
+model, trackers, and the saving of optimizer, scheduler, scaler and RNG. Its own: learning rates by what is learned, a
+scheduler with a floor that holds for each of them, checkpoints of trained tensors alone that are whole or not there
+(resume.py), evaluation by tokens, a log of every step (log.py).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
+from awareness.config.training import TrainingConfig
+from awareness.errors import UsageError
+from awareness.train.log import RunLog, read_log
+from awareness.train.resume import complete, rotate
+from awareness.train.step import TrainingStep
+
+OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
+_FLAT = ("bias", "norm.weight", "gate")
+"""Endings of the names of parameters that no weight decay pulls to 0."""
+
+
+def learning_rate_of(name: str, config: TrainingConfig) -> float:
+    """The rate of a parameter, by its name in a `MemoryDecoder`."""
+    if "lora_" in name:
+        return config.lora_lr
+    if not name.startswith("adapter."):
+        return config.base_model_lr
+    return config.gate_lr if name.endswith((".gate", ".bank_gate")) or is_memory_bias(name) else config.memory_lr
+
+
+def is_memory_bias(name: str) -> bool:
+    """Is it b_h of the joint form, `adapter.blocks.7.bias`?"""
+    parts = name.split(".")
+    return len(parts) == 4 and parts[1] == "blocks" and parts[3] == "bias"
+
+
+def learning_rate_factor(step: int, config: TrainingConfig) -> float:
+    """What every rate is multiplied by in a step, counted from 0: up from 0 over the warm-up, then down to
+    min_lr_ratio, which the last step has (cosine: Loshchilov and Hutter 2017, arXiv 1608.03983, section 3)."""
+    if step < config.warmup_steps:
+        return (step + 1) / (config.warmup_steps + 1)
+    last = config.max_steps - 1
+    done = min(1.0, (step - config.warmup_steps) / max(1, last - config.warmup_steps))
+    shape = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[config.scheduler]
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
+
+
+def arguments(config: TrainingConfig, output_dir: Path, *, measures: bool) -> TrainingArguments:
+    """transformers' arguments. measures: there is something to evaluate on. Raises UsageError."""
+    if config.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UsageError("training.mixed_precision: fp16 needs CUDA", hint="--set training.mixed_precision=bf16")
+    distributed: dict[str, Any] = {"ddp_find_unused_parameters": False}
+    sharded = config.distributed_strategy == "fsdp" and config.fsdp_sharding_strategy != "no_shard"
+    if sharded and config.num_gpus > 1:  # not sharded it is DDP
+        distributed = {
+            "fsdp": f"{config.fsdp_sharding_strategy} auto_wrap",
+            "fsdp_config": {"use_orig_params": True, "state_dict_type": "FULL_STATE_DICT"},
+        }
+    trackers = {"wandb": config.log_to_wandb, "tensorboard": config.log_to_tensorboard}
+    watching = [name for name, on in trackers.items() if on]
+    if missing := [name for name in watching if importlib.util.find_spec(name) is None]:
+        raise UsageError(f"training.log_to_{missing[0]}: it is not installed", hint=f"pip install {missing[0]}")
+    best = measures and (config.save_best_model or config.early_stopping)
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        max_steps=config.max_steps,
+        learning_rate=config.memory_lr,
+        optim=OPTIMIZERS[config.optimizer],
+        max_grad_norm=config.max_grad_norm,
+        fp16=config.mixed_precision == "fp16",
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        eval_strategy="steps" if measures else "no",
+        eval_steps=config.eval_steps,
+        load_best_model_at_end=False,  # the best is found and kept by this trainer, also where it wasn't saved
+        metric_for_best_model="eval_loss" if best else None,
+        greater_is_better=False if best else None,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,
+        report_to=watching or "none",
+        run_name=config.wandb_run_name,
+        seed=config.seed,
+        data_seed=config.seed,
+        train_sampling_strategy="sequential",  # the data is in its order: a sample is a function of its number
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+        **distributed,
+    )
+
+
+class MemoryTrainer(Trainer):
+    """Trains a `TrainingStep`. save: (folder, trainable tensors by name or None for the module's own) writes a
+    checkpoint of what is trained; load: reads one back into the module. about: what a checkpoint must agree with to be
+    resumed from. progress and say: for people."""
+
+    model: TrainingStep
+
+    def __init__(
+        self,
+        step: TrainingStep,
+        config: TrainingConfig,
+        output_dir: Path,
+        *,
+        rows: Callable[[Any], dict[str, Any]],
+        train: Any,
+        validation: Any | None,
+        save: Callable[[Path, Mapping[str, Tensor] | None], None],
+        load: Callable[[Path], None],
+        about: Mapping[str, Any],
+        log: RunLog,
+    ) -> None:
+        self.config, self._save_to, self._load_of, self.about = config, save, load, about
+        self._sums: dict[str, float] = defaultdict(float)
+        callbacks = []
+        if config.early_stopping and validation is not None:
+            callbacks.append(EarlyStopping(config.early_stopping_patience, config.early_stopping_threshold))
+        super().__init__(
+            step,
+            arguments(config, output_dir, measures=validation is not None),
+            data_collator=rows,
+            train_dataset=train,
+            eval_dataset=validation,
+            callbacks=[*callbacks, log],
+        )
+        self.callback_handler.callbacks = [c for c in self.callback_handler.callbacks if not _prints(c)]
+        self.model_accepts_loss_kwargs = False  # a step's loss is the mean of those of its parts
+        self.can_return_loss = True
+        log.means = self.step_means
+
+    @property
+    def folder(self) -> Path:
+        return Path(str(self.args.output_dir))
+
+    @property
+    def best(self) -> Path:
+        """The trained tensors of the best evaluation."""
+        return self.folder / "best"
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """A group for each learning rate, of parameters with and without weight decay."""
+        if self.optimizer is None:
+            groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+            for name, parameter in (self.model if model is None else model).named_parameters():
+                if parameter.requires_grad:
+                    own = name.rpartition("module.")[2]
+                    decay = 0.0 if own.endswith(_FLAT) else self.config.weight_decay
+                    groups[learning_rate_of(own, self.config), decay].append(parameter)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(
+                [{"params": own, "lr": lr, "weight_decay": decay} for (lr, decay), own in groups.items()],
+                **{**options, "lr": self.config.memory_lr},
+            )
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
+        """The same factor for every group. It goes by optimizer steps, whatever the number of processes."""
+        if self.lr_scheduler is None:
+            chosen = self.optimizer if optimizer is None else optimizer
+            inner: Any = getattr(chosen, "optimizer", chosen)  # of Accelerate's wrapper
+            self.lr_scheduler = LambdaLR(inner, lambda step: learning_rate_factor(step, self.config))
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        out = model(**inputs)
+        for name, value in out.items():
+            self._sums[name] += float(value.detach())
+        self._sums["parts"] += 1
+        return (out["loss"], out) if return_outputs else out["loss"]
+
+    def step_means(self) -> dict[str, float]:
+        """Of the optimizer step that is over: its loss and the terms, means over this process's parts of it."""
+        sums, self._sums = self._sums, defaultdict(float)
+        parts = max(1.0, sums.pop("parts", 1.0))
+        sums.pop("nll", None)
+        tokens = sums.pop("tokens", 0.0)
+        return {**{name: value / parts for name, value in sums.items()}, "tokens": tokens}
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean negative log-likelihood of the answers' tokens, over all processes: each token counts once, and is
+        compared with what the model said before it."""
+        self.model.eval()
+        nll, tokens = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for inputs in self.get_eval_dataloader(eval_dataset):
+            with torch.no_grad():
+                out = self.model_wrapped(**self._prepare_inputs(inputs))
+            nll, tokens = nll + out["nll"].double().cpu(), tokens + out["tokens"].double().cpu()
+        both = self.accelerator.reduce(torch.stack([nll, tokens]).to(self.args.device).float(), "sum")
+        loss = float(both[0] / both[1].clamp_min(1))
+        metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_perplexity": math.exp(min(loss, 50.0))}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best and self.config.save_best_model:
+            self.save_model(str(self.best))
+        return is_best
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Whole or not there: the list of its files, with their checksums, is written last. Older ones go after."""
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            complete(self.folder / f"checkpoint-{self.state.global_step}", self.about)
+            rotate(self.folder, self.config.save_total_limit)
+
+    def load_best(self) -> None:
+        """The tensors of the best evaluation, into the module."""
+        self._load_of(self.best)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Of the log."""
+        return read_log(self.folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        if self.args.should_save:
+            self._save_to(Path(str(output_dir)), state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self._load_of(Path(resume_from_checkpoint))
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """transformers' own asks for its way of loading the best model; this trainer has another."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        pass
+
+
+def _prints(callback: Any) -> bool:
+    """transformers' own printing of logs."""
+    return type(callback).__name__ in ("PrinterCallback", "ProgressCallback")

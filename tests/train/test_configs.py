@@ -1,0 +1,58 @@
+"""The files in configs/ run as they are, and none learns from what is measured on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from awareness.config.read import read_config
+from awareness.model.sources import find
+from awareness.train.data.sources import project
+from awareness.train.run import prepare
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+MEMORY = [path for path in CONFIGS if "task: memory" in path.read_text() or "extends:" in path.read_text()]
+ON_REPOSITORIES = [path for path in MEMORY if path.stem != "scratch-small"]
+
+
+def evaluated_on() -> set[str]:
+    """Every repository that a benchmark or an evaluation of docs/results.md measures on, without its version."""
+    checkouts = json.loads((ROOT / "benchmarks/retrieval/checkouts.json").read_text())
+    names = {name for half in checkouts.values() for name in half}
+    names |= {path.stem for path in (ROOT / "benchmarks/qa").glob("*.jsonl")}
+    for path in (ROOT / "benchmarks/results").glob("*.json"):
+        found = json.loads(path.read_text())
+        names |= set(found.get("repositories", [])) | {found.get("repository", "rich")}
+    return {project(name) for name in names} | {"rich", "click", "flask", "httpx"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_file_is_read(path):
+    assert read_config(path, []).task in ("router", "hidden_router", "memory")
+
+
+@pytest.mark.parametrize("path", ON_REPOSITORIES, ids=lambda path: path.stem)
+def test_no_repository_that_is_measured_on_is_learned_from(path):
+    data = read_config(path, []).data
+    sources = {project(source.removeprefix("pypi:").partition("==")[0]) for source in data.sources}
+    assert len(sources) > 30 and not sources & evaluated_on()
+    assert {"rich", "click", "starlette", "scrapy"} <= {project(name) for name in data.test}
+
+
+@pytest.mark.parametrize("path", ON_REPOSITORIES, ids=lambda path: path.stem)
+def test_the_files_run_on_a_tiny_qwen3(path, sources, model_folder, tmp_path):
+    """`--set model=…`: the path of Qwen3, with the settings of the file, on small sources."""
+    settings = [f"model={model_folder}", f"data.sources=[{sources}/*]", "data.validation=[four]", "data.test=[]"]
+    settings += ["memory.gca_start_layer=2", f"output_dir={tmp_path}", "training.eval_samples=2", "start_from=null"]
+    if path.stem == "compare-vanilla":
+        with pytest.raises(Exception, match="nothing is trained"):
+            prepare(read_config(path, settings), pull=find)
+        return
+    run = prepare(read_config(path, settings), pull=find)
+    step = run.trainer.model.train()
+    out = step(**run.trainer.data_collator([run.trainer.train_dataset[i] for i in range(2)]))
+    out["loss"].backward()
+    assert out["loss"].isfinite() and any(p.grad.abs().sum() > 0 for p in run.module.trainable().values())
