@@ -19,17 +19,18 @@ from pathlib import Path
 import torch
 from common import table
 
-from awareness.cli.eval import chunk_pool
+from awareness.cli.eval_shared import chunk_pool
 from awareness.cli.workspace import load_model
-from awareness.evals.needle import NeedleCase, answered, make_cases
+from awareness.evals.needle import make_cases, share_found
 from awareness.index.repo import Repository
 from awareness.model import sources
 from awareness.model.assembly import assemble
 from awareness.model.encoder import SelfEncoder, spec_for, with_quant
+from awareness.model.generate import generate
 from awareness.model.load import Decoder
-from awareness.model.prompt import encode
+from awareness.model.prompt import encode, sample_ids
 from awareness.model.quant import to_latent, to_tensor
-from awareness.types import Latent, MemorySpec, default_layers
+from awareness.types import Latent, MemorySpec, Sample, default_layers
 
 ROWS = (
     "none,fp8,int8,int4,int2,int8/8-23,int4/8-23,int2/8-23,int4/8-29,int4//-header,int4//-blank,int4//norm50"
@@ -86,18 +87,19 @@ def main() -> None:
     attaching: dict[str, list[float]] = {row.name: [] for row in rows}
     for number in numbers:
         for case in make_cases(pool, chunks=number, samples=options.samples, seed=options.seed):
-            whole = [to_tensor(latent, every.spec) for latent in every.encode(case.texts)]
+            sample = case.sample
+            whole = [to_tensor(latent, every.spec) for latent in every.encode(sample.texts)]
             for row in rows:
                 spec = replace(every.spec, layers=row.layers, quant=row.quant)
                 sink = to_latent(to_tensor(every.sink, every.spec)[:, list(row.layers)], spec.raw)
                 latents, before = [], 0
-                for text, tensor in zip(case.texts, whole, strict=True):
+                for text, tensor in zip(sample.texts, whole, strict=True):
                     tokens = [decoder.tokenizer.decode(i) for i in encode(decoder.tokenizer, text)]
                     before += len(tokens)
                     mine = tensor[:, list(row.layers)]
                     latents.append(to_latent(mine[:, :, :, kept(row, tokens, mine)], spec))
                 sizes[row.name].append(sum(len(latent.data) for latent in latents) / before)
-                right, seconds = ask(decoder, spec, sink, latents, case)
+                right, seconds = ask(decoder, spec, sink, latents, sample)
                 found.setdefault((row.name, number), []).append(right)
                 attaching[row.name].append(seconds * 1e3 / before * 1024)
         print(f"{number} chunks:", {row.name: mean(found[row.name, number]) for row in rows}, flush=True)
@@ -127,14 +129,14 @@ def mean(numbers: list[bool] | list[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def ask(
-    decoder: Decoder, spec: MemorySpec, sink: Latent, latents: list[Latent], case: NeedleCase
-) -> tuple[bool, float]:
+def ask(decoder: Decoder, spec: MemorySpec, sink: Latent, latents: list[Latent], sample: Sample) -> tuple[bool, float]:
     """(was the needle found, seconds to attach)"""
     started = time.perf_counter()
     memory = assemble(decoder.model, spec, sink, latents)
     seconds = time.perf_counter() - started
-    return answered(decoder, case, memory) == case.answer, seconds
+    prompt = sample_ids(decoder.tokenizer, sample, with_system=False)
+    said = generate(decoder, prompt, memory, max_new_tokens=8).text
+    return share_found(sample, said) == 1.0, seconds
 
 
 if __name__ == "__main__":

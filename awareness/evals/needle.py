@@ -1,66 +1,107 @@
 """Needle in a haystack: is the memory really read?
 
-A constant is hidden in one of `chunks` real code chunks of a repository, at a given depth, and asked for. Each case
-is put to every arm: `none` (nothing but the question), `text` (the chunks in the prompt), `joint` (the chunks as
-memory, read untrained). Greedy decoding, exact match of the number, one seed. After Kamradt's test and RULER
-(Hsieh et al. 2024), on code.
+A needle (shapes.py) is hidden in one of `chunks` real code chunks of a repository, at a given depth, and asked for.
+Each case is put to every arm (arms.py): greedy decoding, one seed. Two things are scored: was the value said, and, of
+an arm that can tell, which chunk it looked at. After Kamradt's test and RULER (Hsieh et al. 2024), on code.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from awareness.errors import UsageError
-from awareness.model.assembly import assemble
-from awareness.model.generate import generate
-from awareness.model.load import Decoder
-from awareness.model.prompt import question_ids
-from awareness.types import Chunk, KVEncoder, Memory, Progress, silent
+from awareness.evals.arms import Arm, Bm25
+from awareness.evals.intervals import Estimate, wilson
+from awareness.evals.shapes import LIST_MARK, SHAPES
+from awareness.model.attention import AttentionRecord
+from awareness.model.generate import Generation
+from awareness.model.prompt import answer_ids
+from awareness.types import Chunk, Progress, Sample, silent
 
-ARMS = ("none", "text", "joint")
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_FIRST = "session cache retry upload auth queue shard lease page burst token proxy index worker socket batch".split()
-_SECOND = "ttl limit budget max window depth count time size rate quota offset weight floor stride margin".split()
+_SPARE_TOKENS = 3  # that an answer may have beyond the one that is right
 
 
 @dataclass(frozen=True)
-class NeedleCase:
-    """One question: `texts` as they are encoded, in order; the needle is in texts[gold]."""
+class Case:
+    """A question, and how deep its needle lies: 0 at the first chunk, 1 at the last, next to the question."""
 
-    texts: tuple[str, ...]
-    gold: int
+    sample: Sample
     depth: float
-    question: str
-    answer_prefix: str
-    answer: str
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Accuracy of one arm at one number of chunks and one depth, over n cases."""
+class Answer:
+    """What one arm made of one case. found: the share of the values that it said, None if it says nothing. chunk_found:
+    is the chunk that it looked at most one of those that hold the answer, None if it can't tell."""
 
     arm: str
+    shape: str
     chunks: int
     depth: float
-    accuracy: float
-    n: int
+    found: float | None
+    chunk_found: bool | None
 
 
 @dataclass(frozen=True)
 class NeedleReport:
+    """arms, chunks, shapes: what was to be asked; where an arm has no answers, the chunks did not fit its context."""
+
     model: str
     seed: int
     samples: int
     chunk_tokens: int
-    grid: tuple[Cell, ...]
+    arms: tuple[str, ...]
+    chunks: tuple[int, ...]
+    shapes: tuple[str, ...]
+    answers: tuple[Answer, ...]
 
-    def accuracy(self, arm: str, chunks: int | None = None) -> float:
-        """Mean over the cases of an arm, of one number of chunks or of all."""
-        cells = [cell for cell in self.grid if cell.arm == arm and chunks in (None, cell.chunks)]
-        return sum(cell.accuracy * cell.n for cell in cells) / sum(cell.n for cell in cells)
+    def accuracy(
+        self,
+        arm: str,
+        chunks: int | None = None,
+        *,
+        depth: float | None = None,
+        shape: str | None = None,
+        of_chunk: bool = False,
+    ) -> Estimate | None:
+        """Of the values, or `of_chunk`, over the answers that are of this kind; None if there is none.
+
+        chunks: without it, of the numbers that all arms could be asked at, so that their means can be compared.
+        """
+        numbers = self.in_common if chunks is None else (chunks,)
+        chosen = [
+            answer.chunk_found if of_chunk else answer.found
+            for answer in self.answers
+            if answer.arm == arm
+            and answer.chunks in numbers
+            and depth in (None, answer.depth)
+            and shape in (None, answer.shape)
+        ]
+        scores = [float(score) for score in chosen if score is not None]
+        return wilson(sum(scores), len(scores)) if scores else None
+
+    @property
+    def in_common(self) -> tuple[int, ...]:
+        """The numbers of chunks at which every arm was asked that was asked at all."""
+        asked = {(answer.arm, answer.chunks) for answer in self.answers}
+        arms = {arm for arm, _ in asked}
+        return tuple(number for number in self.chunks if all((arm, number) in asked for arm in arms))
+
+    def cases(self, chunks: int) -> Counter[float]:
+        """depth -> how many cases there are at this number of chunks, asked or not."""
+        return Counter(depth for depth, _ in _drawn(chunks, self.samples))
+
+
+def _drawn(chunks: int, samples: int) -> list[tuple[float, int]]:
+    """Depth of each case, and the place of its gold chunk."""
+    places = list(depths_of(chunks).items())
+    return [places[i % len(places)] for i in range(samples)]
 
 
 def depths_of(chunks: int) -> dict[float, int]:
@@ -71,81 +112,104 @@ def depths_of(chunks: int) -> dict[float, int]:
     return {depth: place for place, depth in places.items()}
 
 
-def make_cases(pool: Sequence[Chunk], *, chunks: int, samples: int, seed: int) -> list[NeedleCase]:
-    """`samples` cases, spread evenly over the depths. Raises UsageError if the pool is too small."""
+def make_cases(
+    pool: Sequence[Chunk], *, chunks: int, samples: int, seed: int, shapes: Sequence[str] = ("constant",)
+) -> list[Case]:
+    """`samples` cases, spread evenly over depths and shapes, and each shape over all depths. Raises UsageError if the
+    pool is too small."""
     if len(pool) < chunks:
         raise UsageError(
             f"{chunks} chunks are asked for, but the repository has only {len(pool)} of the right size",
             hint="fewer --chunks, smaller --chunk-tokens, or a larger --repo",
         )
     rng = random.Random(f"{seed}/{chunks}")
-    places = list(depths_of(chunks).items())
-    return [_make_case(rng, pool, chunks, *places[i % len(places)]) for i in range(samples)]
+    turn = math.lcm(len(shapes), len(depths_of(chunks)))  # after it the same shapes would meet the same depths again
+    return [
+        _make_case(rng, pool, chunks, depth, gold, shapes[(i + i // turn) % len(shapes)])
+        for i, (depth, gold) in enumerate(_drawn(chunks, samples))
+    ]
 
 
-def _make_case(rng: random.Random, pool: Sequence[Chunk], chunks: int, depth: float, gold: int) -> NeedleCase:
+def _make_case(rng: random.Random, pool: Sequence[Chunk], chunks: int, depth: float, gold: int, shape: str) -> Case:
+    """The first block of the needle lies in the chunk `gold`, further ones anywhere."""
     drawn = rng.sample(pool, chunks)
-    everything = "\n".join(chunk.text for chunk in drawn)
-    while (name := f"{rng.choice(_FIRST)}_{rng.choice(_SECOND)}".upper()) in everything:
-        pass
-    value = str(rng.randint(1000, 9999))
-    lines = drawn[gold].text.split("\n")
-    at = rng.randint(0, len(lines))
-    lines[at:at] = ["# config", f"{name} = {value}"]
+    needle = SHAPES[shape](rng, "\n".join(chunk.text for chunk in drawn))
+    hidden = {place: chunk.text.split("\n") for place, chunk in enumerate(drawn)}
+    places = [gold] + [rng.randrange(chunks) for _ in needle.blocks[1:]]
+    for place, block in zip(places, needle.blocks, strict=True):
+        at = rng.randint(0, len(hidden[place]))
+        hidden[place][at:at] = block
     texts = [chunk.encoded_text for chunk in drawn]
-    texts[gold] = f"{drawn[gold].header}\n" + "\n".join(lines) + "\n"
-    question = f"What is the value of {name} in the code? Answer with the number only."
-    return NeedleCase(tuple(texts), gold, depth, question, f"{name} = ", value)
+    for place in places:
+        texts[place] = f"{drawn[place].header}\n" + "\n".join(hidden[place]) + "\n"
+    golds = tuple(sorted(set(places[: needle.golds])))
+    return Case(Sample(tuple(texts), golds, needle.question, needle.answer, needle.answer_prefix, kind=shape), depth)
 
 
 def run(
-    decoder: Decoder,
-    encoder: KVEncoder,
+    arms: Sequence[Arm | Bm25],
     pool: Sequence[Chunk],
     *,
+    model: str,
     samples: int,
     chunks: Sequence[int],
     chunk_tokens: int,
     seed: int,
-    arms: Sequence[str] = ARMS,
+    shapes: Sequence[str],
     progress: Progress = silent,
 ) -> NeedleReport:
-    """Puts `samples` cases for each number of chunks to every arm."""
-    if unknown := set(arms) - set(ARMS):
-        raise UsageError(f"unknown arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
-    cases = {number: make_cases(pool, chunks=number, samples=samples, seed=seed) for number in chunks}
-    total, done = len(arms) * sum(map(len, cases.values())), 0
-    right: dict[tuple[str, int, float], list[bool]] = {}
-    for number, asked in cases.items():
-        for case in asked:
-            for arm in arms:
-                found = _ask(decoder, encoder, case, arm) == case.answer
-                right.setdefault((arm, number, case.depth), []).append(found)
-                done += 1
-                progress("asking", done, total)
-    grid = [
-        Cell(*key, sum(hits) / len(hits), len(hits))
-        for key, hits in sorted(right.items(), key=lambda item: (arms.index(item[0][0]), *item[0]))
+    """Puts `samples` cases for each number of chunks to every arm that has room for all of them."""
+    cases = {number: make_cases(pool, chunks=number, samples=samples, seed=seed, shapes=shapes) for number in chunks}
+    asked = [
+        (arm, number)
+        for number, column in cases.items()
+        for arm in arms
+        if isinstance(arm, Bm25) or all(arm.fits(case.sample) for case in column)
     ]
-    return NeedleReport(decoder.folder.name, seed, samples, chunk_tokens, tuple(grid))
-
-
-def _ask(decoder: Decoder, encoder: KVEncoder, case: NeedleCase, arm: str) -> str:
-    if arm == "joint":
-        memory = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(case.texts)))
-        return answered(decoder, case, memory)
-    return answered(decoder, case, None, as_text=arm == "text")
-
-
-def answered(decoder: Decoder, case: NeedleCase, memory: Memory | None, *, as_text: bool = False) -> str:
-    """The number that the model answers with, or an empty string. as_text: the chunks stand in the prompt."""
-    prompt = question_ids(
-        decoder.tokenizer,
-        case.question,
-        chunks=case.texts if as_text else (),
-        with_system=memory is None,
-        answer_prefix=case.answer_prefix,
+    answers = []
+    for arm, number in asked:
+        for case in cases[number]:
+            answers.append(_ask(arm, case))
+            progress("asking", len(answers), len(asked) * samples)
+    return NeedleReport(
+        model,
+        seed,
+        samples,
+        chunk_tokens,
+        tuple(arm.name for arm in arms),
+        tuple(chunks),
+        tuple(shapes),
+        tuple(answers),
     )
-    answer = generate(decoder, prompt, memory, max_new_tokens=8).text
-    found = re.match(r"\s*(\d+)", answer)
-    return found[1] if found else ""
+
+
+def _ask(arm: Arm | Bm25, case: Case) -> Answer:
+    sample = case.sample
+    found: float | None = None
+    chunk_found: bool | None = None
+    if isinstance(arm, Bm25):
+        chunk_found = arm.rank(sample)[0] in sample.gold
+    else:
+        said = _say(arm, sample)
+        found = share_found(sample, said.text)
+        if said.attention:
+            most = max(said.attention, key=lambda name: said.attention[name])
+            chunk_found = int(most) in sample.gold
+    return Answer(arm.name, sample.kind, len(sample.texts), case.depth, found, chunk_found)
+
+
+def _say(arm: Arm, sample: Sample) -> Generation:
+    record = AttentionRecord(arm.retrieval_layers) if arm.reads == "memory" else None
+    length = len(answer_ids(arm.decoder.tokenizer, sample)) + _SPARE_TOKENS
+    return arm.say(sample, max_new_tokens=length, record=record)
+
+
+def share_found(sample: Sample, said: str) -> float:
+    """The share of the answer's values that stand in the first line of what is said, each as a whole word."""
+    first_line = next(iter(said.strip().splitlines()), "")
+    values = sample.answer.split(LIST_MARK)
+    return sum(_is_in(value, first_line) for value in values) / len(values)
+
+
+def _is_in(value: str, line: str) -> bool:
+    return re.search(rf"(?<![\w/-]){re.escape(value)}(?![\w/-])", line) is not None

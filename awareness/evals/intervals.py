@@ -1,0 +1,46 @@
+"""How sure a measured mean is: 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_Z = 1.959964  # of the normal distribution: 95 % lie within so many standard deviations
+_TAILS = (2.5, 97.5)  # percentiles
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of n values and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def wilson(successes: float, n: int) -> Estimate:
+    """Of a proportion, by the score interval (Wilson 1927), which holds near 0 and 1 and for small n.
+
+    successes: may be a sum of shares, each in [0, 1]: their variance is at most that of a proportion with the same
+    mean, so that the interval is rather too wide.
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"{successes} successes of {n}")
+    p, z2 = successes / n, _Z * _Z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)), n)
+
+
+def bootstrap(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Estimate:
+    """Of the mean of any values, by the percentiles of the means of `resamples` draws with replacement (Efron 1979)."""
+    if not values:
+        raise ValueError("no values to draw from")
+    known = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(len(known), size=(resamples, len(known)))
+    low, high = np.percentile(known[drawn].mean(axis=1), _TAILS)
+    return Estimate(float(known.mean()), float(low), float(high), len(known))
