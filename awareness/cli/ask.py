@@ -6,14 +6,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from awareness.cli import options, render
 from awareness.cli.origin import Found, Origin, opened, search_all, workspaces_asked
+from awareness.cli.readers import Mode, reader_asked
 from awareness.cli.routers import choose_router, find_router, renew
 from awareness.cli.search import as_json, preview
 from awareness.cli.workspace import (
@@ -22,7 +21,6 @@ from awareness.cli.workspace import (
     load_model,
     load_trained,
     parse_bytes,
-    pull_known,
     pull_model,
 )
 from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
@@ -39,13 +37,6 @@ if TYPE_CHECKING:
 
 
 REPETITION_PENALTY = 1.15
-
-
-class Mode(str, Enum):
-    joint = "joint"
-    tanh = "tanh"
-    text = "text"
-    none = "none"
 
 
 def ask(
@@ -85,12 +76,14 @@ def ask(
     """Ask a question about a repository; indexes it first if there is no index."""
     started = time.perf_counter()
     limit = parse_bytes(budget)
-    reader = _reader(adapter, mode, model)
-    mode, model = reader.mode, reader.model
+    reader = reader_asked(adapter, mode, model)
+    model = reader.model
     workspaces = workspaces_asked(repo, memory, rev)
     _bring_up_to_date(workspaces, model)
     with opened(workspaces, memory) as origins:
         folder = pull_model(model or _model_of(origins))
+        reader = reader.for_model(folder)
+        mode, checkpoint = reader.mode, reader.adapter
         routing = time.perf_counter()
         found = search_all(origins, question, scope, top_k, GATHERED)
         route_s = time.perf_counter() - routing
@@ -102,7 +95,9 @@ def ask(
         answered = _answer(
             question,
             mode,
-            lambda: load_trained(adapter, weights.value) if adapter else load_model(folder, weights=weights.value),
+            lambda: (
+                load_trained(checkpoint, weights.value) if checkpoint else load_model(folder, weights=weights.value)
+            ),
             verified,
             limit,
             max_new_tokens,
@@ -121,6 +116,7 @@ def ask(
                 "abstained": False,
                 "mode": mode.value,
                 "model": folder.name,
+                "adapter": None if checkpoint is None else str(checkpoint),
                 "citations": [asdict(citation) for citation in citations],
                 "memory": answered.memory_json,
                 "timings": _timings(route_s, answered.load_s, generation.first_token_s, total_s),
@@ -135,7 +131,8 @@ def ask(
         share = "" if citation.attention is None else f"  read {citation.attention:.0%}"
         render.text(f"  {one.place}  {printable(citation.symbol)}  score {citation.score:.2f}{share}")
     render.note(
-        f"\n{folder.name}, {mode.value}: {answered.memory_json['tokens']} tokens of memory,"
+        f"\n{folder.name}, {mode.value}{', trained' if checkpoint else ''}:"
+        f" {answered.memory_json['tokens']} tokens of memory,"
         f" first token {generation.first_token_s:.2f} s after loading, {generation.tokens_per_s:.0f} tokens/s,"
         f" {total_s:.1f} s in all"
     )
@@ -153,35 +150,6 @@ class _Answered:
     used: list[Found]
     memory_json: dict[str, int]
     load_s: float
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """How the question is read: the mode, and the model if it is settled."""
-
-    mode: Mode
-    model: str | None
-
-
-def _reader(adapter: Path | None, mode: Mode | None, model: str | None) -> _Reader:
-    """What is asked for, made whole by what the adapter's checkpoint says. Raises UsageError."""
-    if adapter is None:
-        if mode is Mode.tanh:
-            raise UsageError("--mode tanh has to be trained", hint="--mode tanh --adapter CHECKPOINT")
-        return _Reader(mode or Mode.joint, model)
-    from awareness.model.checkpoint import Checkpoint
-
-    read = Checkpoint.read(adapter)
-    other = model is not None and model != os.environ.get("AWARENESS_MODEL")  # which is a default, and not asked for
-    if model is not None and other and pull_model(model).fingerprint != read.fingerprint:
-        raise UsageError(f"--adapter {adapter} is of the model {read.base}, not of {model}", hint="leave --model out")
-    if read.model.base_model_name is None:
-        raise UsageError(f"{adapter} is a decoder made from scratch: it can't be asked", hint="python: load_checkpoint")
-    pull_known(read.base)
-    form = Mode(read.memory.memory_form) if read.memory.has_memory else Mode.text
-    if mode in (Mode.joint, Mode.tanh) and mode is not form:
-        raise UsageError(f"--mode {mode.value}, but {adapter} was trained for {form.value}", hint="leave --mode out")
-    return _Reader(mode or form, read.base)
 
 
 def _bring_up_to_date(workspaces: Sequence[Workspace], model: str | None) -> None:

@@ -81,9 +81,12 @@ BudgetOption = Annotated[
     typer.Option("--budget", envvar="AWARENESS_LATENTS_BUDGET", help="Disk for latents, like 512MiB or 2GiB."),
 ]
 AdapterOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--adapter", envvar="AWARENESS_ADAPTER", help="A checkpoint: the decoder and how it was trained to read."
+        "--adapter",
+        envvar="AWARENESS_ADAPTER",
+        help="How the decoder was trained to read: a checkpoint's folder, shipped, or none. Default: what comes with"
+        " the model, if there is such an adapter.",
     ),
 ]
 WeightsOption = Annotated[

@@ -79,3 +79,18 @@ def test_a_constant_is_read_from_memory(decoder):
     ids = question_ids(decoder.tokenizer, "What is MAX_TRIES?", with_system=False, answer_prefix="MAX_TRIES = ")
     assert generate(decoder, ids, memory, max_new_tokens=4).text == "4821"
     assert generate(decoder, ids, None, max_new_tokens=4).text != "4821"
+
+
+def test_the_adapter_that_ships_changes_nothing_without_memory():
+    """Bit for bit the base model, LoRA and all."""
+    from awareness.cli.readers import shipped_adapter
+    from awareness.model.checkpoint import load_checkpoint
+
+    folder = pull("smollm2-135m")
+    path = shipped_adapter(folder)
+    assert path is not None
+    module, base = load_checkpoint(path, pull=lambda name: folder)
+    ids = torch.tensor([base.tokenizer("def add(a, b):\n    return")["input_ids"]])
+    plain = load(folder)
+    with torch.inference_mode():
+        assert torch.equal(module(ids).logits, plain.model(ids).logits)
