@@ -35,6 +35,11 @@ from awareness.train.teacher import Teacher
 from awareness.train.trainer import MemoryTrainer
 from awareness.types import Progress, Sample, digest, silent
 
+_OF_SAMPLES = {"kinds", "chunks", "reads", "written"}
+_OF_RATES = {
+    *("memory_lr", "gate_lr", "lora_lr", "base_model_lr", "warmup_steps", "scheduler", "min_lr_ratio"),
+    *("optimizer", "weight_decay", "max_grad_norm"),
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
 
 
@@ -50,6 +55,19 @@ class TrainedMemory:
     validation: float | None
     best_step: int | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a run learns from and measures on. rows: items -> what a step takes. memory: what makes the samples' chunks
+    a memory, None where they are none; teacher: None without."""
+
+    train: Any
+    validation: Any
+    rows: Callable[[Any], dict[str, Any]]
+    report: Mapping[str, Any]
+    memory: MemoryMaker | None = None
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -73,14 +91,14 @@ def train_memory(
     """resume: `latest` (from the beginning where nothing is there yet), or the folder of a checkpoint. Raises
     UsageError for settings that can't be."""
     began = time.perf_counter()
-    run = prepare(config, pull=pull, progress=progress, say=say)
-    trainer, module = run.trainer, run.module
     resume = resume or config.training.resume_from_checkpoint
-    start = resumable(config.output_dir, resume, trainer.about, say) if resume else None
-    if start is None and resume is None and (config.output_dir / LOG).exists():
+    if resume is None and (config.output_dir / LOG).exists():
         raise UsageError(
             f"{config.output_dir} has a run already", hint="--resume latest, or --set output_dir=ANOTHER_FOLDER"
         )
+    run = prepare(config, pull=pull, progress=progress, say=say)
+    trainer, module = run.trainer, run.module
+    start = resumable(config.output_dir, resume, trainer.about, say) if resume else None
     if trainer.args.should_save:
         config.output_dir.mkdir(parents=True, exist_ok=True)
         (config.output_dir / "data.json").write_text(json.dumps(run.report, indent=1) + "\n", "utf-8")
@@ -151,10 +169,10 @@ def prepare(
         module.decoder.gradient_checkpointing_enable({"use_reentrant": False})
     log = RunLog(config.output_dir, every=training.logging_steps, progress=progress, say=say)
     if config.data is not None:
-        rows, train, validation, report, memory, teacher = _of_repositories(config, module, base, pull, progress, say)
+        data = _of_repositories(config, module, base, pull, progress, say)
     else:
-        rows, train, validation, report, memory, teacher = _of_texts(config, base, progress)
-    step = TrainingStep(module, config.losses, memory, teacher)
+        data = _of_texts(config, base, progress)
+    step = TrainingStep(module, config.losses, data.memory, data.teacher)
 
     def save(folder: Path, tensors: Mapping[str, Tensor] | None) -> None:
         reads = config.data.reads if config.data else "none"
@@ -164,15 +182,15 @@ def prepare(
         step,
         training,
         config.output_dir,
-        rows=rows,
-        train=train,
-        validation=validation,
+        rows=data.rows,
+        train=data.train,
+        validation=data.validation,
         save=save,
         load=lambda folder: begin_with(folder, module, base.folder),
-        about=_about(config, base, memory, report),
+        about=_about(config, base, data),
         log=log,
     )
-    return Prepared(module, base, trainer, report)
+    return Prepared(module, base, trainer, data.report)
 
 
 def _of_repositories(
@@ -182,7 +200,7 @@ def _of_repositories(
     pull: Callable[[str], ModelFolder],
     progress: Progress,
     say: Callable[[str], None],
-) -> tuple[Any, Any, Any, Mapping[str, Any], MemoryMaker | None, Teacher | None]:
+) -> _Data:
     data, training = config.data, config.training
     assert data is not None
     if data.reads == "memory" and module.adapter is None:
@@ -205,12 +223,10 @@ def _of_repositories(
     memory = MemoryMaker(module, base, data.latent_cache) if data.reads == "memory" else None
     with_system = memory is None or config.memory.memory_form == "tanh"
     rows = Rows(base.tokenizer, data.reads, with_system)
-    return rows, train, validation, asdict(stack.report), memory, _teacher(config, pull)
+    return _Data(train, validation, rows, asdict(stack.report), memory, _teacher(config, pull))
 
 
-def _of_texts(
-    config: TrainConfig, base: Decoder, progress: Progress
-) -> tuple[Any, Any, Any, Mapping[str, Any], MemoryMaker | None, Teacher | None]:
+def _of_texts(config: TrainConfig, base: Decoder, progress: Progress) -> _Data:
     training = config.training
     if config.losses.kl_coefficient or config.losses.citation_coefficient or config.losses.sparsity_coefficient:
         raise UsageError("losses: kl, citation and sparsity are of samples from repositories", hint="set them to 0")
@@ -222,8 +238,7 @@ def _of_texts(
     if training.eval_split and training.eval_samples:
         whole = TextStream(training, tokenizer, length=1 << 30, split=training.eval_split, progress=progress)
         validation = Subset(cast(Any, whole), range(min(training.eval_samples, whole.rows)))
-    report = {"dataset": training.dataset_name, "rows": train.rows}
-    return _text_rows, train, validation, report, None, None
+    return _Data(train, validation, _text_rows, {"dataset": training.dataset_name, "rows": train.rows})
 
 
 def _text_rows(rows: Sequence[TextRow]) -> dict[str, Any]:
@@ -254,14 +269,17 @@ def _summary(stack: RepoStack) -> str:
     return f"{chunks} chunks of {len(train)} repositories to learn from, {len(validation)} repositories to measure on"
 
 
-def _about(config: TrainConfig, base: Decoder, memory: MemoryMaker | None, report: Mapping[str, Any]) -> dict[str, Any]:
+def _about(config: TrainConfig, base: Decoder, data: _Data) -> dict[str, Any]:
     """What must be the same for a run to go on: whatever decides its losses."""
     training = config.training
+    samples = config.data.model_dump(mode="json", include=_OF_SAMPLES) if config.data else {}
     return {
         "base": base.folder.fingerprint,
-        "memory": "none" if memory is None else memory.encoder.spec.key,
-        "data": digest(json.dumps(report, sort_keys=True, default=str)),
+        "memory": "none" if data.memory is None else data.memory.encoder.spec.key,
+        "data": digest(json.dumps(data.report, sort_keys=True, default=str)),
         "settings": config.model_dump(mode="json", include={"model", "memory", "losses", "start_from"}),
+        "samples": samples,
+        "rates": training.model_dump(mode="json", include=_OF_RATES),
         "batch": [training.batch_size, training.gradient_accumulation_steps, training.num_gpus],
         "steps": training.max_steps,
         "seed": training.seed,

@@ -110,7 +110,7 @@ def test_ask_indexes_first_and_answers_with_verified_citations(at, sample, model
     answer = json.loads(out)
     assert code == 0
     assert set(answer) == {
-        "question", "answer", "abstained", "mode", "model", "citations", "memory", "timings", "tokens_per_s",
+        "question", "answer", "abstained", "mode", "model", "adapter", "citations", "memory", "timings", "tokens_per_s",
     }  # fmt: skip
     assert (answer["abstained"], answer["mode"]) == (False, "joint")
     best = answer["citations"][0]

@@ -133,8 +133,10 @@ def test_labels_are_shifted_and_masked(build):
     """Known faults: the mask off by one, unshifted tokens counted. The loss by hand."""
     module, _, _ = build(config_of("tanh A", "none"))
     out = module(IDS, labels=LABELS)
+    first = IDS.shape[1] - out.logits.shape[1]
+    assert first == 2  # what predicts the first label
     shown = out.logits.log_softmax(-1)
-    by_hand = [shown[row, t - 1, LABELS[row, t]] for row, t in ((0, 3), (0, 4), (0, 5), (1, 4), (1, 5))]
+    by_hand = [shown[row, t - 1 - first, LABELS[row, t]] for row, t in ((0, 3), (0, 4), (0, 5), (1, 4), (1, 5))]
     assert torch.allclose(out.loss, -torch.stack(by_hand).mean())
     assert set(out.terms) == {"answer"}
 
@@ -157,9 +159,9 @@ def test_a_text_is_routed_by_its_prompt_alone(build):
     other = IDS.clone()
     other[:, 5] = 99  # the last token, an answer
     with torch.no_grad():
-        one, two = (module(ids, labels=LABELS).logits[:, :5] for ids in (IDS, other))
+        one, two = (module(ids, labels=LABELS).logits[:, :-1] for ids in (IDS, other))
         assert torch.equal(one, two)
-        leaky = [module(ids, labels=ids).logits[:, :5] for ids in (IDS, other)]  # plain text: no prompt
+        leaky = [module(ids, labels=ids).logits[:, :-1] for ids in (IDS, other)]  # plain text: no prompt
     assert not torch.equal(*leaky)
 
 
@@ -292,7 +294,7 @@ def test_what_stands_behind_the_answer_does_not_route(build):
     other = IDS.clone()
     other[:, 4:] = 99
     with torch.no_grad():
-        one, two = (module(ids, labels=labels).logits[:, :4] for ids in (IDS, other))
+        one, two = (module(ids, labels=labels).logits[:, :-2] for ids in (IDS, other))
     assert torch.equal(one, two)
 
 

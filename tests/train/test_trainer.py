@@ -185,6 +185,10 @@ def test_a_run_is_not_begun_over_another(config_file):
         trained(config_file, "training.max_steps=1")
     with pytest.raises(UsageError, match="its steps was 1, now it is 2"):
         trained(config_file, "training.max_steps=2", resume="latest")
+    with pytest.raises(UsageError, match="its rates was"):
+        trained(config_file, "training.max_steps=1", "training.lora_lr=0.5", resume="latest")
+    with pytest.raises(UsageError, match="its samples was"):
+        trained(config_file, "training.max_steps=1", "data.kinds={constant: 1}", resume="latest")
     with pytest.raises(UsageError, match="its settings was"):
         trained(config_file, "training.max_steps=1", "losses.citation_coefficient=0.5", resume="latest")
 
@@ -262,6 +266,12 @@ def test_accumulation_is_a_larger_batch(config_file, tmp_path):
 def test_two_processes_do_what_one_does(config_file, tmp_path):
     """A known fault: a wrong number of steps, and a schedule that goes too fast, with more than one process."""
     same = ["--set", "memory.lora_dropout=0.0", "--set", "training.max_steps=3", "--set", "data.kinds={uuid: 1}"]
+    same += [
+        "--set",
+        "training.optimizer=sgd",
+        "--set",
+        "training.max_grad_norm=1e9",
+    ]  # a step is as long as the gradient
     command = [sys.executable, "-m", "awareness.cli.app", "train", "--config", str(config_file), *same]
     alone = [*command, "--set", "training.batch_size=4", "--set", f"output_dir={tmp_path / 'alone'}"]
     both = [*command, "--set", "training.num_gpus=2", "--set", f"output_dir={tmp_path / 'both'}"]
@@ -273,11 +283,14 @@ def test_two_processes_do_what_one_does(config_file, tmp_path):
     one, two = losses(tmp_path / "alone"), losses(tmp_path / "both")
     assert list(one) == list(two) == [1, 2, 3]
     assert [line["lr"] for line in one.values()] == [line["lr"] for line in two.values()]
-    weights = [
-        load_checkpoint(tmp_path / name / "checkpoint-2", pull=find)[0].trainable() for name in ("alone", "both")
-    ]
-    for name, tensor in weights[0].items():
-        assert torch.allclose(weights[1][name], tensor, atol=2e-3), name
+    start = prepare(read_config(config_file, [one.removeprefix("--set ") for one in same if "=" in one]), pull=find)
+    begun = start.module.trainable()
+    moved = []
+    for name in ("alone", "both"):
+        after = load_checkpoint(tmp_path / name / "checkpoint-2", pull=find)[0].trainable()
+        moved.append(torch.cat([(after[n] - begun[n]).flatten() for n in begun]))
+    assert torch.cosine_similarity(*moved, dim=0) > 0.98  # answers differ a little in length
+    assert 0.9 < moved[0].norm() / moved[1].norm() < 1.1
     measured = [[m["eval_loss"] for m in read_log(tmp_path / name) if "eval_loss" in m] for name in ("alone", "both")]
     assert measured[0] == pytest.approx(measured[1], rel=1e-2)
 
