@@ -69,8 +69,8 @@ def needle(found: Found) -> Iterator[str]:
 def perplexity(found: Found) -> Iterator[str]:
     repositories = ", ".join(found["repositories"])
     yield (
-        f"{len(found['cases'])} lines of {repositories}, {found['chunks']} chunks of {found['chunk_tokens']} tokens, the"
-        f" definition's among them (`gold`) or not (`shuffled`), latents in {found['quant']}, seed {found['seed']}:"
+        f"{len(found['cases'])} lines of {repositories}, {found['chunks']} chunks of {found['chunk_tokens']} tokens,"
+        f" the definition's among them (`gold`) or not (`shuffled`), latents in {found['quant']}, seed {found['seed']}:"
     )
     yield ""
     rows = [(o["arm"], o["condition"], estimate(o["line"]), estimate(o["name"])) for o in found["perplexity"]]
