@@ -70,6 +70,7 @@ def list_(
     from awareness.train.log import read_log
 
     measured = {line["step"]: line["eval_loss"] for line in read_log(run) if "eval_loss" in line}
+    steps = _steps(run)
     found = [
         {
             "path": str(saved.path),
@@ -78,14 +79,14 @@ def list_(
             "validation": measured.get(saved.step),
             "damage": saved.damage,
         }
-        for saved in _steps(run)
+        for saved in steps
     ]
     if format is options.Format.json:
         render.data({"run": str(run), "final": (run / "final").is_dir(), "checkpoints": found})
         return
     columns = ("step", "size", "validation loss", "state")
     rows = []
-    for one, saved in zip(found, _steps(run), strict=True):
+    for one, saved in zip(found, steps, strict=True):
         loss = "" if one["validation"] is None else f"{one['validation']:.4f}"
         rows.append((saved.step, render.human_bytes(saved.bytes), loss, saved.damage or "whole"))
     render.table(columns, rows)

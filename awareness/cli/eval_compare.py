@@ -10,8 +10,8 @@ import typer
 
 from awareness.cli import options, render
 from awareness.cli.eval_estimates import as_json, cell
-from awareness.cli.eval_shared import OutOption, SeedOption, write_json
-from awareness.cli.workspace import DEFAULT_QUANT, pull_known, pull_model
+from awareness.cli.eval_shared import OutOption, SeedOption, stored_as, write_json
+from awareness.cli.workspace import pull_known, pull_model
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def compare(
 
     files = config or [Path("configs") / f"compare-{name}.yaml" for name in DEFAULT_RUNS]
     runs = {path.stem.removeprefix("compare-"): _read(path, settings or []) for path in files}
-    arms = [_arm(name, read, quant.value if quant else DEFAULT_QUANT) for name, read in runs.items()]
+    arms = [_arm(name, read, stored_as(quant)) for name, read in runs.items()]
     first = next(iter(runs.values()))
     with render.progress() as progress:
         drawn = held_out_samples(first, pull=pull_model, count=samples, seed=seed, progress=progress)

@@ -22,9 +22,9 @@ from awareness.cli.eval_shared import (
     model_asked,
     names_in,
     numbers_in,
+    stored_as,
     write_json,
 )
-from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.index.repo import Repository
 from awareness.model import sources
 
@@ -71,7 +71,7 @@ def latency(
             progress=progress,
         )
     name = repo.resolve().name
-    stored = quant.value if quant else DEFAULT_QUANT
+    stored = stored_as(quant)
     result = {
         "latency": [
             {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(row).items()}

@@ -24,9 +24,9 @@ from awareness.cli.eval_shared import (
     model_asked,
     names_in,
     numbers_in,
+    stored_as,
     write_json,
 )
-from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.index.repo import Repository
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def needle(
             shapes=chosen,
             progress=progress,
         )
-    result = as_json(report) | {"quant": quant.value if quant else DEFAULT_QUANT, "repository": repo.resolve().name}
+    result = as_json(report) | {"quant": stored_as(quant), "repository": repo.resolve().name}
     if out:
         _write(report, result, out)
     if format is options.Format.json:

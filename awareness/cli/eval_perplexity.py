@@ -20,9 +20,9 @@ from awareness.cli.eval_shared import (
     arms_asked,
     model_asked,
     names_in,
+    stored_as,
     write_json,
 )
-from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.index.repo import Repository, SourceFile, decode
 from awareness.model import sources
 
@@ -60,7 +60,7 @@ def perplexity(
         report = run(asked, cases, seed=seed, progress=progress)
     result = _as_json(report) | {
         "model": folder.name,
-        "quant": quant.value if quant else DEFAULT_QUANT,
+        "quant": stored_as(quant),
         "seed": seed,
         "samples": samples,
         "chunks": chunks,

@@ -23,9 +23,9 @@ from awareness.cli.eval_shared import (
     arms_asked,
     model_asked,
     names_in,
+    stored_as,
     write_json,
 )
-from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.errors import UsageError
 from awareness.evals.questions import read_questions
 
@@ -84,7 +84,7 @@ def qa(
         "answers": [asdict(answer) for answer in answers],
         "questions": questions.name,
         "model": folder.name,
-        "quant": quant.value if quant else DEFAULT_QUANT,
+        "quant": stored_as(quant),
         "seed": seed,
         "samples": len(routed),
         "top_k": top_k,

@@ -25,9 +25,9 @@ from awareness.cli.eval_shared import (
     chunk_pool,
     model_asked,
     names_in,
+    stored_as,
     write_json,
 )
-from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.errors import UsageError
 from awareness.evals.questions import read_questions
 from awareness.index.repo import Repository
@@ -103,7 +103,7 @@ def retrieval(
         "cases": questions.name if questions else shapes,
         "shuffled": shuffle,
         "model": folder.name,
-        "quant": quant.value if quant else DEFAULT_QUANT,
+        "quant": stored_as(quant),
         "seed": seed,
         "samples": len(drawn),
         "chunks": chunks,

@@ -82,8 +82,12 @@ def arms_asked(
 
     for checkpoint in checkpoints or ():
         render.detail(f"loading {checkpoint}")
-    stored = quant.value if quant else DEFAULT_QUANT
-    return open_arms(names, checkpoints or (), model=folder, pull=pull_known, quant=stored)
+    return open_arms(names, checkpoints or (), model=folder, pull=pull_known, quant=stored_as(quant))
+
+
+def stored_as(quant: options.Quant | None) -> str:
+    """How latents are stored, as asked for or as an index has them."""
+    return quant.value if quant else DEFAULT_QUANT
 
 
 def chunk_pool(repository: Repository, folder: sources.ModelFolder, chunk_tokens: int) -> list[Chunk]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from awareness.cli import options, render
+from awareness.cli.eval_shared import write_json
 from awareness.cli.workspace import pull_model
 from awareness.errors import UsageError
 
@@ -75,8 +75,7 @@ def find_lr(
         found = find_rate(read, pull=pull_model, steps=steps, highest=highest, progress=progress, say=render.note)
     result = asdict(found)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "find_lr.json").write_text(json.dumps(result) + "\n", "utf-8")
+        write_json(out, "find_lr", result)
         draw_rates(found, out / "find_lr.png")
     if format is options.Format.json:
         render.data(result)

@@ -145,12 +145,10 @@ def load_model(folder: sources.ModelFolder, quant: str = "none", weights: str = 
 
 def load_trained(checkpoint: Path, weights: str = "none") -> LoadedModel:
     """The decoder of a checkpoint, with what was trained. Raises UsageError."""
-    from awareness.model.checkpoint import load_checkpoint
+    from awareness.model.checkpoint import load_for_use
 
     render.detail(f"loading {checkpoint}")
-    module, decoder = load_checkpoint(checkpoint, pull=pull_known)
-    for parameter in module.trainable().values():  # float32 was for training
-        parameter.data = parameter.data.to(decoder.model.dtype)
+    module, decoder = load_for_use(checkpoint, pull=pull_known)
     return LoadedModel(_in_few_bits(decoder, weights), "none", module)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import apsw
 import torch
@@ -25,7 +25,7 @@ from awareness.index.routing import terms_of
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.assembly import assemble
 from awareness.model.attention import AttentionRecord
-from awareness.model.checkpoint import Checkpoint, load_checkpoint
+from awareness.model.checkpoint import Checkpoint, load_for_use
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, retrieval_layers
 from awareness.model.generate import Generation, generate
@@ -117,11 +117,24 @@ class Arm:
         needed = len(self.prompt(sample)) + len(answer_ids(self.decoder.tokenizer, sample))
         return needed <= self.decoder.model.config.max_position_embeddings
 
-    def say(self, sample: Sample, *, max_new_tokens: int, record: AttentionRecord | None = None) -> Generation:
-        """The likeliest continuation of the prompt. record: as of `generate`."""
-        memory = self.memory(sample.texts)
-        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "record": record, "adapter": self.adapter}
-        return generate(self.decoder, self.prompt(sample), memory, **options)
+    def say(
+        self,
+        sample: Sample,
+        *,
+        max_new_tokens: int,
+        record: AttentionRecord | None = None,
+        repetition_penalty: float = 1.0,
+    ) -> Generation:
+        """The likeliest continuation of the prompt. record, repetition_penalty: as of `generate`."""
+        return generate(
+            self.decoder,
+            self.prompt(sample),
+            self.memory(sample.texts),
+            max_new_tokens=max_new_tokens,
+            record=record,
+            repetition_penalty=repetition_penalty,
+            adapter=self.adapter,
+        )
 
     @torch.inference_mode()
     def nll(self, sample: Sample, *, texts: Sequence[str] | None = None) -> tuple[float, int]:
@@ -216,8 +229,6 @@ def _called_apart(checkpoints: Sequence[Path]) -> dict[str, Path]:
 
 def _trained_arm(name: str, checkpoint: Path, pull: Callable[[str], ModelFolder], quant: str) -> Arm:
     read = Checkpoint.read(checkpoint)
-    module, decoder = load_checkpoint(checkpoint, pull=pull)
-    for parameter in module.trainable().values():  # float32 was for training
-        parameter.data = parameter.data.to(decoder.model.dtype)
+    module, decoder = load_for_use(checkpoint, pull=pull)
     reads: Reads = "none" if read.reads == "memory" and module.adapter is None else read.reads
     return Arm(name, reads, decoder, module.encoder(decoder, quant) if reads == "memory" else None, module)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _Z = 1.959964  # of the normal distribution: 95 % lie within so many standard deviations
-_TAILS = (2.5, 97.5)  # percentiles
+TAILS = (2.5, 97.5)  # percentiles
+RESAMPLES = 2000  # draws of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ def wilson(successes: float, n: int) -> Estimate:
     return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)), n)
 
 
-def bootstrap(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Estimate:
+def bootstrap(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
     """Of the mean of any values, by the percentiles of the means of `resamples` draws with replacement (Efron 1979)."""
     if not values:
         raise ValueError("no values to draw from")
     known = np.asarray(values, dtype=np.float64)
     drawn = np.random.default_rng(seed).integers(len(known), size=(resamples, len(known)))
-    low, high = np.percentile(known[drawn].mean(axis=1), _TAILS)
+    low, high = np.percentile(known[drawn].mean(axis=1), TAILS)
     return Estimate(float(known.mean()), float(low), float(high), len(known))

@@ -17,12 +17,11 @@ import numpy as np
 
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm
-from awareness.evals.intervals import Estimate
+from awareness.evals.intervals import RESAMPLES, TAILS, Estimate
 from awareness.evals.next_lines import LineCase
 from awareness.types import Progress, silent
 
 CONDITIONS = ("gold", "shuffled", "none")
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -80,5 +79,5 @@ def perplexity(likelihoods: Sequence[tuple[float, int]], *, seed: int) -> Estima
     """likelihoods: (-log p in nats, tokens) of each case; the interval is of draws of cases, with replacement."""
     nlls, tokens = np.array(likelihoods, dtype=np.float64).T  # [n]
     drawn = np.random.default_rng(seed).integers(len(nlls), size=(RESAMPLES, len(nlls)))
-    low, high = np.percentile(np.exp(nlls[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)), (2.5, 97.5))
+    low, high = np.percentile(np.exp(nlls[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)), TAILS)
     return Estimate(float(np.exp(nlls.sum() / tokens.sum())), float(low), float(high), len(nlls))

@@ -19,7 +19,6 @@ from awareness.evals.arms import Arm
 from awareness.evals.intervals import Estimate, bootstrap
 from awareness.evals.questions import Asked, Question
 from awareness.model.attention import AttentionRecord
-from awareness.model.generate import generate
 from awareness.model.prompt import BRIEFLY
 from awareness.types import Chunk, Progress, Sample, silent
 
@@ -78,16 +77,8 @@ def sample_of(question: Question, chunks: Sequence[Chunk]) -> Sample:
 
 
 def _answer(arm: Arm, asked: Asked, sample: Sample, max_new_tokens: int, repetition_penalty: float) -> Answer:
-    memory = arm.memory(sample.texts)
-    said = generate(
-        arm.decoder,
-        arm.prompt(sample),
-        memory,
-        max_new_tokens=max_new_tokens,
-        record=AttentionRecord(arm.retrieval_layers) if memory is not None else None,
-        repetition_penalty=repetition_penalty,
-        adapter=arm.adapter,
-    )
+    record = AttentionRecord(arm.retrieval_layers) if arm.reads == "memory" else None
+    said = arm.say(sample, max_new_tokens=max_new_tokens, record=record, repetition_penalty=repetition_penalty)
     orders = {"routing": list(range(len(asked.chunks)))}
     if arm.reads == "memory":
         shares = [said.attention.get(str(place), 0.0) for place in reversed(range(len(asked.chunks)))]

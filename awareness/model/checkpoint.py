@@ -179,6 +179,14 @@ def load_checkpoint(
     return module.eval(), base
 
 
+def load_for_use(folder: Path, *, pull: Callable[[str], ModelFolder]) -> tuple[MemoryDecoder, Decoder]:
+    """As `load_checkpoint`, the trained tensors in the decoder's dtype: float32 was for training."""
+    module, base = load_checkpoint(folder, pull=pull)
+    for parameter in module.trainable().values():
+        parameter.data = parameter.data.to(base.model.dtype)
+    return module, base
+
+
 def begin_with(folder: Path, module: MemoryDecoder, base: ModelFolder) -> None:
     """Copies the trained tensors of a checkpoint into a module that was built by settings of one's own. Raises
     UsageError if it is of another base model, or its tensors are not those that the module trains."""

@@ -76,6 +76,11 @@ class MemoryDecoder(nn.Module):
         soft = learned if isinstance(learned, SoftTokens) else None
         return SelfEncoder(self.decoder, base.tokenizer, fingerprint=fingerprint, layers=layers, quant=quant, soft=soft)
 
+    @property
+    def learns_to_encode(self) -> bool:
+        """Do the latents change while it is trained? Else those of a text can be kept."""
+        return bool(self._own_weights()) or (self.adapter is not None and self.adapter.encoder is not None)
+
     def _own_weights(self) -> dict[str, Tensor]:
         """What makes this decoder, as it encodes, another than the base: its own weights if they are trained, and LoRA
         unless it waits for a memory."""

@@ -49,6 +49,14 @@ def sink_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return _encode_trusted(tokenizer, _turns(tokenizer)[0])
 
 
+def _beginning(tokenizer: PreTrainedTokenizerBase, system: str, chunks: Sequence[str]) -> list[int]:
+    """What stands before the question, or before the code that is continued. system: the system turn, or empty."""
+    ids = _encode_trusted(tokenizer, system) if system else []
+    for chunk in chunks:
+        ids += encode(tokenizer, chunk)
+    return ids
+
+
 def question_ids(
     tokenizer: PreTrainedTokenizerBase,
     question: str,
@@ -63,9 +71,7 @@ def question_ids(
     answer_prefix: the first words of the answer, put into the assistant's mouth.
     """
     system, before, after = _turns(tokenizer)
-    ids = _encode_trusted(tokenizer, system) if with_system else []
-    for chunk in chunks:
-        ids += encode(tokenizer, chunk)
+    ids = _beginning(tokenizer, system if with_system else "", chunks)
     ids += _encode_trusted(tokenizer, before) + encode(tokenizer, question) + _encode_trusted(tokenizer, after)
     return ids + (encode(tokenizer, answer_prefix) if answer_prefix else [])
 
@@ -77,10 +83,8 @@ def sample_ids(
     if sample.question:
         options: dict[str, Any] = {"chunks": chunks, "with_system": with_system, "answer_prefix": sample.answer_prefix}
         return question_ids(tokenizer, sample.question, **options)
-    ids = sink_ids(tokenizer) if with_system else []
-    for text in (*chunks, sample.context):
-        ids += encode(tokenizer, text)
-    return ids
+    system = _turns(tokenizer)[0] if with_system else ""
+    return _beginning(tokenizer, system, chunks) + encode(tokenizer, sample.context)
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> list[int]:

@@ -57,10 +57,8 @@ class MemoryMaker:
 
     def __init__(self, module: MemoryDecoder, base: Decoder, cache_bytes: int) -> None:
         self.module, self.base = module, base
-        learned = module.adapter is not None and module.adapter.encoder is not None
-        own = any(p.requires_grad and "lora_" not in name for name, p in module.decoder.named_parameters())
         self.encoder = module.encoder(base)
-        self.cache = None if learned or own else LatentCache(self.encoder, cache_bytes)
+        self.cache = None if module.learns_to_encode else LatentCache(self.encoder, cache_bytes)
 
     def __call__(self, samples: Sequence[Sample]) -> BatchMemory:
         """Raises nothing; a sample without texts reads the sink alone."""

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ PREFIX, MANIFEST = "checkpoint-", "complete.json"
 
 @dataclass(frozen=True)
 class SavedStep:
-    """step: optimizer steps that were done. damage: why it can't be resumed from, empty if it can."""
+    """step: optimizer steps that were done."""
 
     path: Path
     step: int
-    damage: str
+
+    @cached_property
+    def damage(self) -> str:
+        """Why it can't be resumed from, empty if it can. Every byte is read to tell, the first time."""
+        return _damage(self.path)
 
     @property
     def bytes(self) -> int:
@@ -46,12 +51,12 @@ def complete(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def saved_steps(output_dir: Path) -> list[SavedStep]:
-    """The checkpoints of a run, the latest first, each checked byte for byte."""
+    """The checkpoints of a run, the latest first."""
     found = []
     for path in output_dir.glob(f"{PREFIX}*"):
         step = path.name.removeprefix(PREFIX)
         if step.isdigit() and path.is_dir():
-            found.append(SavedStep(path, int(step), _damage(path)))
+            found.append(SavedStep(path, int(step)))
     return sorted(found, key=lambda saved: -saved.step)
 
 

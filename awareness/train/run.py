@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import platformdirs
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 from transformers import PreTrainedTokenizerFast
 
-from awareness.config.training import TrainConfig
+from awareness.config.training import TrainConfig, TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.checkpoint import begin_with, save_checkpoint
 from awareness.model.fusion import fuse
@@ -28,7 +28,7 @@ from awareness.train.data.prepared import prepare_samples
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
 from awareness.train.data.texts import TextRow, TextStream
 from awareness.train.latents import MemoryMaker
-from awareness.train.log import LOG, PICTURE, RunLog, draw_losses
+from awareness.train.log import LOG, PICTURE, RunLog, draw_losses, read_log
 from awareness.train.resume import resumable
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher
@@ -111,10 +111,10 @@ def train_memory(
         validation, best_step = float(state.best_metric), state.best_global_step
     if trainer.args.should_save:
         dtype = DTYPES[config.training.save_precision]
-        reads = config.data.reads if config.data else "none"
-        save_checkpoint(config.output_dir / "final", module, run.base.folder, config.model, reads=reads, dtype=dtype)
+        options: dict[str, Any] = {"reads": _reads(config), "dtype": dtype}
+        save_checkpoint(config.output_dir / "final", module, run.base.folder, config.model, **options)
         draw_losses([config.output_dir], config.output_dir / PICTURE)
-    losses = [line["loss"] for line in trainer.lines() if "loss" in line][-config.training.logging_steps :]
+    losses = [line["loss"] for line in read_log(config.output_dir) if "loss" in line][-config.training.logging_steps :]
     return TrainedMemory(
         config.output_dir / "final",
         sum(p.numel() for p in module.trainable().values()),
@@ -142,10 +142,9 @@ def held_out_samples(
     stack = read_stack(data, seed=config.training.seed, token_starts=tokens, progress=progress)
     if not stack.validation:
         raise UsageError("data.validation: no repository is held out", hint="--set data.validation=0.1")
-    pools = [Pool(repository.chunks, repository.name) for repository in stack.validation]
     kinds = {kind: weight for kind, weight in data.kinds.items() if kind in KINDS}
     options: dict[str, Any] = {"length": count, "group": 1, "seed": f"held out {seed}"}
-    stream = SampleStream(pools, kinds, curriculum=data.chunks[-1:], **options)
+    stream = SampleStream(_pools(stack.validation), kinds, curriculum=data.chunks[-1:], **options)
     return [stream[i] for i in range(count)]
 
 
@@ -175,8 +174,7 @@ def prepare(
     step = TrainingStep(module, config.losses, data.memory, data.teacher)
 
     def save(folder: Path, tensors: Mapping[str, Tensor] | None) -> None:
-        reads = config.data.reads if config.data else "none"
-        save_checkpoint(folder, module, base.folder, config.model, reads=reads, tensors=tensors)
+        save_checkpoint(folder, module, base.folder, config.model, reads=_reads(config), tensors=tensors)
 
     trainer = MemoryTrainer(
         step,
@@ -207,10 +205,10 @@ def _of_repositories(
         raise UsageError("data.reads: memory, but memory.use_memory_adapter is false", hint="--set data.reads=text")
     stack = read_stack(data, seed=training.seed, token_starts=token_starts(base.folder), progress=progress)
     say(_summary(stack))
-    group = training.batch_size * training.gradient_accumulation_steps * training.num_gpus
+    group = _samples_a_step(training)
 
     def stream(repositories: Sequence[SourceRepository], length: int, seed: int, chunks: Sequence[int]) -> SampleStream:
-        pools = [Pool(repository.chunks, repository.name) for repository in repositories]
+        pools = _pools(repositories)
         options: dict[str, Any] = {"count": data.written, "seed": seed, "cache": _cache("prepared")}
         prepared = prepare_samples(base, pools, data.kinds, **options, progress=progress)
         options = {"curriculum": chunks, "length": length, "group": group, "seed": seed, "prepared": prepared}
@@ -226,12 +224,27 @@ def _of_repositories(
     return _Data(train, validation, rows, asdict(stack.report), memory, _teacher(config, pull))
 
 
+def _pools(repositories: Sequence[SourceRepository]) -> list[Pool]:
+    return [Pool(repository.chunks, repository.name) for repository in repositories]
+
+
+def _reads(config: TrainConfig) -> Literal["memory", "text", "none"]:
+    return config.data.reads if config.data else "none"
+
+
+def _samples_a_step(training: TrainingConfig) -> int:
+    """Of all processes together."""
+    return training.batch_size * training.gradient_accumulation_steps * training.num_gpus
+
+
 def _of_texts(config: TrainConfig, base: Decoder, progress: Progress) -> _Data:
     training = config.training
     if config.losses.kl_coefficient or config.losses.citation_coefficient or config.losses.sparsity_coefficient:
         raise UsageError("losses: kl, citation and sparsity are of samples from repositories", hint="set them to 0")
-    group = training.batch_size * training.gradient_accumulation_steps * training.num_gpus
-    options: dict[str, Any] = {"length": training.max_steps * group, "split": training.dataset_split}
+    options: dict[str, Any] = {
+        "length": training.max_steps * _samples_a_step(training),
+        "split": training.dataset_split,
+    }
     tokenizer = cast(PreTrainedTokenizerFast, base.tokenizer)
     train = TextStream(training, tokenizer, **options, progress=progress)
     validation: Any = None

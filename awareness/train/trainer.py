@@ -23,7 +23,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
-from awareness.train.log import RunLog, read_log
+from awareness.train.log import RunLog
 from awareness.train.resume import complete, rotate
 from awareness.train.step import TrainingStep
 
@@ -230,10 +230,6 @@ class MemoryTrainer(Trainer):
     def load_best(self) -> None:
         """The tensors of the best evaluation, into the module."""
         self._load_of(self.best)
-
-    def lines(self) -> list[dict[str, Any]]:
-        """Of the log."""
-        return read_log(self.folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if self.args.should_save:

@@ -105,7 +105,7 @@ def test_citations_in_three_orders(arms, monkeypatch):
     shares = {"0": 0.7, "1": 0.1, "2": 0.1, "3": 0.1}
     said = Generation("an old cat", 3, 0.1, 0.2, shares)
     asked = []
-    monkeypatch.setattr("awareness.evals.qa.generate", lambda *a, **k: asked.append((a, k)) or said)
+    monkeypatch.setattr("awareness.evals.arms.generate", lambda *a, **k: asked.append((a, k)) or said)
     scores, answers = run(arms, [ASKED], **ANSWERING)
     assert [one.arm for one in scores] == ["text", "joint", "bm25"]
     recalls = [{order: found.mean for order, found in one.recall.items()} for one in scores]
