@@ -1,11 +1,13 @@
 """How close indexing comes to the bare model.
 
-    python benchmarks/encode.py [--tokens 40000] [--model smollm2-135m]
+    python benchmarks/encode.py [--tokens 12000] [--model smollm2-135m] [--threads N]
 
 Builds a synthetic repository, and in one process measures the bare forward pass of the decoder (no cache, no output
 head, 256-token rows) at several batch sizes, and `encode_pending` over the repository with an empty store: hooks,
-copies, checksums, shards on disk, SQL. Then both alternate at the best batch size, the bare model before and after
-each indexing for as long, so that a noisy machine troubles them alike; the median of the rounds' ratios counts.
+copies, checksums, shards on disk, SQL. In each round both take turns at the best batch size, a few seconds each, so
+that a noisy machine troubles them alike: whenever indexing has done some tokens, the bare model does as many, and its
+time is taken out. Wall time is what a user waits; processor time (of all threads) is what other processes leave alone.
+The median of the rounds' ratios counts.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from common import once, source_file, table
+from common import source_file, table
 
 from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.index import build
@@ -31,6 +35,9 @@ from awareness.model import sources
 from awareness.model.encoder import SelfEncoder
 from awareness.model.load import load
 
+TURN = 1500
+"""Tokens that indexing does before the bare model does as many."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,38 +45,64 @@ def main() -> None:
     parser.add_argument("--model", default=sources.DEFAULT_MODEL)
     parser.add_argument("--quant", default=DEFAULT_QUANT, help="how latents are stored")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of torch, by default as many as it takes by itself")
     parser.add_argument("--only-index", action="store_true", help="one index run, for its peak memory")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     folder = sources.pull(options.model)
     decoder = load(folder)
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint, quant=options.quant)
     with tempfile.TemporaryDirectory() as scratch:
         repository = make_repository(Path(scratch) / "repo", options.tokens, sources.token_starts(folder))
         if options.only_index:
-            speed, tokens = index_speed(Path(scratch) / "index", repository, folder, encoder)
-            print(f"{tokens} tokens at {speed:.0f} tokens/s, peak memory {peak():.2f} GiB")
+            own, tokens = index_cost(Path(scratch) / "index", repository, folder, encoder)
+            print(f"{tokens} tokens at {1 / own.wall:.0f} tokens/s, peak memory {peak():.2f} GiB")
             return
-        for size in (1, 16):  # warm up
-            bare_speed(decoder.model, size)
-        tried = [{size: bare_speed(decoder.model, size) for size in (1, 2, 4, 8, 16)} for _ in range(3)]
-        bare = {size: statistics.median(speeds[size] for speeds in tried) for size in tried[0]}
-        table(("rows of 256 in a batch", "bare forward, tokens/s"), [(k, round(v)) for k, v in bare.items()])
-        best = max(bare, key=bare.__getitem__)
+        some = min(4096, max(2048, options.tokens // 6))
+        bare_cost(decoder.model, 8, some)  # warm up
+        tried = [{size: bare_cost(decoder.model, size, some) for size in (1, 2, 4, 8)} for _ in range(2)]
+        bare = {size: statistics.median(cost[size].wall for cost in tried) for size in tried[0]}
+        table(("rows of 256 in a batch", "bare forward, tokens/s"), [(k, round(1 / v)) for k, v in bare.items()])
+        best = min(bare, key=bare.__getitem__)
         rounds = []
         for i in range(options.rounds):
-            before = bare_speed(decoder.model, best, options.tokens // 2)
-            speed, tokens = index_speed(Path(scratch) / f"index{i}", repository, folder, encoder)
-            between = bare_speed(decoder.model, best, options.tokens // 2)
-            alone = encode_speed(Path(scratch) / f"index{i}", encoder)
-            after = bare_speed(decoder.model, best, options.tokens // 2)
-            rounds.append((speed, (before + between) / 2, alone, (between + after) / 2))
+            beside: list[Cost] = []
+            own, tokens = index_cost(
+                Path(scratch) / f"index{i}",
+                repository,
+                folder,
+                encoder,
+                lambda some: beside.append(bare_cost(decoder.model, best, some)),  # noqa: B023 - done in this round
+            )
+            rounds.append((own, Cost.mean(beside)))
         print()
         table(
-            ("indexing, tokens/s", "bare", "ratio", "encoding without the store", "bare", "ratio"),
-            [(round(a), round(b), a / b, round(c), round(d), c / d) for a, b, c, d in rounds],
+            ("indexing, tokens/s", "bare", "ratio", "indexing, CPU ms a token", "bare", "ratio"),
+            [
+                (round(1 / a.wall), round(1 / b.wall), b.wall / a.wall, a.cpu * 1e3, b.cpu * 1e3, b.cpu / a.cpu)
+                for a, b in rounds
+            ],
         )
-        ratio = statistics.median(a / b for a, b, _, _ in rounds)
-        print(f"\nmedian ratio {ratio:.2f} over {tokens} tokens; peak memory {peak():.2f} GiB; {folder.name}")
+        wall, cpu = (
+            statistics.median(getattr(b, kind) / getattr(a, kind) for a, b in rounds) for kind in ("wall", "cpu")
+        )
+        print(
+            f"\nmedian ratio {wall:.2f} by the clock, {cpu:.2f} by processor time, over {tokens} tokens with"
+            f" {torch.get_num_threads()} threads, {decoder.model.dtype}; peak memory {peak():.2f} GiB; {folder.name}"
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds a token: by the clock, and of the processor in all threads."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def mean(cls, costs: Sequence[Cost]) -> Cost:
+        return cls(statistics.mean(cost.wall for cost in costs), statistics.mean(cost.cpu for cost in costs))
 
 
 def make_repository(root: Path, tokens: int, token_starts: build.TokenStarts) -> Repository:
@@ -84,17 +117,32 @@ def make_repository(root: Path, tokens: int, token_starts: build.TokenStarts) ->
     return Repository.open(root)
 
 
+def times() -> tuple[float, float]:
+    """(wall, processor), seconds."""
+    return time.perf_counter(), time.process_time()
+
+
 @torch.inference_mode()
-def bare_speed(model: torch.nn.Module, rows: int, tokens: int = 4096) -> float:
-    """Tokens/s over batches that make `tokens` together."""
+def bare_cost(model: torch.nn.Module, rows: int, tokens: int) -> Cost:
+    """Of passes that have about `tokens` together."""
     ids = torch.randint(0, 40_000, (rows, 256))
-    passes = max(1, tokens // ids.numel())
-    return passes * ids.numel() / once(lambda: [model.model(ids, use_cache=False) for _ in range(passes)])
+    passes = max(1, round(tokens / ids.numel()))
+    wall, cpu = times()
+    for _ in range(passes):
+        model.model(ids, use_cache=False)
+    now = times()
+    return Cost((now[0] - wall) / (passes * ids.numel()), (now[1] - cpu) / (passes * ids.numel()))
 
 
-def index_speed(
-    root: Path, repository: Repository, folder: sources.ModelFolder, encoder: SelfEncoder
-) -> tuple[float, int]:
+def index_cost(
+    root: Path,
+    repository: Repository,
+    folder: sources.ModelFolder,
+    encoder: SelfEncoder,
+    beside: Callable[[int], object] | None = None,
+) -> tuple[Cost, int]:
+    """What `encode_pending` costs a token, and the tokens. beside: called whenever some more were encoded, with their
+    number; its time does not count."""
     layout = IndexLayout(root)
     with writing(layout), Store.create(layout) as store:
         refreshed = build.refresh(
@@ -104,17 +152,21 @@ def index_speed(
             fingerprint=folder.fingerprint,
             token_starts=lambda: sources.token_starts(folder),
         )
-        started = time.perf_counter()
-        encoded = build.encode_pending(store, refreshed.snapshot, encoder, budget=64 << 30)
-        return encoded.tokens / (time.perf_counter() - started), encoded.tokens
+        last, away = 0, (0.0, 0.0)
 
+        def progress(what: str, done: int, total: int | None) -> None:
+            nonlocal last, away
+            if beside is not None and (done - last >= TURN or done == total):
+                wall, cpu = times()
+                beside(done - last)
+                now = times()
+                last, away = done, (away[0] + now[0] - wall, away[1] + now[1] - cpu)
 
-def encode_speed(root: Path, encoder: SelfEncoder) -> float:
-    """Tokens/s of the encoder alone, over the chunks of an index that is there, its latents dropped at once."""
-    with Store.open(IndexLayout(root)) as store:
-        chunks = sorted(store.chunks(1), key=lambda chunk: -chunk.tokens)
-    texts = [chunk.chunk.encoded_text for chunk in chunks]
-    return sum(chunk.tokens for chunk in chunks) / once(lambda: [None for _ in encoder.encode(texts)])
+        wall, cpu = times()
+        encoded = build.encode_pending(store, refreshed.snapshot, encoder, budget=64 << 30, progress=progress)
+        now = times()
+    spent = Cost((now[0] - wall - away[0]) / encoded.tokens, (now[1] - cpu - away[1]) / encoded.tokens)
+    return spent, encoded.tokens
 
 
 def peak() -> float:

@@ -28,6 +28,10 @@ from awareness.model.soft_tokens import SoftTokens, weights_digest
 from awareness.types import QUANT_BITS, Latent, MemorySpec, default_layers, digest
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
+ENOUGH = 0.25
+"""Share of `BATCH_TOKENS` from which on a batch costs no more a token than a full one does."""
+PADDING = 0.02
+"""Share of such a batch that padding may take: where one row more would need more, the batch ends before it."""
 Own = TypeVar("Own", bound="RowEncoder")
 
 
@@ -54,7 +58,8 @@ class RowEncoder(ABC):
         return list(self._stream(texts, self._forward))
 
     def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
-        """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens."""
+        """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens, and hardly
+        any of it is padding then."""
         return (_stored(kv, self._spec) for kv in self._stream(texts, torch.inference_mode()(self._forward)))
 
     def storing_as(self: Own, quant: str) -> Own:
@@ -85,12 +90,17 @@ class RowEncoder(ABC):
 
     def _batches(self, rows: Iterator[list[int]]) -> Iterator[list[list[int]]]:
         batch: list[list[int]] = []
+        longest = tokens = 0  # of the batch, `around` included
         for row in rows:
-            longest = max(map(len, [row, *batch])) + self.around
-            if batch and longest * (len(batch) + 1) > self.batch_tokens:
+            own = len(row) + self.around
+            width = max(longest, own)
+            size = width * (len(batch) + 1)
+            is_padded = size - tokens - own > size * PADDING and longest * len(batch) >= self.batch_tokens * ENOUGH
+            if batch and (size > self.batch_tokens or is_padded):
                 yield batch
-                batch = []
+                batch, width, tokens = [], own, 0
             batch.append(row)
+            longest, tokens = width, tokens + own
         if batch:
             yield batch
 
