@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from awareness.cli.render import human_bytes
+from awareness.cli.render import quantity
 from awareness.types import Progress as ProgressCallback
 
 
@@ -43,17 +43,11 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{_quantity(speed, task.description)}/s" if speed else "", style="dim")
+        return Text(f"{quantity(speed, task.description)}/s" if speed else "", style="dim")
 
 
 class _Count(ProgressColumn):
     def render(self, task: Task) -> Text:
         if task.total is None:
-            return Text(_quantity(task.completed, task.description) if task.completed else "")
-        return Text(f"{_quantity(task.completed, task.description)} of {_quantity(task.total, task.description)}")
-
-
-def _quantity(number: float, what: str) -> str:
-    if what.startswith("downloading"):
-        return human_bytes(number)
-    return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
+            return Text(quantity(task.completed, task.description) if task.completed else "")
+        return Text(f"{quantity(task.completed, task.description)} of {quantity(task.total, task.description)}")

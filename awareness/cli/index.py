@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.cli.pace import Pace
 from awareness.cli.routers import choose_router, find_router, renew
 from awareness.cli.watch import watching
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model, quant_of
@@ -23,10 +25,14 @@ from awareness.index.lock import writing
 from awareness.index.manifest import delete as delete_manifest
 from awareness.index.store import Store, Totals
 from awareness.model.sources import ModelFolder
-from awareness.types import default_layers, printable
+from awareness.types import KVEncoder, MemorySpec, default_layers, printable
+
+SLICE_S = 30.0
+"""How long --watch encodes at a time while nothing changes; between two slices other processes may write."""
 
 
 def index(
+    context: typer.Context,
     repo: Annotated[Path, typer.Argument(help="The repository, or any folder inside it.")] = Path("."),
     model: options.ModelOption = None,
     rev: options.RevOption = None,
@@ -34,6 +40,10 @@ def index(
     quant: options.QuantOption = None,
     router: options.RouterOption = None,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
+    minutes: options.MinutesOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Make all latents that the budget allows, however long it takes.")
+    ] = False,
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Only the routing index; latents are made when asked for.")
     ] = False,
@@ -46,36 +56,55 @@ def index(
 ) -> None:
     """Build or refresh the index: only what changed is encoded again."""
     limit = parse_bytes(budget)
+    seconds = _seconds(context, minutes, everything=everything, lazy=lazy)
     workspace = Workspace.open(repo, rev=rev, local=local)
     if watch and (workspace.rev or workspace.repository.is_bare):
         raise UsageError("a commit does not change, so there is nothing to --watch", hint="--watch without --rev")
     folder = pull_model(workspace.model_name(model))
-    indexer = _Indexer(workspace, folder, tuple(scope or ()), quant, find_router(router), limit, lazy)
+    indexer = _Indexer(workspace, folder, tuple(scope or ()), quant, find_router(router), limit)
     if not watch:
-        _report(indexer, indexer.run(rebuild=rebuild), format)
+        _report(indexer, indexer.run(seconds, rebuild=rebuild), format)
         return
     with watching(workspace.repository.root, workspace.layout.root) as changes:
-        outcome = indexer.run(rebuild=rebuild, is_interrupted=changes.pending)
+        outcome = indexer.run(seconds, rebuild=rebuild, is_interrupted=changes.pending)
         _report(indexer, outcome, format)
         render.note(f"watching {workspace.repository.root}; Ctrl-C ends it")
+        untold, at_once = build.Encoded(), False  # what was encoded since the last report
         while True:
-            if not outcome.is_interrupted:
-                changes.wait()
+            goes_on = at_once or (seconds > 0 and outcome.encoded.pending > 0)
+            changes.wait(timeout=0.0 if goes_on else None)
             changes.clear()
             try:
-                outcome = indexer.run(is_interrupted=changes.pending)
+                outcome = indexer.run(min(SLICE_S, seconds), silent=True, is_interrupted=changes.pending)
             except IndexLocked as error:
                 render.detail(error.message)
                 changes.wait(timeout=1.0)
-                outcome = replace(outcome, is_interrupted=True)  # the change is still to be read
+                at_once = True  # the change is still to be read
                 continue
-            if outcome.has_changed:
-                _report(indexer, outcome, format)
+            at_once = False
+            untold = outcome.encoded.after(untold)
+            if outcome.has_changed or (untold.latents and not untold.pending):
+                _report(indexer, replace(outcome, encoded=untold), format)
+                untold = build.Encoded()
+
+
+def _seconds(context: typer.Context, minutes: float | None, *, everything: bool, lazy: bool) -> float:
+    """How long latents are made. Raises UsageError for options that contradict each other."""
+    if minutes is not None and not minutes >= 0:
+        raise UsageError(f"--minutes {minutes:g} is no length of time", hint="--minutes 3, or --all")
+    source = context.get_parameter_source("minutes")
+    is_typed = source is not None and source.name == "COMMANDLINE"
+    typed = [name for name, given in (("--minutes", is_typed), ("--all", everything), ("--lazy", lazy)) if given]
+    if len(typed) > 1:
+        raise UsageError(f"{' and '.join(typed)} contradict each other", hint=f"{typed[0]} or {typed[1]}, not both")
+    if everything or lazy:
+        return math.inf if everything else 0.0
+    return 60 * (options.DEFAULT_MINUTES if minutes is None else minutes)
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What one run did. is_interrupted: latents are still to be made."""
+    """What one run did."""
 
     refreshed: build.Refreshed
     encoded: build.Encoded
@@ -83,11 +112,11 @@ class _Outcome:
     quant: str
     router: str
     seconds: float
-    is_interrupted: bool
 
     @property
     def has_changed(self) -> bool:
-        return bool(self.refreshed.added or self.refreshed.removed or self.encoded.latents)
+        """True if the files are others than before."""
+        return bool(self.refreshed.added or self.refreshed.removed)
 
 
 @dataclass
@@ -100,10 +129,18 @@ class _Indexer:
     quant: options.Quant | None
     router: str | None
     budget: int
-    lazy: bool
+    _encoders: dict[str, KVEncoder] = field(default_factory=dict, init=False)
 
-    def run(self, *, rebuild: bool = False, is_interrupted: Callable[[], bool] = lambda: False) -> _Outcome:
-        """Raises IndexLocked. is_interrupted: asked while encoding; the routing index is always finished."""
+    def run(
+        self,
+        seconds: float,
+        *,
+        rebuild: bool = False,
+        silent: bool = False,
+        is_interrupted: Callable[[], bool] = lambda: False,
+    ) -> _Outcome:
+        """Raises IndexLocked. seconds: how long latents are made; the routing index is always finished. silent: without
+        an estimate. is_interrupted: asked while encoding."""
         started = time.perf_counter()
         with writing(self.workspace.layout):
             if rebuild:
@@ -116,30 +153,62 @@ class _Indexer:
                 renew(store)
                 layers = default_layers(self.folder.num_layers)
                 spec = store.latents.spec_made_by(self.folder.fingerprint, layers, stored_as)
-                encoded = build.Encoded()
-                pending = not self.lazy
-                if pending and spec and build.is_encoded(store, refreshed.snapshot, spec, self.budget):
-                    pending = False
-                if pending and not is_interrupted():
-                    encoder = self._model.encoder.storing_as(stored_as)
+                if spec and build.is_encoded(store, refreshed.snapshot, spec, self.budget):
+                    encoded = build.Encoded()
+                elif seconds > 0 and not is_interrupted():
+                    encoder = self._encoder(stored_as)
                     spec = encoder.spec
-                    with render.progress() as progress:
-                        encoded = build.encode_pending(
-                            store,
-                            refreshed.snapshot,
-                            encoder,
-                            budget=self.budget,
-                            progress=progress,
-                            is_interrupted=is_interrupted,
-                        )
-                    pending = not build.is_encoded(store, refreshed.snapshot, spec, self.budget)
+                    encoded = self._encode(store, refreshed.snapshot, encoder, seconds, silent, is_interrupted)
+                else:
+                    encoded = _nothing_encoded(store, refreshed.snapshot, spec, self.budget)
                 totals = store.totals(refreshed.snapshot, spec)
                 used = store.routing.router
-        return _Outcome(refreshed, encoded, totals, stored_as, used, time.perf_counter() - started, pending)
+        return _Outcome(refreshed, encoded, totals, stored_as, used, time.perf_counter() - started)
+
+    def _encode(
+        self,
+        store: Store,
+        snapshot: int,
+        encoder: KVEncoder,
+        seconds: float,
+        silent: bool,
+        is_interrupted: Callable[[], bool],
+    ) -> build.Encoded:
+        """Makes latents until all are there, the time is over or it is interrupted; remembers the speed."""
+        setting = f"speed.{self.folder.fingerprint}"
+        known = store.setting(setting)
+        pace = Pace(seconds, float(known) if known else None, silent=silent)
+        with render.progress() as progress:
+            encoded = build.encode_pending(
+                store,
+                snapshot,
+                encoder,
+                budget=self.budget,
+                announce=pace.begin,
+                progress=pace.follow(progress),
+                is_interrupted=lambda: is_interrupted() or pace.is_over(),
+            )
+        if speed := pace.measured():
+            store.remember(setting, f"{speed:.1f}")
+        return encoded
+
+    def _encoder(self, stored_as: str) -> KVEncoder:
+        if stored_as not in self._encoders:
+            self._encoders[stored_as] = self._model.encoder.storing_as(stored_as)
+        return self._encoders[stored_as]
 
     @cached_property
     def _model(self) -> LoadedModel:
         return load_model(self.folder)
+
+
+def _nothing_encoded(store: Store, snapshot: int, spec: MemorySpec | None, budget: int) -> build.Encoded:
+    """What is left if no latent is made now. spec: of the latents, None if this model has made none yet; then nobody
+    knows how large they will be, and all count as pending."""
+    if spec is None:
+        return build.Encoded(pending=len(set(store.chunk_digests(snapshot))))
+    missing = build.find_missing(store, snapshot, spec, budget)
+    return build.Encoded(pending=len(missing.wanted), postponed=missing.postponed)
 
 
 def _report(indexer: _Indexer, outcome: _Outcome, format: options.Format) -> None:
@@ -161,6 +230,7 @@ def _report(indexer: _Indexer, outcome: _Outcome, format: options.Format) -> Non
                 "removed": refreshed.removed,
                 "latents": totals.latents,
                 "encoded": encoded.latents,
+                "pending": encoded.pending,
                 "postponed": encoded.postponed,
                 "tokens": encoded.tokens,
                 "bytes": totals.latent_bytes,
@@ -178,6 +248,11 @@ def _report(indexer: _Indexer, outcome: _Outcome, format: options.Format) -> Non
             f"{encoded.latents} chunks encoded: {encoded.tokens:,} tokens, {render.human_bytes(encoded.bytes)} written"
         )
     render.text(f"{totals.latents} latents, {render.human_bytes(totals.latent_bytes)}, in {outcome.seconds:.1f} s")
+    if encoded.pending:
+        render.text(
+            f"{render.counted(encoded.pending, 'chunk')} without a latent yet: made when a question needs them, or now"
+            f" with: awareness index {indexer.workspace.repository.root} --all"
+        )
     if encoded.postponed:
         render.note(
             f"{encoded.postponed} chunks are beyond the budget of {render.human_bytes(indexer.budget)} and are encoded"

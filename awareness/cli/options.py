@@ -80,6 +80,15 @@ BudgetOption = Annotated[
     str,
     typer.Option("--budget", envvar="AWARENESS_LATENTS_BUDGET", help="Disk for latents, like 512MiB or 2GiB."),
 ]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        envvar="AWARENESS_INDEX_MINUTES",
+        help="How long latents are made; the next run goes on where this one stopped. 0 is like --lazy. Default: 3.",
+    ),
+]
+DEFAULT_MINUTES = 3.0
 AdapterOption = Annotated[
     str | None,
     typer.Option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ class _Volume:
     verbose: bool = False
 
 
+LINE_S = 10.0
+"""Seconds between two lines of progress where no bar can be drawn."""
 _volume = _Volume()
 _hidden = Secrets()
 _out = Console(highlight=False, soft_wrap=True)
@@ -130,13 +133,52 @@ def human_bytes(number: float) -> str:
     return f"{number:.1f} GiB"
 
 
+def quantity(number: float, what: str) -> str:
+    """`number` in the unit of what is being done, as `Progress` names it."""
+    if what.startswith("downloading"):
+        return human_bytes(number)
+    return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `2 min 40 s`, `1 h 5 min`; never less than a second."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    (large, small), units = (
+        (divmod(whole, 60), ("min", "s")) if whole < 3600 else (divmod(whole // 60, 60), ("h", "min"))
+    )
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
 @contextmanager
 def progress() -> Iterator[ProgressCallback]:
-    """A bar on stderr (bar.py); yields the callback that moves it. Nothing where nobody watches."""
-    if _volume.quiet or not _err.is_terminal:
+    """A bar on stderr (bar.py), or a line now and then where stderr is no terminal; yields the callback that moves it.
+    Nothing with --quiet."""
+    if _volume.quiet:
         yield silent
+        return
+    if not _err.is_terminal:
+        yield _Lines().move
         return
     from awareness.cli.bar import shown
 
     with shown(_err) as move:
         yield move
+
+
+class _Lines:
+    """Progress as a line every `LINE_S` seconds: what, how far, and how long it still takes."""
+
+    def __init__(self) -> None:
+        self._what, self._first, self._began, self._told = "", 0, 0.0, 0.0
+
+    def move(self, what: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._first, self._began, self._told = what, done, now, now
+        if total is None or not self._first < done < total or now - self._told < LINE_S:
+            return
+        self._told = now
+        left = (now - self._began) * (total - done) / (done - self._first)
+        note(f"{what}: {quantity(done, what)} of {quantity(total, what)}, about {duration(left)} for the rest")

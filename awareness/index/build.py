@@ -47,12 +47,37 @@ class Refreshed:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode_pending` did: latents and tokens encoded, bytes written, and chunks left for later by the budget."""
+    """What `encode_pending` did: latents and tokens encoded, and bytes written. What it left: `pending` chunks fit the
+    budget and have no latent yet, `postponed` chunks are beyond the budget."""
 
     latents: int = 0
     tokens: int = 0
     bytes: int = 0
+    pending: int = 0
     postponed: int = 0
+
+    def after(self, earlier: Encoded) -> Encoded:
+        """Both runs as one: what both did, and what the later one left."""
+        return replace(
+            self,
+            latents=earlier.latents + self.latents,
+            tokens=earlier.tokens + self.tokens,
+            bytes=earlier.bytes + self.bytes,
+        )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The chunks of a snapshot that have no latent: those that fit the budget, the most useful first, and how many
+    are beyond it."""
+
+    wanted: list[StoredChunk] = field(repr=False)
+    postponed: int
+
+    @property
+    def tokens(self) -> int:
+        """Of the chunks that fit the budget."""
+        return sum(chunk.tokens for chunk in self.wanted)
 
 
 def snapshot_name(repository: Repository, rev: str | None) -> str:
@@ -185,25 +210,29 @@ def encode_pending(
     encoder: KVEncoder,
     *,
     budget: int,
+    announce: Callable[[Missing], None] = lambda _: None,
     progress: Progress = silent,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Encoded:
     """Encodes what is missing of the snapshot, the most useful first, up to the budget. Call inside `writing(layout)`.
 
     budget: bytes of latents on disk. Encoding and writing overlap; each shard is committed as it is finished.
+    announce: called with what is missing before the first chunk is encoded, if there is one to encode.
     is_interrupted: asked after every latent; once it says yes, what is there is written and the rest left for later.
     """
     spec = encoder.spec
     keep_sink(store, encoder)
-    wanted, postponed = _worth_encoding(store, snapshot, spec, int(budget * EAGER_SHARE))
+    missing = find_missing(store, snapshot, spec, budget)
+    wanted = missing.wanted
     if not wanted:
         store.mark_encoded(snapshot, _mark(spec, budget))
-        return Encoded(postponed=postponed)
+        return Encoded(postponed=missing.postponed)
+    announce(missing)
     store.latents.make_room(sum(spec.latent_bytes(chunk.tokens) for chunk in wanted), budget)
     done = encode(store, encoder, wanted, progress=progress, is_interrupted=is_interrupted)
     if done.latents == len(wanted):
         store.mark_encoded(snapshot, _mark(spec, budget))
-    return replace(done, postponed=postponed)
+    return replace(done, pending=len(wanted) - done.latents, postponed=missing.postponed)
 
 
 def encode(
@@ -273,13 +302,13 @@ def _keep(store: Store, encoder: KVEncoder, made: dict[str, Latent], budget: int
     store.latents.write(encoder.spec, made, eager=False)
 
 
-def _worth_encoding(store: Store, snapshot: int, spec: MemorySpec, budget: int) -> tuple[list[StoredChunk], int]:
-    """Chunks without a latent that fit the budget, source before tests before docs; and how many do not fit."""
+def find_missing(store: Store, snapshot: int, spec: MemorySpec, budget: int) -> Missing:
+    """The chunks without a latent by `spec`, source before tests before docs. budget: bytes of latents on disk."""
     ordered = sorted(store.chunks(snapshot), key=lambda chunk: kind_of(chunk.chunk.path))
     missing = set(store.latents.missing(spec, (chunk.chunk.digest for chunk in ordered)))
     wanted: dict[str, StoredChunk] = {}
     postponed: set[str] = set()
-    room = budget
+    room = int(budget * EAGER_SHARE)
     seen: set[str] = set()
     for chunk in ordered:
         name = chunk.chunk.digest
@@ -292,7 +321,7 @@ def _worth_encoding(store: Store, snapshot: int, spec: MemorySpec, budget: int) 
                 wanted[name] = chunk
             else:
                 postponed.add(name)
-    return list(wanted.values()), len(postponed)
+    return Missing(list(wanted.values()), len(postponed))
 
 
 def _by_shard(chunks: Iterable[StoredChunk], spec: MemorySpec) -> Iterator[list[StoredChunk]]:

@@ -38,6 +38,7 @@ def at(sample: Path, model_folder: Path, capfd) -> Callable[..., tuple[int, str,
         line = [*arguments]
         if line[0] == "index":
             line[1:1] = [str(repo)]
+            line += [] if {"--lazy", "--minutes"} & set(line) else ["--all"]  # however busy the machine is
         elif repo is not None:
             line += ["--repo", str(repo)]
         if line[0] in ("index", "ask", "repair", "pack"):
@@ -437,10 +438,10 @@ def test_a_memory_that_is_no_pack(at, packed, sample, tmp_path):
 class Watcher:
     """`awareness index --watch` in a process of its own. lines: its JSON, as it comes."""
 
-    def __init__(self, repo: Path, model: Path) -> None:
+    def __init__(self, repo: Path, model: Path, *arguments: str) -> None:
         command = [sys.executable, "-m", "awareness.cli.app", "index", str(repo), "--model", str(model)]
         self.process = subprocess.Popen(
-            [*command, "--watch", "--lazy", "--format", "json"],
+            [*command, "--watch", "--format", "json", *(arguments or ("--lazy",))],
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -544,6 +545,25 @@ def test_what_is_saved_while_the_first_index_is_made_is_not_lost(sample, model_f
         started.process.wait()
 
 
+def test_watch_goes_on_encoding_while_nothing_changes(sample, model_folder):
+    """Also across a change. A slice of no length makes one latent."""
+    started = Watcher(sample, model_folder, "--minutes", "0.0001")
+    try:
+        first = started.next()
+        assert (first["encoded"], first["pending"]) == (1, first["chunks"] - 1)
+        write_tree(sample, {"src/zebra.py": "def zebra():\n    return 1\n"})
+        encoded, last = 1, first
+        while last["files"] == 4 or last["pending"]:
+            last = started.next()
+            encoded += last["encoded"]
+        assert last["latents"] == last["chunks"] == first["chunks"] + 1
+        assert encoded == last["chunks"]  # none twice, and none that is not told of
+        assert started.process.poll() is None
+    finally:
+        started.process.kill()
+        started.process.wait()
+
+
 def test_an_index_inside_the_work_tree_does_not_wake_its_watcher(sample, model_folder, monkeypatch):
     """What the program writes there itself is no change. A third run would be one too many, and ends it."""
     from awareness.cli.index import _Indexer
@@ -554,11 +574,11 @@ def test_an_index_inside_the_work_tree_does_not_wake_its_watcher(sample, model_f
     really = _Indexer.run
     interrupt = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
 
-    def counted(indexer: _Indexer, **options: Any) -> Any:
+    def counted(indexer: _Indexer, seconds: float, **options: Any) -> Any:
         runs.append(1)
         if len(runs) > 2:
             raise KeyboardInterrupt
-        outcome = really(indexer, **options)
+        outcome = really(indexer, seconds, **options)
         if len(runs) == 1:
             write_tree(sample, {"src/once.py": "x = 1\n"})
         else:

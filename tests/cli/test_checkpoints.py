@@ -76,7 +76,7 @@ def test_ask_reads_by_the_adapter(capfd, sample, trained, model_folder, settings
 def test_the_adapter_answers_otherwise_and_reads_the_latents_that_are_there(
     capfd, sample, trained, model_folder, monkeypatch
 ):
-    assert call(capfd, "index", sample, "--model", model_folder)[0] == 0
+    assert call(capfd, "index", sample, "--all", "--model", model_folder)[0] == 0
     plain = asked(capfd, sample)
     before = json.loads(call(capfd, "status", "--repo", sample, "--format", "json")[1])
     read = asked(capfd, sample, "--adapter", trained("run", num_memory_tokens=0, gca_start_layer=2))
@@ -87,7 +87,7 @@ def test_the_adapter_answers_otherwise_and_reads_the_latents_that_are_there(
     after = json.loads(call(capfd, "status", "--repo", sample, "--format", "json")[1])
     with monkeypatch.context() as patch:  # its own latents are all there
         patch.setattr("awareness.cli.index.load_model", lambda folder: pytest.fail("the model was loaded"))
-        assert call(capfd, "index", sample, "--model", model_folder)[0] == 0
+        assert call(capfd, "index", sample, "--all", "--model", model_folder)[0] == 0
     assert asked(capfd, sample)["answer"] == plain["answer"]
     assert after["bytes"]["shards"] > before["bytes"]["shards"]
 

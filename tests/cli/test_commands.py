@@ -28,6 +28,7 @@ def at(sample: Path, model_folder: Path, capfd):
         if line[0] == "index":
             line[1:1] = [str(sample)] if repo else []
             line += ["--model", str(model_folder)]
+            line += [] if {"--lazy", "--minutes"} & set(line) else ["--all"]  # however busy the machine is
         elif repo:
             line += ["--repo", str(sample)]
         code = run(line)

@@ -112,7 +112,7 @@ def told(capsys) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("fault", [{"room": 0}, {"room": 40_000}, {"room": 150_000}, {"at": 30}, {"at": 60}], ids=str)
 def test_the_command_says_it_in_two_lines_and_goes_on_next_time(sample, model_folder, capsys, fault):
-    index = ["index", str(sample), "--model", str(model_folder), "--quiet"]
+    index = ["index", str(sample), "--all", "--model", str(model_folder), "--quiet"]
     layout = Workspace.open(sample).layout
     with faults.injected(layout.root, **fault):
         assert run(index) == 13
@@ -122,7 +122,7 @@ def test_the_command_says_it_in_two_lines_and_goes_on_next_time(sample, model_fo
 
 
 def test_the_command_that_cannot_read_says_so_and_harms_nothing(sample, model_folder, capsys):
-    index = ["index", str(sample), "--model", str(model_folder), "--quiet"]
+    index = ["index", str(sample), "--all", "--model", str(model_folder), "--quiet"]
     assert run(index) == 0
     capsys.readouterr()
     layout = Workspace.open(sample).layout
