@@ -194,7 +194,7 @@ class _Indexer:
 
     def _encoder(self, stored_as: str) -> KVEncoder:
         if stored_as not in self._encoders:
-            self._encoders[stored_as] = self._model.encoder.storing_as(stored_as)
+            self._encoders[stored_as] = self._model.encoder.storing_as(stored_as).for_many()
         return self._encoders[stored_as]
 
     @cached_property

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from awareness.errors import UsageError
 from awareness.model.assembly import assemble
 from awareness.model.fusion import attached, attention_modules
+from awareness.model.int8_linear import in_int8, int8_pays
 from awareness.model.prompt import encode, sink_ids
 from awareness.model.quant import to_latent, to_tensor
 from awareness.model.soft_tokens import SoftTokens, weights_digest
@@ -32,6 +33,8 @@ ENOUGH = 0.25
 """Share of `BATCH_TOKENS` from which on a batch costs no more a token than a full one does."""
 PADDING = 0.02
 """Share of such a batch that padding may take: where one row more would need more, the batch ends before it."""
+COARSE = ("int4", "int2")
+"""Ways of storing whose own error is larger than that of int8 products; docs/field-notes.md has the numbers."""
 Own = TypeVar("Own", bound="RowEncoder")
 
 
@@ -61,6 +64,10 @@ class RowEncoder(ABC):
         """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens, and hardly
         any of it is padding then."""
         return (_stored(kv, self._spec) for kv in self._stream(texts, torch.inference_mode()(self._forward)))
+
+    def for_many(self: Own) -> Own:
+        """The same encoder, or one that takes less time over many texts once it is made."""
+        return self
 
     def storing_as(self: Own, quant: str) -> Own:
         """The same encoder, whose latents are stored in another way."""
@@ -140,6 +147,15 @@ class SelfEncoder(RowEncoder):
         whole = self._project([ids], everywhere)[0] if ids else Latent(0, bytearray())
         self._sink_memory = assemble(model, everywhere, whole, [])
         self.sink = to_latent(to_tensor(whole, everywhere)[:, list(chosen)], self._spec.raw)
+
+    def for_many(self) -> SelfEncoder:
+        """The same encoder for many texts. Its decoder multiplies in int8 (int8_linear.py) where this processor gains
+        much by that and the latents are stored in so few bits that their error is the larger one."""
+        if self._spec.quant not in COARSE or not int8_pays(self.model):
+            return self
+        other = copy.copy(self)
+        other.model = in_int8(self.model)
+        return other
 
     @property
     def spec(self) -> MemorySpec:
