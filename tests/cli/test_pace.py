@@ -15,7 +15,12 @@ from awareness.cli.workspace import Workspace
 from awareness.index.build import Missing
 from awareness.index.store import Store, StoredChunk
 from awareness.types import Chunk
-from tests.conftest import write_tree
+
+
+@pytest.fixture(autouse=True)
+def _loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another test asked for."""
+    monkeypatch.setattr(render._volume, "quiet", False)
 
 
 @pytest.fixture
@@ -28,12 +33,6 @@ def index(sample: Path, model_folder: Path, capfd):
         return code, json.loads(out) if out else {}, err
 
     return call
-
-
-@pytest.fixture
-def many(sample: Path) -> Path:
-    functions = "".join(f"def cookie_{i}(a, b):\n    return a.sign(b, {i})\n\n\n" for i in range(60))
-    return write_tree(sample, {"src/many.py": functions})
 
 
 @pytest.mark.parametrize(
@@ -121,10 +120,12 @@ def test_minutes_from_the_environment_are_a_default(index, monkeypatch):
     assert found["latents"] == found["chunks"]
 
 
-def test_the_speed_is_remembered_and_the_time_said_beforehand(index, many, sample):
-    """The first run, of an unknown speed, is over before there is anything to say."""
+def test_the_speed_is_remembered_and_the_time_said_beforehand(index, sample, monkeypatch):
+    """The first run, of an unknown speed, has nothing to say before it is over."""
+    monkeypatch.setattr(pace, "SURE_S", float("inf"))
+    monkeypatch.setattr(pace, "SURE_TOKENS", 100)
     _, first, err = index("--all")
-    assert first["tokens"] > pace.SURE_TOKENS and "to encode" not in err
+    assert first["tokens"] > 100 and "to encode" not in err
     with Store.open(Workspace.open(sample).layout) as store:
         row = store.row("SELECT value FROM meta WHERE key LIKE 'setting.speed.%'")
     assert row is not None
@@ -141,12 +142,13 @@ def missing(chunks: int, tokens: int) -> Missing:
 
 
 def test_an_unknown_speed_is_measured_on_the_first_batches(monkeypatch, capfd):
-    monkeypatch.setattr(pace, "SURE_S", 0.05)
-    measuring = Pace(60.0, None)
+    monkeypatch.setattr(pace, "SURE_S", 1000.0)
+    measuring = Pace(3600.0, None)
     measuring.begin(missing(10, 500))
     moved = measuring.follow(lambda *_: None)
     moved("encoding", 500, 5000)
     assert capfd.readouterr().err == ""
+    monkeypatch.setattr(pace, "SURE_S", 0.01)
     time.sleep(0.06)
     moved("encoding", 1000, 5000)
     moved("encoding", 1500, 5000)
@@ -158,19 +160,20 @@ def test_an_unknown_speed_is_measured_on_the_first_batches(monkeypatch, capfd):
 
 def test_the_time_runs_from_the_first_chunk_on():
     assert not Pace(float("inf"), None).is_over()
-    short = Pace(0.05, 100.0, silent=True)
-    short.begin(missing(1, 10))
-    assert not short.is_over()
-    time.sleep(0.06)
-    assert short.is_over()
+    long, short = Pace(3600.0, None), Pace(0.01, None)
+    for one in (long, short):
+        one.begin(missing(1, 10))
+    time.sleep(0.02)
+    assert short.is_over() and not long.is_over()
 
 
 def test_lines_of_progress_where_there_is_no_terminal(monkeypatch, capfd):
-    monkeypatch.setattr(render, "LINE_S", 0.02)
+    monkeypatch.setattr(render, "LINE_S", 1000.0)
     with render.progress() as move:
         move("encoding", 0, 1000)
         move("encoding", 100, 1000)
-        time.sleep(0.03)
-        move("encoding", 500, 1000)
-        move("encoding", 600, 1000)
-    assert capfd.readouterr().err == "encoding: 500 tokens of 1,000 tokens, about 1 s for the rest\n"
+        monkeypatch.setattr(render, "LINE_S", 0.0)
+        move("encoding", 1000, 1000)
+        assert capfd.readouterr().err == ""
+        move("encoding", 999, 1000)
+    assert capfd.readouterr().err == "encoding: 999 tokens of 1,000 tokens, about 1 s for the rest\n"
