@@ -136,6 +136,7 @@ def merge(
     """Fold LoRA into the decoder's weights, and write a model folder that any program loads."""
     from torch.nn import LayerNorm
 
+    from awareness.model import hf
     from awareness.model.checkpoint import written_aside
     from awareness.model.scratch import NoPositions
 
@@ -146,7 +147,7 @@ def merge(
             f"{checkpoint} has a memory adapter, and no place for it in the decoder's own weights",
             hint=f"awareness ask --adapter {checkpoint}, or awareness checkpoints export {checkpoint} FOLDER",
         )
-    if isinstance(module.decoder.model.rotary_emb, NoPositions) or isinstance(module.decoder.model.norm, LayerNorm):
+    if isinstance(hf.rotary(module.decoder), NoPositions) or isinstance(hf.final_norm(module.decoder), LayerNorm):
         raise UsageError(
             f"{checkpoint} is a decoder without RoPE or RMSNorm, which no other program would know of",
             hint="python: awareness.model.checkpoint.load_checkpoint",

@@ -22,6 +22,7 @@ from awareness.index import postings
 from awareness.index.lexical import weighted_terms
 from awareness.index.postings import Postings
 from awareness.index.routing import terms_of
+from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.assembly import assemble
 from awareness.model.attention import AttentionRecord
@@ -151,8 +152,8 @@ class Arm:
         ids = torch.tensor([prompt + answer], device=device)
         routed = Routed(torch.ones(1, len(prompt), dtype=torch.bool, device=device))
         with attached(self.decoder.model, self.memory(sample.texts), adapter=self.adapter, routed=routed):
-            out = self.decoder.model(ids, use_cache=False, logits_to_keep=len(answer) + 1)
-        logits = out.logits[0, :-1].float()  # [A, V]: those of t tell of the token at t + 1
+            logits = hf.last_logits(self.decoder.model, ids, len(answer) + 1)
+        logits = logits[0, :-1].float()  # [A, V]: those of t tell of the token at t + 1
         return float(cross_entropy(logits, ids[0, -len(answer) :], reduction="sum")), len(answer)
 
 

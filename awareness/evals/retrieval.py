@@ -18,6 +18,7 @@ import torch
 
 from awareness.evals.arms import Arm, Bm25
 from awareness.evals.intervals import Estimate, wilson
+from awareness.model import hf
 from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
@@ -104,10 +105,10 @@ def _read(arm: Arm, sample: Sample, memory: Memory, record: AttentionRecord) -> 
     model, device = arm.decoder.model, arm.decoder.model.device
     routed = Routed(torch.ones(1, len(prompt), dtype=torch.bool, device=device))
     with attached(model, memory, adapter=arm.adapter, routed=routed):
-        cache = model(torch.tensor([prompt[:-1]], device=device), use_cache=True, logits_to_keep=1).past_key_values
+        _, cache = hf.continued(model, torch.tensor([prompt[:-1]], device=device))
     ids = torch.tensor([[prompt[-1], *answer[:-1]]], device=device)
     with attached(model, memory, adapter=arm.adapter, record=record, routed=routed):
-        model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        hf.continued(model, ids, cache)
 
 
 def by_span(memory: Memory, record: AttentionRecord) -> dict[int, list[float]]:

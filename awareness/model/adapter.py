@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
+from awareness.model import hf
 from awareness.model.attention import AttentionRecord
 from awareness.model.bank import BankHeads, BankTokens, MemoryBank, QuantisedBank
 from awareness.model.gca import JointGates, MemoryBlock
@@ -79,7 +80,7 @@ def build_adapter(model: PreTrainedModel, config: MemoryConfig) -> MemoryAdapter
     layers = memory_layers(model.config.num_hidden_layers, config)
     zero_output = config.memory_init == "zero" if config.wo_init_zero is None else config.wo_init_zero
     rank = config.projection_rank if config.use_low_rank_projections else None
-    decoder: Sequence[nn.Module] = model.model.layers
+    decoder = hf.decoder_layers(model)
     blocks: dict[int, MemoryBlock | JointGates] = {}
     for i in layers:
         if config.memory_form == "joint":
@@ -115,7 +116,7 @@ def _build_bank(model: PreTrainedModel, config: MemoryConfig, layers: Sequence[i
         for name in dict.fromkeys(sets.values())
     }
     heads = {
-        i: BankHeads(model.model.layers[i], width, init=config.memory_init, std=config.memory_init_std, rank=rank)
+        i: BankHeads(hf.decoder_layers(model)[i], width, init=config.memory_init, std=config.memory_init_std, rank=rank)
         for i in layers
     }
     routers = {}

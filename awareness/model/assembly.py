@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import rotate_half
 
+from awareness.model import hf
 from awareness.model.quant import to_tensor
 from awareness.types import SINK, Latent, Memory, MemorySpec, Span
 
@@ -103,5 +103,5 @@ def stacked(memories: Sequence[Memory]) -> Memory:
 
 def rotate(model: PreTrainedModel, keys: Tensor, positions: Tensor) -> Tensor:
     """RoPE (Su et al. 2021) of keys [..., M, D] at positions [M], by the decoder's own frequencies and rounding."""
-    cos, sin = model.model.rotary_emb(keys, positions[None])  # [1, M, D]
-    return keys * cos[0] + rotate_half(keys) * sin[0]
+    cos, sin = hf.rotary(model)(keys, positions[None])  # [1, M, D]
+    return hf.rotated(keys, cos[0], sin[0])

@@ -1,6 +1,6 @@
 """Self-attention that also reads: the joint form, as an attention function of transformers.
 
-`attention_forward` is registered with transformers' `AttentionInterface`, so no projection is wrapped and
+`attention_forward` is registered with transformers (hf.py), so no projection is wrapped and
 `generate()`, the KV cache and padding work as they are. What a layer reads reaches it as an argument, `reading`, which
 the fused layer (fusion.py) passes on; a layer that has nothing to read calls the stock SDPA function: bitwise the base
 model.
@@ -21,10 +21,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from awareness.model import hf
 from awareness.model.kernels import (
     Kernel,
     LayerMemory,
@@ -134,10 +132,7 @@ def attention_forward(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
 
     def stock() -> Tensor:
-        output, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-        return output
+        return hf.stock_attention(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
 
     if reading is None and kernel == "auto":
         return stock(), None
@@ -220,5 +215,4 @@ def pick_kernel(query: Tensor, choice: str, *, needs_grad: bool, dropout: float 
 
 
 for _choice, _name in IMPLEMENTATIONS.items():
-    AttentionInterface.register(_name, functools.partial(attention_forward, kernel=_choice))
-    AttentionMaskInterface.register(_name, sdpa_mask)
+    hf.register_attention(_name, functools.partial(attention_forward, kernel=_choice))

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from awareness.model import hf
 from awareness.model.projection import Projection, trainable_copy
 from awareness.model.quant import to_latent, to_tensor
 from awareness.model.router import ChapterRouter
@@ -47,18 +48,17 @@ class BankHeads(nn.Module):
 
     def __init__(self, layer: Any, width: int, *, init: str, std: float, rank: int | None) -> None:
         super().__init__()
-        attention = layer.self_attn
-        self.head_dim: int = attention.head_dim
-        key, value = attention.get_submodule("k_proj"), attention.get_submodule("v_proj")
+        own = hf.attention_parts(layer)
+        self.head_dim, key, value = own.head_dim, own.key, own.value
         self.k_proj, self.v_proj = (
             Projection(width, linear.weight.shape[0], rank=rank, bias=linear.bias is not None)
             for linear in (key, value)
         )
         copied = init == "copy" and width == key.weight.shape[1]
-        self.norm: nn.Module = trainable_copy(layer.input_layernorm) if copied else nn.RMSNorm(width, eps=1e-6)
+        self.norm: nn.Module = trainable_copy(hf.attention_norm(layer)) if copied else nn.RMSNorm(width, eps=1e-6)
         for projection, linear in ((self.k_proj, key), (self.v_proj, value)):
             projection.copy_(linear) if copied else projection.draw_(std)
-        self.k_norm = trainable_copy(attention.k_norm) if hasattr(attention, "k_norm") else None
+        self.k_norm = None if own.key_norm is None else trainable_copy(own.key_norm)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         x = self.norm(tokens)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
+from awareness.model import hf
 from awareness.model.batches import by_length
 from awareness.model.load import default_device, default_dtype, quiet_transformers
 from awareness.model.sources import ModelFolder
@@ -45,7 +46,7 @@ class TextEmbedder:
         self.folder = folder
         self.device = default_device() if device is None else torch.device(device)
         self.model, self.tokenizer = _load(folder, self.device, dtype or default_dtype(self.device))
-        self.pooling = _pooling(folder) or ("lasttoken" if looks_back(self.model) else "mean")
+        self.pooling = _pooling(folder) or ("lasttoken" if hf.looks_back(self.model) else "mean")
         prompts = _json(folder.path / "config_sentence_transformers.json").get("prompts") or {}
         self.prompt = str(prompts.get("query") or "")
         self.max_tokens = _max_tokens(self.model, self.tokenizer, folder.path)
@@ -144,11 +145,6 @@ def _pooling(folder: ModelFolder) -> str | None:
     if len(chosen) != 1 or chosen[0] not in ("mean", "cls", "cls_token", "lasttoken"):
         raise _unusable(folder, f"pools by {' and '.join(chosen) or 'nothing'}, not by mean, cls or lasttoken")
     return chosen[0].removesuffix("_token")
-
-
-def looks_back(model: PreTrainedModel) -> bool:
-    """Does every token see only those before it?"""
-    return any(getattr(module, "is_causal", False) for module in model.modules())
 
 
 def _max_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> int:

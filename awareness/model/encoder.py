@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
+from awareness.model import hf
 from awareness.model.assembly import assemble
-from awareness.model.fusion import attached, attention_modules
+from awareness.model.fusion import attached
 from awareness.model.int8_linear import in_int8, int8_pays
 from awareness.model.prompt import encode, sink_ids
 from awareness.model.quant import to_latent, to_tensor
@@ -183,20 +184,14 @@ class SelfEncoder(RowEncoder):
         embeddings = self.model.get_input_embeddings()(ids)
         if soft is not None:
             embeddings, lengths = soft(embeddings, lengths), lengths + soft.tokens
-        modules = attention_modules(self.model)
-        sources = [source for layer in spec.layers for source in _kv_sources(modules[layer])]
+        decoder = hf.decoder_layers(self.model)
+        sources = [source for layer in spec.layers for source in hf.key_value_sources(decoder[layer])]
         with outputs_of(sources) as found:
-            self.model.model(inputs_embeds=embeddings, use_cache=False)
+            hf.body(self.model)(inputs_embeds=embeddings, use_cache=False)
         heads = (spec.num_kv_heads, spec.head_dim)
         # [L, 2, B, T, H_kv, D]
         out = torch.stack([output.reshape(*output.shape[:2], *heads) for output in found]).unflatten(0, (-1, 2))
         return [out[:, :, i, :length].permute(1, 0, 3, 2, 4) for i, length in enumerate(lengths.tolist())]
-
-
-def _kv_sources(attention: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The modules that put out K before RoPE and V, in the order in which they run."""
-    keys = "k_norm" if hasattr(attention, "k_norm") else "k_proj"
-    return attention.get_submodule(keys), attention.get_submodule("v_proj")
 
 
 def _stored(kv: Tensor, spec: MemorySpec) -> Latent:
@@ -221,8 +216,7 @@ def spec_of(
 ) -> MemorySpec:
     """The spec of latents in this decoder's geometry."""
     config = model.config
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return spec_for(fingerprint, config.num_key_value_heads, head_dim, tuple(layers), sink, dtype)
+    return spec_for(fingerprint, config.num_key_value_heads, hf.head_dim(config), tuple(layers), sink, dtype)
 
 
 def spec_for(

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import StorageFailed, UsageError
+from awareness.model import hf
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -80,7 +81,7 @@ def _architecture(model: PreTrainedModel) -> str:
                 f"GGUF can't hold {where}, a {kind.__name__}", hint="merge LoRA, and take a memory adapter off, first"
             )
     config = model.config
-    rope: dict[str, Any] = config.rope_parameters
+    rope = hf.rope_parameters(config)
     attends = ["full_attention"]
     settings: dict[str, tuple[Any, Any]] = {  # what is set, and what alone can be written
         "rope_type": (rope.get("rope_type", "default"), "default"),
@@ -101,7 +102,7 @@ def _add_config(writer: GGUFWriter, model: PreTrainedModel) -> None:
     if model.dtype not in _FILE_TYPES:
         known = ", ".join(str(dtype) for dtype in _FILE_TYPES)
         raise UsageError(f"a decoder in {model.dtype} can't be written as GGUF: not one of {known}")
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head_dim = hf.head_dim(config)
     writer.add_file_type(LlamaFileType[_FILE_TYPES[model.dtype]])
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
@@ -113,7 +114,7 @@ def _add_config(writer: GGUFWriter, model: PreTrainedModel) -> None:
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_rope_dimension_count(head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_freq_base(hf.rope_parameters(config)["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
 
@@ -197,7 +198,7 @@ def _add_tensors(writer: GGUFWriter, model: PreTrainedModel, architecture: str) 
     names = get_tensor_name_map(MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
     tied = config.tie_word_embeddings
     for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and tied:  # a missing output is the embedding
+        if hf.is_output_weight(name) and tied:  # a missing output is the embedding
             continue
         gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if gguf_name is None or (name.endswith(".bias") and architecture != "qwen2"):
@@ -206,10 +207,8 @@ def _add_tensors(writer: GGUFWriter, model: PreTrainedModel, architecture: str) 
             raise UsageError(
                 f"GGUF can't hold {name}: it is a {type(tensor).__name__}", hint="export before quantising"
             )
-        if architecture == "llama" and ".self_attn.q_proj" in name:
-            tensor = _interleaved(tensor, config.num_attention_heads)
-        if architecture == "llama" and ".self_attn.k_proj" in name:
-            tensor = _interleaved(tensor, config.num_key_value_heads)
+        if architecture == "llama" and (heads := hf.rotated_heads(name, config)) is not None:
+            tensor = _interleaved(tensor, heads)
         tensor = tensor.detach().cpu().contiguous()
         if tensor.ndim == 1:
             writer.add_tensor(gguf_name, tensor.float().numpy())

@@ -8,7 +8,7 @@ reaches a fused decoder, and it always clears.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,16 +16,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from awareness.errors import UsageError
+from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention import IMPLEMENTATIONS, AttentionRecord
-from awareness.model.gca import MemoryBlock
 from awareness.model.kernels import LayerMemory
-from awareness.model.reading import Attached, LayerReading, Routed, attached_now, inside, reading
+from awareness.model.reading import Attached, LayerCall, LayerReading, Routed, attached_now, inside, reading
 from awareness.types import Memory
 
 RETRIEVAL_DEPTH = (0.4, 0.8)
 """Share of the depth where retrieval heads sit (Wu et al. 2024): whose attention tells what was read."""
-ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
 class _FusedLayer(nn.Module):
@@ -51,24 +50,15 @@ class _FusedLayer(nn.Module):
             own = attached.layers.get(self)
             if own is None:
                 return super().forward(hidden_states, *args, **kwargs)
-            cache = kwargs.get("past_key_values")
-            start = 0 if cache is None else int(cache.get_seq_length(self.self_attn.layer_idx))  # type: ignore[union-attr]
+            kwargs = {**hf.named_arguments(type(self)._base, args), **kwargs}  # type: ignore[attr-defined]
+            call = LayerCall.of(self, kwargs)
             if own.block is None:
-                joint = own.joint(hidden_states, self.input_layernorm, kwargs, start)  # type: ignore[arg-type]
-                return super().forward(hidden_states, *args, reading=joint, **kwargs)
-            return self._around(own.block, functools.partial(own.read, call=kwargs, start=start), hidden_states, kwargs)
-
-    def _around(
-        self, block: MemoryBlock, read: Callable[..., Tensor], hidden_states: Tensor, call: Mapping[str, Any]
-    ) -> Tensor:
-        """The composition of the base's own forward, with the block in it. A test holds them to be the same bitwise."""
-        read = functools.partial(read, kernel=_kernel_of(self))
-        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **call)  # type: ignore[operator]
-        hidden_states = hidden_states + attended
-        if block.mlp is None:
-            hidden_states = read(hidden_states)
-        hidden_states = hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[operator]
-        return hidden_states if block.mlp is None else read(hidden_states)
+                joint = own.joint(hidden_states, hf.attention_norm(self), call)
+                return super().forward(hidden_states, reading=joint, **kwargs)
+            read = functools.partial(own.read, call=call, kernel=_kernel_of(self))
+            if own.block.mlp is None:
+                return hf.run_layer(self, hidden_states, kwargs, between=read)
+            return read(super().forward(hidden_states, **kwargs))
 
 
 @functools.cache
@@ -82,7 +72,7 @@ def _unpickled(base: Any) -> Any:
 
 
 def _kernel_of(layer: nn.Module) -> str:
-    name = layer.self_attn.config._attn_implementation  # type: ignore[union-attr]
+    name = hf.attention_name(layer)
     return next((choice for choice, known in IMPLEMENTATIONS.items() if known == name), "auto")
 
 
@@ -93,12 +83,13 @@ def fuse(model: PreTrainedModel, *, kernel: str = "auto") -> PreTrainedModel:
     runs). All give the same numbers but for rounding.
     """
     name = type(model).__name__
-    if name not in ARCHITECTURES:
-        raise UsageError(f"{name} is not one of the architectures that can read memory: {', '.join(ARCHITECTURES)}")
+    if name not in hf.ARCHITECTURES:
+        raise UsageError(f"{name} is not one of the architectures that can read memory: {', '.join(hf.ARCHITECTURES)}")
     if kernel not in IMPLEMENTATIONS:
         raise UsageError(f"there is no attention kernel '{kernel}': {', '.join(IMPLEMENTATIONS)}")
-    model.set_attn_implementation(IMPLEMENTATIONS[kernel])
-    for layer in model.model.layers:
+    hf.warn_if_untried()
+    hf.use_attention(model, IMPLEMENTATIONS[kernel])
+    for layer in hf.decoder_layers(model):
         if not isinstance(layer, _FusedLayer):
             layer.__class__ = _fused(type(layer))  # type: ignore[arg-type]
     return model
@@ -106,16 +97,11 @@ def fuse(model: PreTrainedModel, *, kernel: str = "auto") -> PreTrainedModel:
 
 def unfuse(model: PreTrainedModel) -> PreTrainedModel:
     """Gives `model` back with the stock SDPA attention and its own layers."""
-    model.set_attn_implementation("sdpa")
-    for layer in model.model.layers:
+    hf.use_attention(model, hf.STOCK_ATTENTION)
+    for layer in hf.decoder_layers(model):
         if isinstance(layer, _FusedLayer):
             layer.__class__ = type(layer)._base  # type: ignore[attr-defined]
     return model
-
-
-def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """The self-attention module of each decoder layer, in order."""
-    return [layer.self_attn for layer in model.model.layers]
 
 
 def retrieval_layers(model: PreTrainedModel, memory: Memory) -> list[int]:
@@ -145,7 +131,7 @@ def attached(
     if not readings and outer is None:
         yield
         return
-    layers = list(model.model.layers)
+    layers = list(hf.decoder_layers(model))
     if not isinstance(layers[0], _FusedLayer):
         raise UsageError("this decoder cannot read memory yet", hint="call awareness.model.fusion.fuse(model) first")
     if beyond := [found.layer for found in readings if found.layer >= len(layers)]:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
-from transformers.models.llama.modeling_llama import rotate_half
 
+from awareness.model import hf
 from awareness.model.attention import AttentionRecord, BankPart, attend_part, pick_kernel
 from awareness.model.kernels import LayerMemory, attend_alone, memory_probabilities, merge
 from awareness.model.projection import Projection, trainable_copy
@@ -31,14 +31,13 @@ class GatedCrossAttention(nn.Module):
 
     def __init__(self, layer: Any, *, init: str, zero_output: bool, std: float, rank: int | None) -> None:
         super().__init__()
-        attention = layer.self_attn
-        query, output = attention.get_submodule("q_proj"), attention.get_submodule("o_proj")
-        self.head_dim: int = attention.head_dim
-        self.scaling: float = attention.scaling
-        self.norm: nn.Module = trainable_copy(layer.input_layernorm)
+        own = hf.attention_parts(layer)
+        query, output = own.query, own.output
+        self.head_dim, self.scaling = own.head_dim, own.scaling
+        self.norm: nn.Module = trainable_copy(hf.attention_norm(layer))
         self.q_proj = Projection(*reversed(query.weight.shape), rank=rank, bias=query.bias is not None)
         self.o_proj = Projection(*reversed(output.weight.shape), rank=rank)  # with a bias it would not be the identity
-        self.q_norm = trainable_copy(attention.q_norm) if hasattr(attention, "q_norm") else None
+        self.q_norm = None if own.query_norm is None else trainable_copy(own.query_norm)
         for projection, linear in ((self.q_proj, query), (self.o_proj, output)):
             projection.copy_(linear) if init == "copy" else projection.draw_(std)
         if zero_output:  # last, so that no later initialisation undoes it
@@ -62,7 +61,7 @@ class GatedCrossAttention(nn.Module):
         if self.q_norm is not None:
             query = self.q_norm(query)
         cos, sin = (side[:, :, None].to(query.dtype) for side in position_embeddings)
-        query = (query * cos + rotate_half(query) * sin).to(hidden_states.dtype).transpose(1, 2)
+        query = hf.rotated(query, cos, sin).to(hidden_states.dtype).transpose(1, 2)
         gate = torch.tanh(self.gate).to(query.dtype)[:, None, None]
         output = gate * self._attend(query, parts, kernel, record, layer)
         return self.o_proj(output.transpose(1, 2).flatten(2))
@@ -103,13 +102,14 @@ class GatedMLP(nn.Module):
 
     def __init__(self, layer: Any, *, init: str, zero_output: bool, std: float) -> None:
         super().__init__()
-        self.norm: nn.Module = trainable_copy(layer.post_attention_layernorm)
+        self.norm: nn.Module = trainable_copy(hf.mlp_norm(layer))
+        linears = hf.mlp_parts(layer)
         self.gate_proj, self.up_proj, self.down_proj = (
             Projection(linear.weight.shape[1], linear.weight.shape[0], bias=linear.bias is not None)
-            for linear in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)
+            for linear in linears.values()
         )
-        for name in ("gate_proj", "up_proj", "down_proj"):
-            own, linear = getattr(self, name), getattr(layer.mlp, name)
+        for name, linear in linears.items():
+            own = getattr(self, name)
             own.copy_(linear) if init == "copy" else own.draw_(std)
         if zero_output:
             self.down_proj.zero_()
@@ -153,7 +153,7 @@ class JointGates(nn.Module):
 
     def __init__(self, layer: Any, *, with_bank: bool) -> None:
         super().__init__()
-        attention = layer.self_attn
-        heads = attention.get_submodule("q_proj").weight.shape[0] // attention.head_dim
+        own = hf.attention_parts(layer)
+        heads = own.query.weight.shape[0] // own.head_dim
         self.bias = nn.Parameter(torch.zeros(heads))
         self.bank_gate = nn.Parameter(torch.zeros(heads)) if with_bank else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TextStreamer
 
+from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import attached
@@ -119,7 +120,7 @@ def generate_batch(
     memory: of one row, read by all, or of a row for each prompt (`assembly.stacked`).
     """
     width = max(map(len, prompts))
-    pad = decoder.model.generation_config.pad_token_id
+    pad = hf.pad_token(decoder.model)
     rows = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
     input_ids = torch.tensor(rows, device=decoder.model.device)
     starts = torch.tensor([width - len(ids) for ids in prompts], device=decoder.model.device)
@@ -133,8 +134,7 @@ def generate_batch(
 
 def _until_end(decoder: Decoder, ids: list[int]) -> str:
     """The text before the first token that ends it; what follows is the padding of a longer neighbour."""
-    ends = decoder.model.generation_config.eos_token_id
-    known = set(ends if isinstance(ends, list) else [ends])
+    known = hf.end_tokens(decoder.model)
     stop = next((at for at, token in enumerate(ids) if token in known), len(ids))
     return str(decoder.tokenizer.decode(ids[:stop], skip_special_tokens=True))
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from awareness.errors import UsageError
+from awareness.model import hf
 from awareness.model.assembly import assemble
 from awareness.model.batches import by_length
 from awareness.model.encoder import SelfEncoder
@@ -97,10 +98,10 @@ class MiddleStates:
             states.append(output if isinstance(output, Tensor) else output[0])
             raise _Reached
 
-        handle = self.model.model.layers[self.layer - 1].register_forward_hook(hook)
+        handle = hf.decoder_layers(self.model)[self.layer - 1].register_forward_hook(hook)
         try:
             with attached(self.model, self.sink), suppress(_Reached):
-                self.model.model(ids.to(self.model.device), use_cache=False)
+                hf.body(self.model)(ids.to(self.model.device), use_cache=False)
         finally:
             handle.remove()
         return [own[: len(row)].clone() for own, row in zip(states[0], rows, strict=True)]

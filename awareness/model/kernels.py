@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
+from awareness.model.hf import flash_cpu
+
 
 @dataclass(frozen=True)
 class LayerMemory:
@@ -97,18 +99,17 @@ def plain(
 def fused_cpu(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """`Kernel` by the CPU's fused attention: no gradient for the lse, so for inference."""
+    """`Kernel` by the CPU's fused attention, in the dtype of `value`: no gradient for the lse, so for inference."""
     batch, heads, length, head_dim = query.shape
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # takes grouped queries; tells the lse
     if length > 1 and not causal and (bias is None or bias.shape[2] == 1):
         # Every query sees the same columns: the heads of a group as rows, so that a key is fetched once for all.
         # For one query that is slower, as so few rows leave the kernel half idle.
         rows = fold(query, key.shape[1])
-        bias = None if bias is None else bias.to(query.dtype).expand(batch, 1, rows.shape[2], -1)
-        output, lse = flash(rows, key, value, attn_mask=bias, scale=scale)
+        bias = None if bias is None else bias.expand(batch, 1, rows.shape[2], -1)
+        output, lse = flash_cpu(rows, key, value, bias=bias, causal=False, scale=scale)
     else:
-        bias = None if bias is None else bias.to(query.dtype).expand(batch, 1, length, -1)
-        output, lse = flash(query, key, value, is_causal=causal, attn_mask=bias, scale=scale)
+        bias = None if bias is None else bias.expand(batch, 1, length, -1)
+        output, lse = flash_cpu(query, key, value, bias=bias, causal=causal, scale=scale)
     output, lse = output.reshape(batch, heads, length, head_dim), lse.reshape(batch, heads, length, 1)
     if bias is None:
         return output, lse

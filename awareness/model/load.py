@@ -5,16 +5,15 @@ Safetensors only, no remote code, nothing fetched: sources.py has put everything
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from awareness.errors import UsageError
-from awareness.model.fusion import ARCHITECTURES, fuse
+from awareness.model import hf
+from awareness.model.fusion import fuse
+from awareness.model.hf import quiet_transformers as quiet_transformers
 from awareness.model.sources import ModelFolder
 
 
@@ -27,20 +26,6 @@ class Decoder:
     folder: ModelFolder
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Inside the block transformers shows no bars and no warnings: what the user sees is the command's own affair."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -49,8 +34,7 @@ def default_dtype(device: torch.device) -> torch.dtype:
     """bf16 where the processor multiplies it in hardware (AMX, AVX512-BF16, CUDA from Ampere on), else fp32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if hf.cpu_multiplies_bf16() else torch.float32
 
 
 def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
@@ -74,19 +58,15 @@ def load(
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
-                attn_implementation="sdpa",
+                attn_implementation=hf.STOCK_ATTENTION,
             )
             tokenizer = load_tokenizer(folder)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
                 f"model {folder.name} cannot be loaded from {folder.path}: {reason}",
-                hint=f"architectures that work: {', '.join(ARCHITECTURES)}",
+                hint=f"architectures that work: {', '.join(hf.ARCHITECTURES)}",
             ) from error
-    # Decoding is greedy unless asked otherwise; sampling settings of the folder would only cause warnings.
-    generation = model.generation_config
-    generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
-    if generation.pad_token_id is None:
-        generation.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
+    hf.greedy_by_default(model, tokenizer)
     model = model.to(device).eval()  # type: ignore[arg-type]
     return Decoder(fuse(model), tokenizer, folder)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from awareness.errors import UsageError
-
-_ADAPTER = "default"
+from awareness.model import hf
 
 
 def add_lora(
@@ -35,46 +34,38 @@ def add_lora(
     They are trainable; whether the model's other parameters are stays as it was. active: asked by every layer at every
     call; when it says no the layer is the base's. Without it LoRA is always on. Raises UsageError for unknown targets.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    if _lora_layers(model):
+    if hf.lora_layers(model):
         raise UsageError("this decoder has LoRA already", hint="merge it or remove it first")
-    there = _projections(model)
+    there = hf.linear_names(model)
     unknown = [target for target in targets if target not in there]
     if unknown or not targets:
         named = ", ".join(unknown) or "none named"
         raise UsageError(f"lora_targets: {named}; the projections of this decoder are {', '.join(there)}")
-    # by the whole name, as a memory block has projections of the same names
-    pattern = rf"model\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(targets)})"
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=pattern)  # type: ignore[arg-type]
     was_trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    hf.put_lora(model, targets, rank=rank, alpha=alpha, dropout=dropout)
     for parameter, trainable in was_trainable:  # PEFT freezes all but its own, a memory adapter too
         parameter.requires_grad_(trainable)
-    for parameter in _parameters(model).values():
+    for parameter in hf.lora_parameters(model).values():
         parameter.data = (
             parameter.data.float()
         )  # steps of training are too small for bfloat16; PEFT casts what comes in
-    for layer in _lora_layers(model).values():
+    for layer in hf.lora_layers(model).values():
         layer.train(layer.base_layer.training)  # new modules are in training mode: dropout would be on
         if active is not None:
             layer.__class__ = _gated(layer.__class__)
             layer.active = active
-    return _parameters(model)
+    return hf.lora_parameters(model)
 
 
 def remove_lora(model: PreTrainedModel) -> PreTrainedModel:
     """Gives `model` back as it was before `add_lora`."""
-    for name, layer in _lora_layers(model).items():
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, layer.base_layer)
-    vars(model).pop("peft_config", None)
+    hf.take_lora(model)
     return model
 
 
 def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
     """Folds LoRA into the weights it stands on, `W + alpha/rank · B·A`, and takes it out. It is then always on."""
-    for layer in _lora_layers(model).values():
+    for layer in hf.lora_layers(model).values():
         layer.merge()
     return remove_lora(model)
 
@@ -93,23 +84,3 @@ class _Gated(nn.Module):
 def _gated(kind: type[nn.Module]) -> type[nn.Module]:
     """PEFT chooses a layer's class by what it stands on (plain, quantised): each gets its own gated subclass."""
     return type(f"Gated{kind.__name__}", (_Gated, kind), {"__module__": __name__})
-
-
-def _projections(model: PreTrainedModel) -> list[str]:
-    layer = model.model.layers[0]
-    parts = (layer.self_attn, layer.mlp)
-    return [name for part in parts for name, module in part.named_children() if isinstance(module, nn.Linear)]
-
-
-def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
-    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
-
-
-def _parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """LoRA's parameters, under names without that of PEFT's adapter."""
-    return {
-        f"{name}.{own.replace(f'.{_ADAPTER}.', '.')}": parameter
-        for name, layer in _lora_layers(model).items()
-        for own, parameter in layer.named_parameters()
-        if own.startswith("lora_")
-    }

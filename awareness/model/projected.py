@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
-from awareness.model.embed import TextEmbedder, looks_back
+from awareness.model import hf
+from awareness.model.embed import TextEmbedder
 from awareness.model.encoder import (
     RowEncoder,
     batch_tokens_of,
@@ -29,7 +30,7 @@ from awareness.model.encoder import (
     spec_of,
     with_quant,
 )
-from awareness.model.fusion import attached, attention_modules
+from awareness.model.fusion import attached
 from awareness.model.projection import Projection
 from awareness.model.prompt import encode
 from awareness.model.soft_tokens import weights_digest
@@ -62,7 +63,7 @@ class EmbedderBackbone(Backbone):
     def of(cls, embedder: TextEmbedder) -> EmbedderBackbone:
         """Raises UsageError for a model that looks back only."""
         model, tokenizer, folder = embedder.model, embedder.tokenizer, embedder.folder
-        if looks_back(model):
+        if hf.looks_back(model):
             raise UsageError(
                 f"embedding model {folder.name} reads one way only, and this encoder has to read both ways",
                 hint="memory.encoder_model: null, which is the decoder with a full mask",
@@ -93,9 +94,9 @@ class DecoderBackbone(Backbone):
 
     def states(self, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> list[Tensor]:
         full = mask[:, None, None, :].expand(-1, 1, ids.shape[1], -1)  # [B, 1, T, T]: every token sees every token
-        norms = [layer.get_submodule("input_layernorm") for layer in self.model.model.layers]
+        norms = [hf.attention_norm(layer) for layer in hf.decoder_layers(self.model)]
         with attached(self.model, None), outputs_of([norms[i] for i in layers]) as found:
-            self.model.model(ids, attention_mask=full, use_cache=False)
+            hf.body(self.model)(ids, attention_mask=full, use_cache=False)
         return found
 
 
@@ -130,23 +131,24 @@ class ProjectedEncoder(RowEncoder, nn.Module):
         self._spec = with_quant(spec_of(model, fingerprint, chosen, []), quant)
         self.sink = Latent(0, bytearray())
         self._dtype, self._device = model.dtype, model.device
-        own = [attention_modules(model)[layer] for layer in chosen]
+        own = [hf.attention_parts(hf.decoder_layers(model)[layer]) for layer in chosen]
         # Copies, and in a list, so that they are neither trained with the decoder nor part of what is saved.
         self._key_norms = [
-            copy.deepcopy(attention.get_submodule("k_norm")).requires_grad_(False)
+            copy.deepcopy(attention.key_norm).requires_grad_(False)
             for attention in own
-            if hasattr(attention, "k_norm")
+            if attention.key_norm is not None
         ]
         dim, width = self.backbone.model.config.hidden_size, self._spec.num_kv_heads * self._spec.head_dim
 
-        def heads(name: str) -> nn.ModuleList:
+        def heads(linears: Sequence[Any]) -> nn.ModuleList:
             if init == "copy" and embedder is None:
-                found = [_copy_of(attention.get_submodule(name)) for attention in own]
+                found = [_copy_of(linear) for linear in linears]
             else:
-                found = [Projection(dim, width).draw_(std) for _ in own]
+                found = [Projection(dim, width).draw_(std) for _ in linears]
             return nn.ModuleList(found).to(model.device)
 
-        self.key_heads, self.value_heads = heads("k_proj"), heads("v_proj")
+        self.key_heads = heads([attention.key for attention in own])
+        self.value_heads = heads([attention.value for attention in own])
 
     @property
     def spec(self) -> MemorySpec:

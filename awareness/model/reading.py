@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache
 
 from awareness.errors import UsageError
+from awareness.model import hf
 from awareness.model.attention import AttentionRecord, BankPart, JointReading
 from awareness.model.bank import MemoryBank, QuantisedBank
 from awareness.model.chapters import Gathered, attend_chapters, gather
@@ -54,6 +55,26 @@ _seen: WeakKeyDictionary[Cache, dict[nn.Module, _Seen]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
+class LayerCall:
+    """What a decoder layer is called with.
+
+    position_embeddings: cos and sin, each [B or 1, T, D]. cache: the KV cache, or None. start: tokens that the cache
+    held before this forward pass. mask: [B or 1, 1, T, S], or None if the layer is causal.
+    """
+
+    position_embeddings: tuple[Tensor, Tensor]
+    cache: Cache | None = None
+    start: int = 0
+    mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, layer: nn.Module, kwargs: Mapping[str, Any]) -> LayerCall:
+        """kwargs: of the call."""
+        cache = hf.cache_in((), kwargs)
+        return cls(hf.position_embeddings_in(kwargs), cache, hf.cached_tokens(cache, layer), hf.mask_in(kwargs))
+
+
+@dataclass(frozen=True)
 class LayerReading:
     """What one layer reads, and by which modules.
 
@@ -72,16 +93,15 @@ class LayerReading:
     dropout: float = 0.0
     recompute: bool = False
 
-    def read(self, hidden_states: Tensor, *, call: Mapping[str, Any], start: int, kernel: str) -> Tensor:
-        """The tanh form: hidden_states [B, T, d] -> the same, having read. call: the layer's keyword arguments; start:
-        tokens that the cache held before this forward pass."""
+    def read(self, hidden_states: Tensor, *, call: LayerCall, kernel: str) -> Tensor:
+        """The tanh form: hidden_states [B, T, d] -> the same, having read."""
         assert self.block is not None
-        parts = self.sources(hidden_states, self.block.attention.normed, call, start)
+        parts = self.sources(hidden_states, self.block.attention.normed, call)
         if not parts:
             return hidden_states
         step = partial(
             self.block,
-            position_embeddings=call["position_embeddings"],
+            position_embeddings=call.position_embeddings,
             parts=parts,
             kernel=kernel,
             record=self.record if self.memory is not None else None,
@@ -97,7 +117,7 @@ class LayerReading:
         return read
 
     def sources(
-        self, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: Mapping[str, Any], start: int
+        self, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: LayerCall
     ) -> list[LayerMemory | BankPart]:
         """What is read, the repository's memory first. norm: of the hidden states [B, T, d] that a router goes by."""
         found: list[LayerMemory | BankPart] = []
@@ -105,14 +125,12 @@ class LayerReading:
             bias = None if self.gates is None else self.gates.bias[:, None]
             found.append(replace(memory, value=self._dropped(memory.value), bias=bias))
         if self.bank is not None:
-            found.append(self._bank_part(self.bank, hidden_states, norm, call, start))
+            found.append(self._bank_part(self.bank, hidden_states, norm, call))
         return found
 
-    def joint(
-        self, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: Mapping[str, Any], start: int
-    ) -> JointReading:
+    def joint(self, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: LayerCall) -> JointReading:
         """For `attention_forward`; arguments as of `sources`."""
-        sources = self.sources(hidden_states, norm, call, start)
+        sources = self.sources(hidden_states, norm, call)
         memory = sources[0] if self.memory is not None else None
         return JointReading(
             self.layer,
@@ -145,8 +163,7 @@ class LayerReading:
         bank: MemoryBank | QuantisedBank,
         hidden_states: Tensor,
         norm: Callable[[Tensor], Tensor],
-        call: Mapping[str, Any],
-        start: int,
+        call: LayerCall,
     ) -> LayerMemory | BankPart:
         known = self.bank_keys_values
         if known is None or torch.is_grad_enabled():
@@ -156,7 +173,7 @@ class LayerReading:
         router = bank.router(self.layer)
         if router is None:
             return LayerMemory(key, value)
-        choice, gathered = self._route(router, norm(hidden_states), key, value, call, start)
+        choice, gathered = self._route(router, norm(hidden_states), key, value, call)
         if self.routed.choices is not None:
             self.routed.choices.append(choice)
         chapters: int = router.classifier.out_features
@@ -173,11 +190,11 @@ class LayerReading:
         return part
 
     def _route(
-        self, router: ChapterRouter, x: Tensor, key: Tensor, value: Tensor, call: Mapping[str, Any], start: int
+        self, router: ChapterRouter, x: Tensor, key: Tensor, value: Tensor, call: LayerCall
     ) -> tuple[ChapterChoice, Gathered | None]:
         """The choice for this forward's tokens x [B, T, d], and what it lets gather where it holds for a whole text.
         Raises UsageError where the router has not seen the text behind the cache as it is."""
-        cache, length = call.get("past_key_values"), x.shape[1]
+        cache, start, length = call.cache, call.start, x.shape[1]
         of_cache = {} if cache is None else _seen.setdefault(cache, {})
         seen = of_cache.get(router) if start else None
         known = 0 if seen is None else seen.tokens
@@ -197,7 +214,7 @@ class LayerReading:
                 f"a prompt of {prompt.shape[1]} tokens comes in pieces, the first of {length}, and can't be routed",
                 hint="all of it in one forward pass, or routing_strategy_inference: token or rolling",
             )
-        real = _real(call.get("attention_mask"), start, x)
+        real = _real(call.mask, start, x)
         choice, past = router(x, real=real, prompt=_between(prompt, start, x), past=None if seen is None else seen.past)
         gathered = None if seen is None else seen.gathered
         if router.strategy == "sequence" and gathered is None and not torch.is_grad_enabled():

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config, 
 
 from awareness.config.decoder import ModelConfig
 from awareness.errors import UsageError
+from awareness.model import hf
 
 
 def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -44,20 +45,17 @@ def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = pad
     if not config.use_flash_attention:  # transformers' name for plain matrix products; fusing sets another
-        model.set_attn_implementation("eager")
+        hf.use_attention(model, hf.PLAIN_ATTENTION)
     if not config.use_rope:
-        model.model.rotary_emb = NoPositions(head_dim)
+        hf.replace_rotary(model, NoPositions(head_dim))
     if not config.use_rms_norm:
-        for layer in model.model.layers:
-            layer.input_layernorm = nn.LayerNorm(config.hidden_dim, eps=config.norm_eps)
-            layer.post_attention_layernorm = nn.LayerNorm(config.hidden_dim, eps=config.norm_eps)
-        model.model.norm = nn.LayerNorm(config.hidden_dim, eps=config.norm_eps)
+        hf.replace_norms(model, partial(nn.LayerNorm, config.hidden_dim, eps=config.norm_eps))
     if config.dropout:
-        model.model.embed_tokens.register_forward_hook(partial(_drop, config.dropout))
-        for layer in model.model.layers:
-            layer.self_attn.register_forward_hook(partial(_drop, config.dropout))
-            layer.mlp.register_forward_hook(partial(_drop, config.dropout))
-    model.model.register_forward_pre_hook(_refuse_longer, with_kwargs=True)
+        model.get_input_embeddings().register_forward_hook(partial(_drop, config.dropout))
+        for layer in hf.decoder_layers(model):
+            hf.self_attention(layer).register_forward_hook(partial(_drop, config.dropout))
+            hf.mlp(layer).register_forward_hook(partial(_drop, config.dropout))
+    hf.body(model).register_forward_pre_hook(_refuse_longer, with_kwargs=True)
     return model
 
 
@@ -93,9 +91,6 @@ def _drop(rate: float, module: nn.Module, args: Any, output: Any) -> Any:
 
 def _refuse_longer(module: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Forward pre-hook: what is read, with what is in the cache, has to fit into max_seq_len."""
-    input_ids, cache = args[0] if args else kwargs.get("input_ids"), kwargs.get("past_key_values")
-    given = kwargs["inputs_embeds"] if input_ids is None else input_ids
-    length = given.shape[1] + (0 if cache is None else cache.get_seq_length())
-    limit = module.config.max_position_embeddings
+    length, limit = hf.text_length(args, kwargs), module.config.max_position_embeddings
     if length > limit:
         raise UsageError(f"{length} tokens do not fit into model.max_seq_len {limit}", hint="give shorter texts")

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from awareness.errors import UsageError
+from awareness.model import hf
 
 WEIGHTS = ("none", "int8", "fp8", "nf4")
 """How the weights of a deployed decoder may be stored; `none` is as they are."""
@@ -39,7 +40,7 @@ def quantise_weights(model: PreTrainedModel, how: str) -> PreTrainedModel:
 
             config = Int8WeightOnlyConfig if how == "int8" else Float8WeightOnlyConfig
             # torchao's inductor settings are for a compiled model, and would be the whole process's
-            quantize_(model.model.layers, config(set_inductor_config=False), filter_fn=_is_projection)
+            quantize_(hf.decoder_layers(model), config(set_inductor_config=False), filter_fn=_is_projection)
     except ImportError as error:
         raise UsageError(f"weights '{how}' need {error.name}", hint='pip install "awareness[deploy]"') from error
     except (NotImplementedError, RuntimeError, TypeError) as error:
@@ -58,7 +59,7 @@ def _to_nf4(model: PreTrainedModel) -> None:
     """Each Linear of the decoder layers -> bitsandbytes' Linear4bit, which quantises when it is moved to the device."""
     from bitsandbytes.nn import Linear4bit, Params4bit
 
-    layers = model.model.layers
+    layers = hf.decoder_layers(model)
     for name, linear in [(n, module) for n, module in layers.named_modules() if _is_projection(module, n)]:
         weight = linear.weight
         quantised = Linear4bit(

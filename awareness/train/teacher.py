@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from awareness.model import hf
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
 from awareness.model.prompt import answer_ids, sample_ids
@@ -61,7 +62,7 @@ class Teacher:
         model = self.decoder.model
         ids = torch.tensor([[*prompt, *answer]], device=model.device)
         with attached(model, None):
-            logits = model(ids, use_cache=False, logits_to_keep=len(answer) + 1).logits[0, :-1]
+            logits = hf.last_logits(model, ids, len(answer) + 1)[0, :-1]
         top = log_softmax(logits.float() / self.temperature, dim=-1).topk(min(self.top_k, logits.shape[-1]), dim=-1)
         return top.indices.cpu(), top.values.cpu()
 
