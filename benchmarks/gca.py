@@ -31,10 +31,10 @@ from typing import Any, TypeVar
 import torch
 from common import table
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from awareness.config.memory import MemoryConfig
-from awareness.model import sources
+from awareness.model import hf, sources
 from awareness.model.adapter import MemoryAdapter, build_adapter
 from awareness.model.assembly import joined
 from awareness.model.fusion import attached
@@ -100,7 +100,7 @@ class Read:
 def build(model: PreTrainedModel, form: str, tokens: int) -> Read:
     settings, config = FORMS[form], model.config
     layers = default_layers(config.num_hidden_layers)
-    heads, head_dim = config.num_key_value_heads, model.model.layers[0].self_attn.head_dim
+    heads, head_dim = config.num_key_value_heads, hf.head_dim(config)
     memory = adapter = None
     if settings is not None:
         size = tokens if form.startswith("bank") else 0
@@ -154,15 +154,13 @@ def bare(work: Callable[[], T]) -> T:
     return Context().run(work)
 
 
-def prefill(model: PreTrainedModel, ids: Tensor) -> DynamicCache:
-    cache = DynamicCache(config=model.config)
-    model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return cache
+def prefill(model: PreTrainedModel, ids: Tensor) -> Cache:
+    return hf.continued(model, ids, DynamicCache(config=model.config))[1]
 
 
-def step(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> None:
+def step(model: PreTrainedModel, ids: Tensor, cache: Cache) -> None:
     """Decodes one token."""
-    model(ids[:, -1:], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    hf.continued(model, ids[:, -1:], cache)
 
 
 def measure(

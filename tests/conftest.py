@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: their threads would only wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+# One thread, here and in the processes that tests start: the order of a sum must not depend on how many cores there are
+# (and with a pytest worker a core, more threads would only wait for each other). Before torch reads them.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from awareness.model import hf
 
 GEOMETRY = {
     "vocab_size": 300,
@@ -94,6 +97,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model("qwen3").save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_dtype() -> Iterator[None]:
+    """Models that a test loads without naming a dtype are float32 on every processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hf, "cpu_multiplies_bf16", lambda: False)
+        yield
 
 
 @pytest.fixture(autouse=True)

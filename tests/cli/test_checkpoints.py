@@ -29,7 +29,7 @@ def trained(model_folder, tmp_path):
     def write(name: str, **settings):
         torch.manual_seed(0)
         model = ModelConfig(base_model_name=str(model_folder))
-        module, base = build_memory_decoder(model, MemoryConfig(**settings), pull=find)
+        module, base = build_memory_decoder(model, MemoryConfig(**settings), pull=find, dtype=torch.float32)
         with torch.no_grad():
             for tensor in module.trainable().values():
                 tensor += 0.3 * torch.randn(tensor.shape)

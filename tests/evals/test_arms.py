@@ -47,7 +47,7 @@ def trained(model_folder, tmp_path):
         torch.manual_seed(0)
         model = ModelConfig(base_model_name=str(model_folder))
         config = MemoryConfig(num_memory_tokens=settings.pop("num_memory_tokens", 0), **settings)
-        module, base = build_memory_decoder(model, config, pull=find)
+        module, base = build_memory_decoder(model, config, pull=find, dtype=torch.float32)
         with torch.no_grad():
             for tensor in module.trainable().values():
                 tensor += 0.3 * torch.randn(tensor.shape)

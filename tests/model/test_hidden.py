@@ -88,7 +88,7 @@ def test_one_vector_a_chunk_in_order(embedder):
 
 def test_a_head_is_read_back(model_folder, tmp_path):
     folder = ModelFolder("tiny", model_folder, "print")
-    embedder = HiddenStateEmbedder(load(folder), Head(48, dim=16), layer=2)
+    embedder = HiddenStateEmbedder(load(folder, dtype=torch.float32), Head(48, dim=16), layer=2)
     embedder.save(tmp_path / "heads" / "head.safetensors")
     again = HiddenStateEmbedder.of_file(tmp_path / "heads" / "head.safetensors", lambda name: folder)
     assert again.fingerprint == embedder.fingerprint
@@ -114,7 +114,7 @@ def test_a_file_that_holds_no_head(embedder, tmp_path):
         with pytest.raises(UsageError, match="holds no head"):
             HiddenStateEmbedder.of_file(path, lambda name: folder)
     embedder.save(path)
-    tensors = load_file(path)
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}  # not the file, which is written over
     save_file(tensors, path)
     with pytest.raises(UsageError, match="holds no head for hidden states: it is another kind of file"):
         HiddenStateEmbedder.of_file(path, lambda name: folder)

@@ -187,7 +187,8 @@ def test_what_is_wrong_with_a_checkpoint_is_said(build, tmp_path, model_folder):
     module, base, model = build(config_of("tanh A", "standard"))
     run = tmp_path / "run"
     save_checkpoint(run, module, base.folder, model)
-    whole = load_file(run / "weights.safetensors")
+    # copies: what load_file gives is the file itself, mapped, which is written over below
+    whole = {name: tensor.clone() for name, tensor in load_file(run / "weights.safetensors").items()}
     config = (run / "config.json").read_text()
 
     def refused(match):

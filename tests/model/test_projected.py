@@ -71,7 +71,8 @@ def test_latents_have_the_geometry_of_the_decoder(model, tokenizer, backbone):
     for text, latent, kv in zip(TEXTS, checked.encode(TEXTS), keys_values(encoder, *TEXTS), strict=True):
         assert latent.tokens == len(text)  # a byte is a token, and special tokens are left out
         assert kv.shape == checked.spec.shape(len(text))
-        assert torch.equal(to_tensor(latent, checked.spec), kv.bfloat16())
+        # without gradients, and with: other kernels, so that one may round a bfloat16 up and the other down
+        torch.testing.assert_close(to_tensor(latent, checked.spec), kv.bfloat16(), atol=1e-3, rtol=2**-7)
     memory = assemble(model, checked.spec, checked.sink, list(checked.encode(TEXTS)))
     prompt = torch.tensor([[40, 41, 42]])
     with torch.no_grad():

@@ -260,5 +260,8 @@ def test_a_mixed_memory_is_each_part_alone(tokenizer):
 @pytest.mark.parametrize("quant", ["int4", "fp8"])
 def test_a_latent_does_not_depend_on_its_neighbours(tokenizer, quant):
     encoder = SelfEncoder(fuse(tiny_model("llama")), tokenizer, fingerprint="test", quant=quant)
-    first = [bytes(latent.data) for latent in encoder.encode([CHUNK, CHUNK])]
-    assert first[0] == first[1]
+    # A few codes may be the next one, as the sums behind them run over other shapes. Another scale changes them all.
+    (together, _), (alone,) = (
+        [to_tensor(latent, encoder.spec) for latent in encoder.encode(texts)] for texts in ([CHUNK, "Z" * 90], [CHUNK])
+    )
+    assert (together - alone).norm() < 0.02 * alone.norm()

@@ -71,7 +71,8 @@ def test_each_strategy_by_hand():
 def test_sequence_without_a_prompt_is_by_all_tokens():
     x = torch.randn(2, 7, 6)
     router = router_of("sequence")
-    assert torch.equal(router(x)[0].logits, router(x, prompt=torch.ones(2, 7, dtype=torch.bool))[0].logits)
+    by_prompt, _ = router(x, prompt=torch.ones(2, 7, dtype=torch.bool))
+    torch.testing.assert_close(router(x)[0].logits, by_prompt.logits)
 
 
 def test_training_and_inference_have_their_own_strategy():
@@ -124,7 +125,8 @@ def test_cached_is_uncached(strategy, prefill):
         assert past is None or past.recent.shape[1] <= WINDOW - 1
         steps.append(choice)
     if strategy == "sequence":
-        assert all(torch.equal(step.logits, full.logits) for step in steps)
+        assert all(torch.allclose(step.logits, full.logits, atol=1e-6) for step in steps)
+        assert all(torch.equal(step.chapters, full.chapters) for step in steps)
     else:
         assert torch.allclose(torch.cat([step.logits for step in steps], 1), full.logits, atol=1e-5)
         assert torch.equal(torch.cat([step.chapters for step in steps], 1), full.chapters)

@@ -89,8 +89,8 @@ def test_the_adapter_that_ships_changes_nothing_without_memory():
     folder = pull("smollm2-135m")
     path = shipped_adapter(folder)
     assert path is not None
-    module, base = load_checkpoint(path, pull=lambda name: folder)
+    module, base = load_checkpoint(path, pull=lambda name: folder, dtype=torch.float32)
     ids = torch.tensor([base.tokenizer("def add(a, b):\n    return")["input_ids"]])
-    plain = load(folder)
+    plain = load(folder, dtype=torch.float32)
     with torch.inference_mode():
         assert torch.equal(module(ids).logits, plain.model(ids).logits)

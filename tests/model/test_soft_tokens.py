@@ -70,7 +70,8 @@ def test_a_latent_is_header_text_and_trailer(model, tokenizer, num_header, num_t
         tokens = num_header + len(text) + num_trailer  # a byte is a token
         assert latent.tokens == tokens == soft.tokens + len(text)
         assert kv.shape == encoder.spec.shape(tokens)
-        assert torch.equal(to_tensor(latent, encoder.spec), kv.bfloat16())
+        # without gradients, and with: other kernels, so that one may round a bfloat16 up and the other down
+        torch.testing.assert_close(to_tensor(latent, encoder.spec), kv.bfloat16(), atol=1e-3, rtol=2**-7)
         assert torch.allclose(kv, by_hand(model, encoder, soft, text), atol=1e-5)
 
 

@@ -163,7 +163,7 @@ def test_written(config_file, model_folder, tmp_path, monkeypatch):
     """Questions of a teacher, with the chunk that they are about; and what the base says where nothing helps."""
     from awareness.train.data import prepared as module
 
-    decoder, pool = load(find(str(model_folder))), Pool(CODE, "one")
+    decoder, pool = load(find(str(model_folder)), dtype=torch.float32), Pool(CODE, "one")
     asked = []
 
     def say(decoder, prompts, tokens):
