@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from awareness.errors import UsageError
 
-OLDEST, NEWEST = "5.5", "5.24"
+OLDEST, NEWEST = "5.18", "5.24"
 """The versions of transformers that the tests ran on."""
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 """The classes whose modules have the names that this file knows."""

@@ -74,7 +74,7 @@ class TestTheSeam:
         version = transformers.__version__
         assert line == f"transformers {version} is newer than 5.0, the newest version that awareness was tested with"
 
-    @pytest.mark.parametrize("version", [hf.OLDEST, hf.NEWEST, f"{hf.NEWEST}.7", "5.9.0", "4.57.6"])
+    @pytest.mark.parametrize("version", [hf.OLDEST, hf.NEWEST, f"{hf.NEWEST}.7", "5.19.0", "4.57.6"])
     def test_a_tried_version_is_not_told(self, version, caplog):
         assert hf.warn_if_untried(version) is False and caplog.messages == []
 
