@@ -135,7 +135,7 @@ def human_bytes(number: float) -> str:
 
 def quantity(number: float, what: str) -> str:
     """`number` in the unit of what is being done, as `Progress` names it."""
-    if what.startswith("downloading"):
+    if what.startswith(("downloading", "converting")):
         return human_bytes(number)
     return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
 

