@@ -10,6 +10,7 @@ from awareness.cli import options, render
 from awareness.cli.workspace import pull_model
 from awareness.errors import ModelNotAvailable
 from awareness.model import sources
+from awareness.model.presets import KNOWN, Preset
 
 app = typer.Typer(no_args_is_help=True, help="Presets and where they are.")
 NameArgument = Annotated[str, typer.Argument(help="Preset, hub id or folder.")]
@@ -21,16 +22,42 @@ def list_models(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """The presets, and which of them are on this machine."""
-    rows = []
-    for name in (*sources.PRESETS, *sources.EMBEDDERS):
-        found = sources.find(name)
-        task = "router" if name in sources.EMBEDDERS else "decoder"
-        rows.append((name, task, sources.origin(name), str(found.path) if found else ""))
+    """The presets: licence, size, speed on two CPU cores, source, and which are on this machine."""
+    rows = [(preset, sources.find(name)) for name, preset in KNOWN.items()]
     if format is options.Format.json:
-        render.data({"models": [dict(zip(("name", "for", "source", "path"), row, strict=True)) for row in rows]})
+        render.data({"models": [_described(preset, found) for preset, found in rows]})
     else:
-        render.table(("name", "for", "source", "path"), [(n, t, o, p or "not here yet") for n, t, o, p in rows])
+        columns = ("licence", "fetch", "disk", "tok/s", "source", "here")
+        for column, names in (("decoder", sources.PRESETS), ("router", sources.EMBEDDERS)):
+            shown = [_row(preset, found) for preset, found in rows if preset.name in names]
+            render.table((column, *columns), shown)
+
+
+def _described(preset: Preset, found: sources.ModelFolder | None) -> dict[str, object]:
+    """Sizes in bytes; tokens_per_s on two CPU cores, null where nobody measured it."""
+    return {
+        "name": preset.name,
+        "for": preset.task,
+        "source": preset.source,
+        "path": str(found.path) if found else "",
+        "here": found is not None,
+        "licence": preset.licence,
+        "hub_id": preset.hub_id,
+        "download_bytes": preset.download_bytes,
+        "disk_bytes": preset.disk_bytes,
+        "tokens_per_s": preset.tokens_per_s,
+    }
+
+
+def _row(preset: Preset, found: sources.ModelFolder | None) -> tuple[str, ...]:
+    speed = "" if preset.tokens_per_s is None else f"{preset.tokens_per_s:g}"
+    sizes = (_gigabytes(preset.download_bytes), _gigabytes(preset.disk_bytes))
+    source = preset.source.rsplit(" ", 1)[0] if preset.wheels else preset.source  # without the version: 100 columns
+    return (preset.name, preset.licence, *sizes, speed, source, "yes" if found else "no")
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:.1f}G"
 
 
 @app.command()

