@@ -41,6 +41,7 @@ def write_config(header: Header, folder: Path) -> None:
         "rope_theta": rope_theta,
         "rope_parameters": {"rope_theta": rope_theta, "rope_type": "default"},
         "tie_word_embeddings": True,
+        "transformers_version": "5.0.0",  # whose layout this is; some releases misread a tokenizer that does not say so
         "use_cache": True,
         "vocab_size": len(header.metadata["tokenizer.ggml.tokens"]),
         **ids,

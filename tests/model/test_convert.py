@@ -189,6 +189,7 @@ def test_the_configuration_has_what_the_publisher_has(folder):
         "sliding_window": 512,
         "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
+        "transformers_version": "5.0.0",
         "use_cache": True,
         "use_sliding_window": False,
         "vocab_size": ROWS,
@@ -207,6 +208,7 @@ def test_the_tokenizer_is_the_one_that_transformers_reads(qwen, folder):
         assert ours.decode(ids) == text
     assert ours("def  return").input_ids[0] == TOKENS.index("def")  # merges are in use
     assert len(ours) == len(TOKENS) == 256 + len(MERGES) + 4  # without the padding of the embedding
+    assert not hasattr(ours, "fix_mistral_regex")  # nor is it taken for one of Mistral's, with a warning
     assert (ours.eos_token, ours.pad_token, ours.bos_token) == ("<|im_end|>", "<|endoftext|>", "<|endoftext|>")
     assert ours.all_special_tokens == theirs.all_special_tokens
     turn = [{"role": "user", "content": "hi"}]
