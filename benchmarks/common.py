@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 _WORDS = (
     "session cache retry upload auth queue shard lease page burst token proxy index worker socket batch frame".split()
@@ -46,3 +49,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     print("| " + " | ".join("---" for _ in header) + " |")
     for row in rows:
         print("| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
+
+
+def processor() -> str:
+    """The processor's name and what it multiplies in hardware."""
+    model, flags = platform.processor() or platform.machine(), ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+        flags = next((line for line in lines if line.startswith("flags")), "")
+    known = [name for name in ("avx2", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8") if name in flags.split()]
+    return f"{model} ({', '.join(known)})" if known else model

@@ -22,6 +22,7 @@ class Quant(str, Enum):
 class Weights(str, Enum):
     none = "none"
     int8 = "int8"
+    int4 = "int4"
     fp8 = "fp8"
     nf4 = "nf4"
 
@@ -99,8 +100,13 @@ AdapterOption = Annotated[
     ),
 ]
 WeightsOption = Annotated[
-    Weights,
-    typer.Option("--weights", help='In how many bits the decoder is held; needs: pip install "awareness[deploy]".'),
+    Weights | None,
+    typer.Option(
+        "--weights",
+        help="By which weights the decoder decodes: as published (none) or in fewer bits; fp8 and nf4 need: pip install"
+        ' "awareness[deploy]".',
+        show_default="what was measured to be best for the model",
+    ),
 ]
 DEFAULT_BUDGET = "2GiB"
 QuantOption = Annotated[

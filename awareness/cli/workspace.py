@@ -20,7 +20,7 @@ from awareness.index.layout import IndexLayout, layout_for
 from awareness.index.repo import Repository, decode
 from awareness.index.store import Snapshot, Store
 from awareness.model import sources
-from awareness.types import Chunk
+from awareness.types import Chunk, digest
 
 if TYPE_CHECKING:
     from awareness.model.encoder import SelfEncoder
@@ -119,10 +119,12 @@ def pull_known(name: str) -> sources.ModelFolder:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A decoder and the encoder that makes latents with it. quant: how those are stored. trained: with its adapter."""
+    """A decoder and the encoder that makes latents with it. quant: how those are stored. weights: by which it decodes.
+    trained: with its adapter."""
 
     decoder: Decoder
     quant: str
+    weights: str
     trained: MemoryDecoder | None = None
 
     @cached_property
@@ -135,31 +137,49 @@ class LoadedModel:
         return SelfEncoder(self.decoder.model, self.decoder.tokenizer, fingerprint=fingerprint, quant=self.quant)
 
 
-def load_model(folder: sources.ModelFolder, quant: str = "none", weights: str = "none") -> LoadedModel:
-    """weights: in how many bits the decoder's are held, one of `options.Weights`."""
+def load_model(
+    folder: sources.ModelFolder, quant: str = "none", weights: options.Weights | None = options.Weights.none
+) -> LoadedModel:
+    """weights: by which it decodes, None for the model's own."""
     from awareness.model.load import load
+    from awareness.model.threads import use_idle_cores
 
+    use_idle_cores()
     render.detail(f"loading {folder.name} from {folder.path}")
-    return LoadedModel(_in_few_bits(load(folder), weights), quant)
+    decoder, how = _decoding_by(load(folder), weights)
+    return LoadedModel(decoder, quant, how)
 
 
-def load_trained(checkpoint: Path, weights: str = "none") -> LoadedModel:
+def load_trained(checkpoint: Path, weights: options.Weights | None = options.Weights.none) -> LoadedModel:
     """The decoder of a checkpoint, with what was trained. Raises UsageError."""
     from awareness.model.checkpoint import load_for_use
+    from awareness.model.threads import use_idle_cores
 
+    use_idle_cores()
     render.detail(f"loading {checkpoint}")
     module, decoder = load_for_use(checkpoint, pull=pull_known)
-    return LoadedModel(_in_few_bits(decoder, weights), "none", module)
+    decoder, how = _decoding_by(decoder, weights)
+    return LoadedModel(decoder, "none", how, module)
 
 
-def _in_few_bits(decoder: Decoder, weights: str) -> Decoder:
-    """Latents that such a decoder makes are its own, so its fingerprint says so."""
-    if weights == "none":
-        return decoder
-    from awareness.model.weights import quantise_weights
+def _decoding_by(decoder: Decoder, asked_for: options.Weights | None) -> tuple[Decoder, str]:
+    """The decoder with the weights that it decodes by, and which those are. Latents are made by the published weights
+    where those are still there (weights.py); where they were replaced, the latents of such a decoder are its own, so
+    its fingerprint says so."""
+    from awareness.model.settings import settings_of
+    from awareness.model.weights import is_packed, quantise_weights
 
-    folder = replace(decoder.folder, fingerprint=f"{decoder.folder.fingerprint}-{weights}")
-    return replace(decoder, model=quantise_weights(decoder.model, weights), folder=folder)
+    own = settings_of(decoder.folder.name).weights if decoder.model.device.type == "cpu" else "none"
+    how = own if asked_for is None else asked_for.value
+    if how == "none":
+        return decoder, how
+    packed = f"{digest(decoder.folder.fingerprint)[:32]}-{how}.safetensors"
+    with render.progress() as progress:
+        model = quantise_weights(decoder.model, how, keep=sources.models_dir() / "packed" / packed, progress=progress)
+    if is_packed(model):
+        return replace(decoder, model=model), how
+    folder = replace(decoder.folder, fingerprint=f"{decoder.folder.fingerprint}-{how}")
+    return replace(decoder, model=model, folder=folder), how
 
 
 DEFAULT_QUANT = "int4"

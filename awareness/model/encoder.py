@@ -27,6 +27,7 @@ from awareness.model.int8_linear import in_int8, int8_pays
 from awareness.model.prompt import encode, sink_ids
 from awareness.model.quant import to_latent, to_tensor
 from awareness.model.soft_tokens import SoftTokens, weights_digest
+from awareness.model.weights import exact_weights
 from awareness.types import QUANT_BITS, Latent, MemorySpec, default_layers, digest
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
@@ -169,13 +170,13 @@ class SelfEncoder(RowEncoder):
         return [encode(self.tokenizer, text)]
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
-        with attached(self.model, self._sink_memory):
+        with exact_weights(), attached(self.model, self._sink_memory):
             return self._own_kv(rows, self._spec, self.soft)
 
     @torch.inference_mode()
     def _project(self, rows: Sequence[Sequence[int]], spec: MemorySpec) -> list[Latent]:
         """Latents of bare rows, which stand behind no sink."""
-        with attached(self.model, None):
+        with exact_weights(), attached(self.model, None):
             return [_stored(kv, spec) for kv in self._own_kv(rows, spec)]
 
     def _own_kv(self, rows: Sequence[Sequence[int]], spec: MemorySpec, soft: SoftTokens | None = None) -> list[Tensor]:

@@ -14,10 +14,14 @@ from __future__ import annotations
 import copy
 import math
 import time
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from awareness.model import hf
+from awareness.model.weights import PackedLinear, exact_weights
 
 KEPT = ("k_proj", "v_proj")
 """What puts out the latents themselves; two small layers of seven."""
@@ -67,17 +71,22 @@ def in_int8(model: PreTrainedModel) -> PreTrainedModel:
     Embeddings, norms, biases and what is kept are the very tensors of `model`, which stays as it is.
     """
     shared: dict[int, object] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    for name, module in model.model.layers.named_modules():
-        if type(module) is nn.Linear and not name.endswith(KEPT):
+    for name, module in hf.decoder_layers(model).named_modules():
+        if _multiplies(module) and not name.endswith(KEPT):
             shared[id(module)] = Int8Linear(module)
     return copy.deepcopy(model, shared)
+
+
+def _multiplies(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Is it a linear layer by itself, packed or not, and not one that LoRA or another library made of it?"""
+    return type(module) in (nn.Linear, PackedLinear)
 
 
 @torch.inference_mode()
 def int8_pays(model: PreTrainedModel, rows: int = 256) -> bool:
     """True if this processor multiplies the model's largest layer exactly in int8, and `WORTH` times faster than as it
     is; measured, in about a tenth of a second."""
-    layers = [module for module in model.model.layers.modules() if type(module) is nn.Linear]
+    layers = [module for module in hf.decoder_layers(model).modules() if _multiplies(module)]
     if model.device.type != "cpu" or not layers or not int8_is_exact():
         return False
     largest = max(layers, key=lambda module: module.weight.numel())
@@ -86,7 +95,8 @@ def int8_pays(model: PreTrainedModel, rows: int = 256) -> bool:
 
     def seconds(module: nn.Module) -> float:
         started = time.perf_counter()
-        module(x)
+        with exact_weights():
+            module(x)
         return time.perf_counter() - started
 
     for module in (own, other):

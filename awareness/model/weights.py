@@ -1,37 +1,226 @@
-"""A loaded decoder's weights in fewer bits, for deployment: int8 and fp8 through torchao, nf4 through bitsandbytes.
+"""Decode by weights in fewer bits: int4 and int8 on the CPU, int8 and fp8 through torchao, nf4 through bitsandbytes.
 
-The projections of the decoder layers are quantised and nothing else. Norms and biases are small; the embedding is
-looked up, not multiplied; the output head is often the embedding itself (tied), and where it is not it suffers most
-from fewer bits. So a tied head stays tied.
+Reading a decoder's weights is what a generated token costs, so fewer bits are faster. On the CPU (`PackedLinear`) a
+layer keeps its own weight beside the packed one and uses each where it is best: the packed one for the few rows of a
+decoding step, its own for everything else. So prompts are read, and latents are made (`exact_weights`), by the weights
+as they were published, and a latent does not depend on how an answer is decoded. The weights come from a memory map:
+those that nobody multiplies by are not read from disk.
 
-int8 and fp8 (e4m3) have a scale for each row of a weight; nf4 (Dettmers et al. 2023, section 3) has one for each block
-of 64 numbers, itself stored in 8 bits. The arithmetic stays in the dtype that the model had.
+int4: groups of 32 weights of a row share a scale and an offset, in bfloat16, `w = (q - 8)·scale + offset`. int8: one
+scale for each row. The output layer is packed too; its own weight stays the embedding where the two are tied.
+
+int8 on CUDA, fp8 (e4m3) and nf4 (Dettmers et al. 2023, section 3) store the projections of the decoder layers alone,
+and replace them.
 """
 
 from __future__ import annotations
 
-from torch import nn
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from awareness.errors import UsageError
 from awareness.model import hf
+from awareness.types import Progress, silent
 
-WEIGHTS = ("none", "int8", "fp8", "nf4")
-"""How the weights of a deployed decoder may be stored; `none` is as they are."""
+WEIGHTS = ("none", "int8", "int4", "fp8", "nf4")
+"""How the weights that decode may be stored; `none` is as they are."""
+GROUP = 32
+"""Weights of a row that share a scale in int4."""
+MAX_ROWS = 32
+"""Rows up to which the packed weight is faster than the layer's own (benchmarks/weights.py)."""
+WIDENED_ROWS = 128
+"""Rows from which widening a weight to float32 costs little beside the product."""
+WIDENED_NUMBERS = 1 << 25
+"""Numbers of a weight up to which it is widened; an output layer would take half a gigabyte."""
+FORMAT_VERSION = 1
+_exact: ContextVar[bool] = ContextVar("awareness_exact_weights", default=False)
 
 
-def quantise_weights(model: PreTrainedModel, how: str) -> PreTrainedModel:
-    """Stores the projections of `model` in fewer bits, in place, LoRA on them as it is; they can't be trained any more.
+@contextlib.contextmanager
+def exact_weights() -> Iterator[None]:
+    """Inside the block, in this thread, packed layers use their own weights, however few the rows are."""
+    token = _exact.set(True)
+    try:
+        yield
+    finally:
+        _exact.reset(token)
 
-    how: one of `WEIGHTS`. Raises UsageError where the value, the library or the device doesn't allow it; `model` may
-    then be quantised in part, and is to be loaded again.
+
+@functools.cache
+def float32_pays() -> bool:
+    """Is this processor a fifth faster when it widens bfloat16 weights and multiplies in float32? Some have the
+    instructions for bfloat16 and are slow at it. Measured once, in about 20 ms."""
+    x, weight = torch.ones(WIDENED_ROWS, 896, dtype=torch.bfloat16), torch.ones(1792, 896, dtype=torch.bfloat16)
+
+    def seconds(multiply: Callable[[], Tensor]) -> float:
+        multiply()
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            multiply()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    narrow = seconds(lambda: linear(x, weight))
+    return seconds(lambda: linear(x.float(), weight.float()).to(x.dtype)) < narrow / 1.2
+
+
+class PackedLinear(nn.Linear):
+    """A Linear with a second weight in fewer bits, which multiplies few rows where no gradient is wanted.
+
+    codes: packed for this processor's kernel. scales: int4 [K / GROUP, N, 2] (scale and offset), int8 [N].
+    """
+
+    codes: Tensor
+    scales: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., K] -> [..., N]"""
+        if x.numel() > MAX_ROWS * self.in_features or _exact.get() or torch.is_grad_enabled():
+            return self._exactly(x)
+        rows, scales = x.reshape(-1, self.in_features), self.scales
+        if self.codes.dtype == torch.int8:
+            out = torch.ops.aten._weight_int8pack_mm(rows, self.codes, scales)
+        else:
+            out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.codes, GROUP, scales)
+        if self.bias is not None:
+            out += self.bias
+        return out.view(*x.shape[:-1], self.out_features)
+
+    def _exactly(self, x: Tensor) -> Tensor:
+        """By the layer's own weight, in float32 where the processor is faster so. [..., K] -> [..., N]"""
+        many = x.numel() >= WIDENED_ROWS * self.in_features and self.weight.numel() <= WIDENED_NUMBERS
+        if not many or x.dtype != torch.bfloat16 or torch.is_grad_enabled() or not float32_pays():
+            return linear(x, self.weight, self.bias)
+        bias = None if self.bias is None else self.bias.float()
+        return linear(x.float(), self.weight.float(), bias).to(x.dtype)
+
+
+def pack_weights(
+    model: PreTrainedModel, how: str, *, keep: Path | None = None, progress: Progress = silent
+) -> PreTrainedModel:
+    """Puts packed weights (`int4` or `int8`) into the Linear layers of `model` on the CPU, in place.
+
+    keep: a file to take them from, as a memory map, if it was made by this kind of processor, and to write them to
+    if not. It belongs to these weights: its name has to say so. Layers whose sizes the kernel can't take stay as they
+    are.
+    """
+    layers = {name: module for name, module in model.named_modules() if _can_be_packed(module, name, how)}
+    names = {name: name.replace(".base_layer", "") for name in layers}  # as they are called without LoRA
+    packed = {} if keep is None else read_packed(keep, how)
+    if not all(f"{own}.codes" in packed and f"{own}.scales" in packed for own in names.values()):
+        packed = {}
+        for done, (name, layer) in enumerate(layers.items()):
+            progress("packing weights", done, len(layers))
+            codes, scales = (pack_int4 if how == "int4" else pack_int8)(layer.weight.detach())
+            packed |= {f"{names[name]}.codes": codes, f"{names[name]}.scales": scales}
+        if keep is not None:
+            with contextlib.suppress(OSError):  # a full disk costs the next start some seconds
+                write_packed(keep, how, packed)
+    for name, layer in layers.items():
+        layer.__class__ = PackedLinear
+        layer.register_buffer("codes", packed[f"{names[name]}.codes"], persistent=False)
+        layer.register_buffer("scales", packed[f"{names[name]}.scales"].to(layer.weight.dtype), persistent=False)
+    return model
+
+
+def is_packed(model: nn.Module) -> bool:
+    """Does it still have its own weights beside those it decodes by?"""
+    return any(isinstance(module, PackedLinear) for module in model.modules())
+
+
+def _can_be_packed(module: nn.Module, name: str, how: str) -> bool:
+    if not isinstance(module, nn.Linear) or "lora_" in name:
+        return False
+    return how == "int8" or (module.in_features % GROUP == 0 and module.out_features % 16 == 0)
+
+
+def pack_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, K] -> codes for this processor's kernel, and scales [K / GROUP, N, 2] in bfloat16."""
+    codes, scale, offset = quantise_int4(weight)
+    scales = torch.stack([scale, offset], dim=-1).transpose(0, 1).contiguous()
+    return torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1), scales
+
+
+def quantise_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[N, K] -> codes [N, K] in 0 … 15, scale and offset [N, K / GROUP] in bfloat16.
+
+    `w = (codes - 8)·scale + offset`.
+    """
+    groups = weight.float().unflatten(1, (-1, GROUP))  # [N, K / GROUP, GROUP]
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()
+    offset = (low + 8 * scale.float()).bfloat16()
+    codes = (groups - offset).div_(scale).add_(8).round_().clamp_(0, 15).to(torch.uint8)
+    return codes.flatten(1), scale.squeeze(-1), offset.squeeze(-1)
+
+
+def pack_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, K] -> codes [N, K] int8 and scales [N] in bfloat16: `w = codes·scale`."""
+    scale = (weight.float().abs().amax(1) / 127).clamp(min=1e-8).bfloat16()
+    return (weight.float() / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8), scale
+
+
+def _layout(how: str) -> dict[str, str]:
+    """What packed codes are made for: the kernel's order of codes differs between kinds of processors."""
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return {"version": str(FORMAT_VERSION), "how": how, "group": str(GROUP), "cpu": cpu}
+
+
+def read_packed(path: Path, how: str) -> dict[str, Tensor]:
+    """Memory maps of the packed weights in a file; nothing where there are none for this processor."""
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata() == _layout(how):
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError):
+        pass
+    return {}
+
+
+def write_packed(path: Path, how: str, packed: dict[str, Tensor]) -> None:
+    """Whole or not at all. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(packed, temporary, metadata=_layout(how))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def quantise_weights(
+    model: PreTrainedModel, how: str, *, keep: Path | None = None, progress: Progress = silent
+) -> PreTrainedModel:
+    """Makes `model` decode by weights in fewer bits, in place, LoRA on them as it is; they can't be trained any more.
+
+    how: one of `WEIGHTS`. keep: as of `pack_weights`. Raises UsageError where the value, the library or the device
+    doesn't allow it; `model` may then be quantised in part, and is to be loaded again.
     """
     if how not in WEIGHTS:
         raise UsageError(f"weights '{how}': not one of {', '.join(WEIGHTS)}")
     if how == "none":
         return model
-    if how == "nf4" and model.device.type != "cuda":  # on the CPU bitsandbytes fails for many sizes, or is wrong
-        raise UsageError(f"weights 'nf4' need CUDA, and the decoder is on {model.device.type}", hint="int8 or fp8")
+    on_cpu = model.device.type == "cpu"
+    if how in ("int4", "int8") and on_cpu:
+        return pack_weights(model, how, keep=keep, progress=progress)
+    if how == "int4":
+        where = model.device.type
+        raise UsageError(f"weights 'int4' are for the CPU, and the decoder is on {where}", hint="int8 or nf4")
+    if how == "nf4" and on_cpu:  # on the CPU bitsandbytes fails for many sizes, or is wrong
+        raise UsageError("weights 'nf4' need CUDA, and the decoder is on cpu", hint="int4 or int8")
     try:
         if how == "nf4":
             _to_nf4(model)
@@ -60,17 +249,17 @@ def _to_nf4(model: PreTrainedModel) -> None:
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     layers = hf.decoder_layers(model)
-    for name, linear in [(n, module) for n, module in layers.named_modules() if _is_projection(module, n)]:
-        weight = linear.weight
+    for name, module in [(n, m) for n, m in layers.named_modules() if _is_projection(m, n)]:
+        weight = module.weight
         quantised = Linear4bit(
-            linear.in_features,
-            linear.out_features,
+            module.in_features,
+            module.out_features,
             bias=False,
             compute_dtype=weight.dtype,
             quant_type="nf4",
             device="meta",
         )
         quantised.weight = Params4bit(weight.data, requires_grad=False, quant_type="nf4")
-        quantised.bias = linear.bias
+        quantised.bias = module.bias
         parent, _, leaf = name.rpartition(".")
-        setattr(layers.get_submodule(parent), leaf, quantised.to(weight.device).train(linear.training))
+        setattr(layers.get_submodule(parent), leaf, quantised.to(weight.device).train(module.training))

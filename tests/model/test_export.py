@@ -303,7 +303,7 @@ REFUSED = {
     r"model\.layers\.1\.input_layernorm\.bias": with_layer_norm,
     r"model\.layers\.0\.bank\.weight": with_more_inside,
     r"self_attn\.q_proj\.bias": lambda: LlamaForCausalLM(LlamaConfig(**GEOMETRY, attention_bias=True)),
-    r"q_proj\.weight: it is a (Int8Tensor|AffineQuantizedTensor)": lambda: quantise_weights(decoder("llama"), "int8"),
+    r"q_proj\.weight: it is a (Float8Tensor|AffineQuantizedTensor)": lambda: quantise_weights(decoder("llama"), "fp8"),
     "torch.float64": lambda: decoder("llama", dtype=torch.float64),
     "rope_type 'linear'": lambda: LlamaForCausalLM(
         LlamaConfig(**GEOMETRY, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0})
