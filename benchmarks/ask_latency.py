@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common import source_file, table
 
-from awareness.cli.workspace import DEFAULT_QUANT
+from awareness.cli.workspace import DEFAULT_QUANT, load_model
 from awareness.index import build
 from awareness.index.chunking import chunk_file
 from awareness.index.layout import IndexLayout
@@ -26,9 +26,7 @@ from awareness.index.lock import writing
 from awareness.index.store import IndexedFile, Store
 from awareness.model import sources
 from awareness.model.assembly import assemble
-from awareness.model.encoder import SelfEncoder
 from awareness.model.generate import generate
-from awareness.model.load import load
 from awareness.model.prompt import question_ids
 from awareness.types import Chunk
 
@@ -46,8 +44,8 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
     folder = sources.pull(options.model)
-    decoder = load(folder)
-    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint, quant=options.quant)
+    model = load_model(folder, weights=None)  # as `ask` does
+    decoder, encoder = model.decoder, model.encoder.storing_as(options.quant)
     token_starts = sources.token_starts(folder)
     chunks = make_chunks(token_starts, max(sizes))
     rows = []

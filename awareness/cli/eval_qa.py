@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.ask import REPETITION_PENALTY
 from awareness.cli.eval_estimates import as_json, cell
 from awareness.cli.eval_routing import route
 from awareness.cli.eval_shared import (
@@ -28,6 +27,7 @@ from awareness.cli.eval_shared import (
 )
 from awareness.errors import UsageError
 from awareness.evals.questions import read_questions
+from awareness.model.settings import settings_of
 
 if TYPE_CHECKING:
     from awareness.evals.qa import ArmScores
@@ -72,7 +72,7 @@ def qa(
             asked,
             routed,
             max_new_tokens=max_new_tokens,
-            repetition_penalty=REPETITION_PENALTY,
+            repetition_penalty=settings_of(folder.name).repetition_penalty,
             seed=seed,
             progress=progress,
         )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.ask import REPETITION_PENALTY
 from awareness.cli.eval_estimates import as_json, cell
 from awareness.cli.eval_routing import route
 from awareness.cli.eval_shared import (
@@ -31,6 +30,7 @@ from awareness.cli.eval_shared import (
 from awareness.errors import UsageError
 from awareness.evals.questions import read_questions
 from awareness.index.repo import Repository
+from awareness.model.settings import settings_of
 from awareness.types import Sample
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def retrieval(
             asked,
             drawn,
             max_new_tokens=max_new_tokens,
-            repetition_penalty=REPETITION_PENALTY,
+            repetition_penalty=settings_of(folder.name).repetition_penalty,
             routing=worth,
             progress=progress,
         )

@@ -34,6 +34,7 @@ from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.prompt import answer_ids, sample_ids
 from awareness.model.reading import Routed
+from awareness.model.settings import settings_of
 from awareness.model.sources import ModelFolder
 from awareness.types import Chunk, KVEncoder, Latent, Memory, Sample
 
@@ -101,7 +102,8 @@ class Arm:
         if self.encoder is None:
             return None
         reads = None if self.adapter is None else self.adapter.sets
-        sharpness = None if reads is None else 1.0  # what was trained has learned its own
+        # what was trained to read has learned its own sharpness
+        sharpness = settings_of(self.decoder.folder.name).sharpness if reads is None else 1.0
         spec, sink = self.encoder.spec, self.encoder.sink
         return assemble(self.decoder.model, spec, sink, latents, sharpness=sharpness, reads=reads)
 
@@ -208,7 +210,8 @@ def open_arms(
         for name in base:
             encoder = None
             if BASE_ARMS[name] == "memory":
-                encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=model.fingerprint, quant=quant)
+                own = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=model.fingerprint, quant=quant)
+                encoder = own.for_many()  # as `index` makes them
             found[name] = Arm(name, BASE_ARMS[name], decoder, encoder)
     for name, checkpoint in trained.items():
         found[name] = _trained_arm(name, checkpoint, pull, quant)

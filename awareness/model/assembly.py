@@ -14,9 +14,6 @@ from awareness.model import hf
 from awareness.model.quant import to_tensor
 from awareness.types import SINK, Latent, Memory, MemorySpec, Span
 
-SHARPNESS = 1.2
-"""Of the scores of several chunks; chosen on needles in flask and httpx (docs/field-notes.md)."""
-
 
 def assemble(
     model: PreTrainedModel,
@@ -26,7 +23,7 @@ def assemble(
     names: Sequence[str] | None = None,
     *,
     specs: Sequence[MemorySpec] | None = None,
-    sharpness: float | None = None,
+    sharpness: float = 1.0,
     reads: Mapping[int, int] | None = None,
 ) -> Memory:
     """The sink and the chunks' latents, in reading order -> a Memory whose keys stand at the positions -M … -1.
@@ -34,10 +31,8 @@ def assemble(
     They lie one behind the other, as if they were text before the prompt, so the prompt keeps its positions from 0.
     sink: by `spec.raw`. chunks: by `spec`, or each by the spec of its own that `specs` gives, of the same geometry.
     names: what each chunk's span is called, by default its number.
-    sharpness: what the scores of the chunks' keys are multiplied by. Chunks that were encoded apart never competed, so
-    untrained attention spreads over too many of them; a lower temperature corrects it (APE, Yang et al. 2025, section
-    4.2). The sink is left as it is: sharpened too, it takes what the chunks should get. By default `SHARPNESS`, and 1
-    for a single chunk, which is then exactly the text in the prompt.
+    sharpness: what the scores of the keys of several chunks are multiplied by (settings.py); a single chunk is always
+    exactly the text in the prompt. The sink is left as it is: sharpened too, it takes what the chunks should get.
     reads: decoder layer -> the layer whose stored latents it reads, by default each of `spec.layers` its own.
     """
     names = [str(i) for i in range(len(chunks))] if names is None else names
@@ -52,7 +47,7 @@ def joined(
     parts: Sequence[Tensor],
     names: Sequence[str],
     *,
-    sharpness: float | None = None,
+    sharpness: float = 1.0,
     reads: Mapping[int, int] | None = None,
 ) -> Memory:
     """As `assemble`, from tensors, and differentiable. parts: each [2, len(layers), H_kv, tokens, D], keys before RoPE;
@@ -61,8 +56,8 @@ def joined(
     reads = {layer: layer for layer in layers} if reads is None else reads
     used = [i for i, layer in enumerate(layers) if layer in set(reads.values())]
     keys, values = torch.cat([_chosen(part, used).to(like.device, like.dtype) for part in parts], dim=3)
-    if sharpness is None:
-        sharpness = SHARPNESS if sum(name != SINK for name in names) > 1 else 1.0
+    if sum(name != SINK for name in names) < 2:
+        sharpness = 1.0
     total = keys.shape[2]
     ends = list(itertools.accumulate(part.shape[3] for part in parts))
     spans = tuple(Span(name, end - part.shape[3], end) for name, part, end in zip(names, parts, ends, strict=True))

@@ -29,7 +29,6 @@ from metrics import Place, Question
 from ours import built
 from run import HERE, _repositories
 
-from awareness.cli.ask import REPETITION_PENALTY
 from awareness.cli.routers import embedder_of
 from awareness.cli.workspace import LoadedModel, load_model, pull_model
 from awareness.index.search import GATHERED, HybridRouter
@@ -39,6 +38,7 @@ from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import RETRIEVAL_DEPTH
 from awareness.model.generate import generate
 from awareness.model.prompt import BRIEFLY, question_ids
+from awareness.model.settings import settings_of
 from awareness.types import Hit
 
 TOP_K = 8
@@ -109,10 +109,12 @@ def _shares(model: LoadedModel, query: str, hits: list[Hit], order: list[int]) -
     """[L, H, 8]"""
     decoder, encoder = model.decoder, model.encoder
     latents = list(encoder.encode([hits[i].chunk.encoded_text for i in order]))
-    memory = assemble(decoder.model, encoder.spec, encoder.sink, latents)
+    settings = settings_of(decoder.folder.name)
+    memory = assemble(decoder.model, encoder.spec, encoder.sink, latents, sharpness=settings.sharpness)
     record = AttentionRecord(list(range(decoder.model.config.num_hidden_layers)))
     prompt = question_ids(decoder.tokenizer, query + BRIEFLY, with_system=False)
-    generate(decoder, prompt, memory, max_new_tokens=TOKENS, record=record, repetition_penalty=REPETITION_PENALTY)
+    penalty = settings.repetition_penalty
+    generate(decoder, prompt, memory, max_new_tokens=TOKENS, record=record, repetition_penalty=penalty)
     nothing = torch.zeros_like(next(iter(record.sums.values())))
     weights = torch.cat([record.sums.get(layer, nothing) for layer in record.layers])  # [L, H, M]
     chunks = [weights[:, :, span.start : span.stop].sum(dim=-1) for span in memory.spans[1:]]

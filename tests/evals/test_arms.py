@@ -11,7 +11,7 @@ from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm, Bm25, CachedEncoder, open_arms
-from awareness.model.assembly import SHARPNESS, assemble
+from awareness.model.assembly import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.checkpoint import save_checkpoint
 from awareness.model.encoder import SelfEncoder
@@ -20,6 +20,7 @@ from awareness.model.generate import generate
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.prompt import answer_ids, sample_ids, sink_ids
+from awareness.model.settings import SETTINGS, ReadingSettings
 from awareness.model.sources import find
 from awareness.types import Chunk, Sample
 
@@ -72,11 +73,18 @@ def test_prompts_have_the_chunks_where_the_arm_reads_them(arms, tokenizer):
     assert arms["joint"].prompt(replace(SAMPLE, texts=())) == none
 
 
-def test_memory_is_assembled_as_ask_does(arms, decoder):
+@pytest.fixture
+def sharpened(model_folder, monkeypatch):
+    """The decoder's own sharpness, as the table of settings would have it."""
+    monkeypatch.setitem(SETTINGS, str(model_folder), ReadingSettings(sharpness=1.2))
+    return 1.2
+
+
+def test_memory_is_assembled_as_ask_does(arms, decoder, sharpened):
     joint = arms["joint"]
     memory = joint.memory(TEXTS)
     encoder = joint.encoder
-    again = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(TEXTS)), sharpness=SHARPNESS)
+    again = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(TEXTS)), sharpness=sharpened)
     assert [span.name for span in memory.spans] == ["sink", "0", "1", "2"]
     assert memory.tokens == again.tokens
     for layer, key in memory.keys.items():
@@ -190,7 +198,9 @@ def test_arms_of_the_base_share_one_decoder_and_come_as_named(model_folder):
     assert joint.decoder is none.decoder
 
 
-def test_a_trained_tanh_form_keeps_the_system_turn_and_reads_the_shared_layers(trained, model_folder, tokenizer):
+def test_a_trained_tanh_form_keeps_the_system_turn_and_reads_the_shared_layers(
+    trained, model_folder, tokenizer, sharpened
+):
     folder = trained("t", latent_sharing="shared", gca_start_layer=2)
     base, arm = opened(["joint"], [folder], model_folder)
     assert (arm.name, arm.reads) == ("tanh", "memory")
@@ -202,7 +212,7 @@ def test_a_trained_tanh_form_keeps_the_system_turn_and_reads_the_shared_layers(t
     sink = memory.spans[0].stop
     torch.testing.assert_close(sharper[:, :, :sink], memory.keys[2][:, :, :sink])  # the sink's are as they are
     ratio = (sharper[:, :, sink:].float().norm() / memory.keys[2][:, :, sink:].float().norm()).item()
-    assert ratio == pytest.approx(SHARPNESS, rel=0.01)
+    assert ratio == pytest.approx(sharpened, rel=0.01)
     assert arm.nll(SAMPLE)[0] != pytest.approx(arm.nll(SAMPLE, texts=())[0], rel=1e-3)
     dtypes = {parameter.dtype for parameter in arm.module.parameters()}
     assert dtypes == {arm.decoder.model.dtype}

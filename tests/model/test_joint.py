@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from awareness.errors import UsageError
-from awareness.model.assembly import SHARPNESS, assemble
+from awareness.model.assembly import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse, unfuse
@@ -146,11 +146,18 @@ def test_several_chunks_are_sharpened_and_the_sink_is_not(model, tokenizer):
     encoder = encoder_of(model, tokenizer)
     latents = list(encoder.encode([CHUNK, "x = 1\n"]))
     plain = assemble(model, encoder.spec, encoder.sink, latents, sharpness=1.0)
-    sharp = assemble(model, encoder.spec, encoder.sink, latents)
+    sharp = assemble(model, encoder.spec, encoder.sink, latents, sharpness=1.2)
     for layer, keys in plain.keys.items():
         assert torch.equal(sharp.keys[layer][:, :, : len(SINK)], keys[:, :, : len(SINK)])
-        assert torch.allclose(sharp.keys[layer][:, :, len(SINK) :], keys[:, :, len(SINK) :] * SHARPNESS)
+        assert torch.allclose(sharp.keys[layer][:, :, len(SINK) :], keys[:, :, len(SINK) :] * 1.2)
         assert torch.equal(sharp.values[layer], plain.values[layer])
+
+
+def test_a_single_chunk_is_never_sharpened(model, tokenizer):
+    encoder = encoder_of(model, tokenizer)
+    latents = list(encoder.encode([CHUNK]))
+    plain, sharp = (assemble(model, encoder.spec, encoder.sink, latents, sharpness=s) for s in (1.0, 1.2))
+    assert all(torch.equal(sharp.keys[layer], keys) for layer, keys in plain.keys.items())
 
 
 def test_gradient_reaches_memory(model, tokenizer):
