@@ -32,11 +32,9 @@ from awareness.model import sources
 from awareness.types import Citation, Latent, MemorySpec, Sampling, printable
 
 if TYPE_CHECKING:
-    from awareness.model.generate import Generation
+    from awareness.model.answering import Answer
+    from awareness.model.sentences import Sentence
     from awareness.types import Memory
-
-
-REPETITION_PENALTY = 1.15
 
 
 def ask(
@@ -47,7 +45,17 @@ def ask(
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
     top_k: options.TopKOption = 8,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Length of the answer.")] = 128,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-new-tokens",
+            "-n",
+            min=1,
+            help="Length of the answer; a sentence that was begun is finished.",
+            show_default="128, with --long 512",
+        ),
+    ] = None,
+    long: Annotated[bool, typer.Option("--long", help="Explain at length instead of in three sentences.")] = False,
     mode: Annotated[
         Mode | None,
         typer.Option(
@@ -57,7 +65,7 @@ def ask(
         ),
     ] = None,
     adapter: options.AdapterOption = None,
-    weights: options.WeightsOption = options.Weights.none,
+    weights: options.WeightsOption = None,
     temperature: Annotated[
         float, typer.Option("--temperature", min=0.0, help="Above 0 words are drawn, not the likeliest taken.")
     ] = 0.0,
@@ -89,34 +97,34 @@ def ask(
         route_s = time.perf_counter() - routing
         verified = [one for one in found if one.origin.verify(one.hit.chunk)]
         if mode is not Mode.none and (not verified or verified[0].hit.score < WEAK_SCORE):
-            _abstain(question, mode, folder.name, verified, started, route_s, format)
-        on_text = render.stream if format is options.Format.text else _discard
+            looked_at = sum(origin.store.totals(origin.snapshot).chunks for origin in origins)
+            _abstain(question, mode, folder.name, verified, looked_at, started, route_s, format)
         sampling = Sampling(temperature, sampling_top_k, top_p, seed)
-        answered = _answer(
-            question,
-            mode,
-            lambda: (
-                load_trained(checkpoint, weights.value) if checkpoint else load_model(folder, weights=weights.value)
-            ),
-            verified,
-            limit,
-            max_new_tokens,
-            on_text,
-            sampling,
-        )
-    shares = answered.generation.attention
+        with render.answering(is_shown=format is options.Format.text) as shown:
+            answered = _answer(
+                question,
+                mode,
+                lambda: load_trained(checkpoint, weights) if checkpoint else load_model(folder, weights=weights),
+                verified,
+                limit,
+                _Style(max_new_tokens or (512 if long else 128), long, sampling),
+                shown,
+            )
+    answer, generation = answered.answer, answered.answer.generation
+    shares = generation.attention
     citations = [_citation(one, shares.get(str(place))) for place, one in enumerate(answered.used)]
     total_s = time.perf_counter() - started
-    generation = answered.generation
     if format is options.Format.json:
         render.data(
             {
                 "question": question,
-                "answer": generation.text.strip(),
+                "answer": answer.marked,
+                "sentences": [_sentence_json(sentence) for sentence in answer.sentences],
                 "abstained": False,
                 "mode": mode.value,
                 "model": folder.name,
                 "adapter": None if checkpoint is None else str(checkpoint),
+                "weights": answered.weights,
                 "citations": [asdict(citation) for citation in citations],
                 "memory": answered.memory_json,
                 "timings": _timings(route_s, answered.load_s, generation.first_token_s, total_s),
@@ -124,12 +132,7 @@ def ask(
             }
         )
         return
-    render.text()
-    if citations:
-        render.text("\nSources", style="bold")
-    for one, citation in zip(answered.used, citations, strict=True):
-        share = "" if citation.attention is None else f"  read {citation.attention:.0%}"
-        render.text(f"  {one.place}  {printable(citation.symbol)}  score {citation.score:.2f}{share}")
+    _print_sources(answered, citations)
     render.note(
         f"\n{folder.name}, {mode.value}{', trained' if checkpoint else ''}:"
         f" {answered.memory_json['tokens']} tokens of memory,"
@@ -138,18 +141,46 @@ def ask(
     )
 
 
-def _discard(_: str) -> None:
-    """The answer is printed whole, as JSON."""
+def _sentence_json(sentence: Sentence) -> dict[str, object]:
+    """source: the number of the citation that it rests on, counted from 1."""
+    source = None if sentence.source is None else sentence.source + 1
+    return {"text": sentence.text.strip(), "source": source, "unknown": list(sentence.unknown)}
+
+
+def _print_sources(answered: _Answered, citations: Sequence[Citation]) -> None:
+    """Those that sentences rest on, by number; then the places that were attached beside them."""
+    if not citations:
+        return
+    cited = sorted({sentence.source for sentence in answered.answer.sentences if sentence.source is not None})
+    render.text("\nSources", style="bold")
+    for place in cited:
+        one, share = answered.used[place], citations[place].attention
+        read = "" if share is None else f"  read {share:.0%}"
+        render.text(f"  [{place + 1}] {one.place}  {printable(one.hit.chunk.symbol)}{read}")
+    others = [place for place in range(len(citations)) if place not in cited]
+    if others:
+        render.text(f"  also attached: {', '.join(answered.used[place].place for place in others)}", style="dim")
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How an answer is to be: its length in tokens, whether it explains, how words are chosen."""
+
+    max_new_tokens: int
+    is_long: bool
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
 class _Answered:
-    """What the decoder said, the hits it was given, and what was attached. load_s: model, latents and attaching."""
+    """What the decoder said, the hits it was given, and what was attached. load_s: model, latents and attaching.
+    weights: by which it decoded."""
 
-    generation: Generation
+    answer: Answer
     used: list[Found]
     memory_json: dict[str, int]
     load_s: float
+    weights: str
 
 
 def _bring_up_to_date(workspaces: Sequence[Workspace], model: str | None) -> None:
@@ -195,48 +226,47 @@ def _answer(
     loaded: Callable[[], LoadedModel],
     found: list[Found],
     budget: int,
-    max_new_tokens: int,
-    on_text: Callable[[str], None],
-    sampling: Sampling,
+    style: _Style,
+    shown: render.Shown,
 ) -> _Answered:
-    from awareness.model.attention import AttentionRecord
-    from awareness.model.fusion import retrieval_layers
-    from awareness.model.generate import generate
-    from awareness.model.prompt import BRIEFLY, question_ids
+    from awareness.model.answering import answer
+    from awareness.model.settings import settings_of
 
     loading = time.perf_counter()
     model = loaded()
-    decoder = model.decoder
     adapter = model.trained.adapter if model.trained is not None and mode in (Mode.joint, Mode.tanh) else None
     used = [] if mode is Mode.none else found
     memory = _memory_of(model, used, budget) if mode in (Mode.joint, Mode.tanh) else None
     texts = [one.hit.chunk.encoded_text for one in reversed(used)] if mode is Mode.text else ()
-    # The sink is the system turn, for self-attention that reads it; a block of its own leaves the prompt as it is.
-    with_system = memory is None or mode is Mode.tanh
-    prompt = question_ids(decoder.tokenizer, question + BRIEFLY, chunks=texts, with_system=with_system)
     memory_json = {
         "chunks": len(used),
         "tokens": memory.tokens if memory else 0,
         "bytes": memory.nbytes if memory else 0,
     }
     load_s = time.perf_counter() - loading
-    generation = generate(
-        decoder,
-        prompt,
+    said = answer(
+        model.decoder,
+        settings_of(model.decoder.folder.name),
+        question,
+        [one.hit.chunk for one in used],
         memory,
-        max_new_tokens=max_new_tokens,
-        on_text=on_text,
-        record=AttentionRecord(retrieval_layers(decoder.model, memory)) if memory is not None else None,
-        repetition_penalty=REPETITION_PENALTY,
+        texts=texts,
+        # The sink is the system turn, for self-attention that reads it; a block of its own leaves the prompt as it is.
+        with_system=memory is None or mode is Mode.tanh,
+        max_new_tokens=style.max_new_tokens,
+        is_long=style.is_long,
         adapter=adapter,
-        sampling=sampling,
+        sampling=style.sampling,
+        on_sentence=lambda sentence: shown.sentence(sentence.marked),
+        on_begun=shown.begun,
     )
-    return _Answered(generation, used, memory_json, load_s)
+    return _Answered(said, used, memory_json, load_s, model.weights)
 
 
 def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory:
     """The latents of the hits, from wherever each of them is, the best last: next to the question."""
     from awareness.model.assembly import assemble
+    from awareness.model.settings import settings_of
 
     base = model.encoder.spec
     trained = model.trained.adapter if model.trained is not None else None
@@ -247,8 +277,9 @@ def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory
         if origin.spec not in (None, spec):
             raise _unreadable(origin, origin.spec, base, model.decoder.folder.name)
         chunks = [one.hit.chunk for one in used if one.origin is origin]
-        with origin.blaming_the_pack():
-            found = build.load_latents(origin.store, model.encoder.storing_as(origin.quant), chunks, budget=budget)
+        encoder = model.encoder.storing_as(origin.quant)
+        with origin.blaming_the_pack(), render.progress() as progress:
+            found = build.load_latents(origin.store, encoder, chunks, budget=budget, progress=progress)
         latents |= {(id(origin), c.digest): (latent, spec) for c, latent in zip(chunks, found, strict=True)}
     ordered = [latents[id(one.origin), one.hit.chunk.digest] for one in reversed(used)]
     return assemble(
@@ -258,7 +289,7 @@ def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory
         [latent for latent, _ in ordered],
         [str(place) for place in reversed(range(len(used)))],  # two repositories may have the same chunk
         specs=[spec for _, spec in ordered],
-        sharpness=1.0 if reads is not None else None,
+        sharpness=settings_of(model.decoder.folder.name).sharpness if reads is None else 1.0,
         reads=reads,
     )
 
@@ -295,30 +326,41 @@ def _timings(route_s: float, load_s: float, first_token_s: float, total_s: float
 
 
 def _abstain(
-    question: str, mode: Mode, model: str, nearest: list[Found], started: float, route_s: float, format: options.Format
+    question: str,
+    mode: Mode,
+    model: str,
+    nearest: list[Found],
+    looked_at: int,
+    started: float,
+    route_s: float,
+    format: options.Format,
 ) -> None:
-    """Says that the repository does not answer this, and shows what comes nearest. Raises NothingFound."""
+    """Says that the repository does not answer this, and shows what comes nearest. looked_at: chunks that were
+    searched. Raises NothingFound."""
     if format is options.Format.json:
         total_s = time.perf_counter() - started
         render.data(
             {
                 "question": question,
                 "answer": "",
+                "sentences": [],
                 "abstained": True,
                 "mode": mode.value,
                 "model": model,
                 "citations": [],
                 "nearest": [as_json(one, with_preview=False) for one in nearest],
+                "looked_at": {"chunks": looked_at},
                 "memory": {"chunks": 0, "tokens": 0, "bytes": 0},
                 "timings": _timings(route_s, 0.0, 0.0, total_s),
                 "tokens_per_s": 0.0,
             }
         )
     elif nearest:
-        render.text("Not found in this repository. Nearest:")
+        render.text(f"Not found in this repository ({render.counted(looked_at, 'chunk')} searched). Nearest:")
         for one in nearest[:3]:
             render.text(f"  {one.place}  {printable(one.hit.chunk.symbol)}  score {one.hit.score:.2f}")
             render.text(f"      {preview(one.hit, lines=1).strip()}")
     raise NothingFound(
-        f"the repository does not seem to answer '{question}'", hint="name a file, class or function you know of"
+        f"none of {render.counted(looked_at, 'chunk')} seems to answer '{printable(question[:80])}'",
+        hint="name a file, class or function you know of, or look yourself: awareness search WORDS",
     )

@@ -1,4 +1,5 @@
-"""Everything that a person sees: the only module that prints, and with bar.py the only one that knows Rich.
+"""Everything that a person sees: the only module that prints, and with bar.py and live.py the only one that
+knows Rich.
 
 Data goes to stdout, all else to stderr. Text that comes from a repository or a model passes through `safe`, which
 leaves no control character, so that no escape sequence reaches the terminal, and no key or token that is known.
@@ -14,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +34,9 @@ class _Volume:
 
 LINE_S = 10.0
 """Seconds between two lines of progress where no bar can be drawn."""
+UNFOLDED = 240
+"""Columns of a table that no terminal shows: names stay whole for the program that reads it."""
+
 _volume = _Volume()
 _hidden = Secrets()
 _out = Console(highlight=False, soft_wrap=True)
@@ -81,10 +85,44 @@ def text(line: str = "", style: str | None = None) -> None:
     _out.print(Text(safe(line), style=style or ""))
 
 
-def stream(piece: str) -> None:
-    """A piece of the answer on stdout, at once."""
-    sys.stdout.write(safe(piece))
-    sys.stdout.flush()
+class Shown(Protocol):
+    """Where an answer goes while it is made: the sentence that was begun as it grows, and each that is complete."""
+
+    def begun(self, text: str) -> None: ...
+
+    def sentence(self, marked: str) -> None: ...
+
+
+class _Hidden:
+    """The answer is printed later, as JSON."""
+
+    def begun(self, text: str) -> None: ...
+
+    def sentence(self, marked: str) -> None: ...
+
+
+class _Plain(_Hidden):
+    """Whole sentences, at once: for a pipe, where nothing can be taken back."""
+
+    def sentence(self, marked: str) -> None:
+        sys.stdout.write(safe(marked))
+        sys.stdout.flush()
+
+
+@contextmanager
+def answering(*, is_shown: bool) -> Iterator[Shown]:
+    """Inside the block an answer is shown on stdout while it is made: as Markdown that grows in a terminal (live.py),
+    as sentences elsewhere."""
+    if not is_shown:
+        yield _Hidden()
+    elif _out.is_terminal and not _out.is_dumb_terminal:
+        from awareness.cli.live import growing
+
+        with growing(_out, safe) as shown:
+            yield shown
+    else:
+        yield _Plain()
+        text()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -95,7 +133,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(safe(f"{cell:.2f}" if isinstance(cell, float) else str(cell))) for cell in row))
-    _out.print(drawn, soft_wrap=False)
+    console = _out if _out.is_terminal else Console(width=UNFOLDED, highlight=False)
+    console.print(drawn, soft_wrap=False)
 
 
 def note(message: str) -> None:

@@ -275,7 +275,9 @@ def keep_sink(store: Store, encoder: KVEncoder) -> None:
         store.latents.write(encoder.spec.raw, {SINK: encoder.sink}, eager=True)
 
 
-def load_latents(store: Store, encoder: KVEncoder, chunks: Sequence[Chunk], *, budget: int) -> list[Latent]:
+def load_latents(
+    store: Store, encoder: KVEncoder, chunks: Sequence[Chunk], *, budget: int, progress: Progress = silent
+) -> list[Latent]:
     """The latents of these chunks, in order.
 
     What is missing is encoded now, and kept if it fits the budget, the disk takes it and no other process is writing:
@@ -285,7 +287,10 @@ def load_latents(store: Store, encoder: KVEncoder, chunks: Sequence[Chunk], *, b
     found = store.latents.read(spec, [chunk.digest for chunk in chunks])
     absent = {chunk.digest: chunk for chunk in chunks if chunk.digest not in found}
     if absent:
-        made = dict(zip(absent, encoder.encode([chunk.encoded_text for chunk in absent.values()]), strict=True))
+        made: dict[str, Latent] = {}
+        for name, latent in zip(absent, encoder.encode([c.encoded_text for c in absent.values()]), strict=True):
+            progress("encoding chunks", len(made), len(absent))
+            made[name] = latent
         with contextlib.suppress(IndexLocked, StorageFailed), writing(store.layout):
             _keep(store, encoder, made, budget)
             store.latents.touch(spec, list(found))

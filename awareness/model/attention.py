@@ -60,17 +60,19 @@ class AttentionRecord:
     """Collects the attention weights of memory tokens, given to `attached` by who wants to know; nothing is computed
     without one.
 
-    layers: of which. keep: every weight, else only sums over tokens. every_token: also of what is not generated, that
-    is of forward passes over several tokens (teacher forcing, with gradients); else of decoding steps alone. last: of
-    such a pass only so many tokens at its end, None for all.
+    layers: of which. keep: every weight, else only sums over tokens. steps: also a sum for each forward pass.
+    every_token: also of what is not generated, that is of forward passes over several tokens (teacher forcing, with
+    gradients); else of decoding steps alone. last: of such a pass only so many tokens at its end, None for all.
     """
 
     layers: Container[int]
     keep: bool = False
+    steps: bool = False
     every_token: bool = False
     last: int | None = None
     _sums: dict[int, Tensor] = field(default_factory=dict, init=False)
     _kept: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
+    _by_step: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
 
     def wants(self, layer: int, length: int) -> bool:
         return layer in self.layers and (self.every_token or length == 1)
@@ -85,11 +87,23 @@ class AttentionRecord:
         self._sums[layer] = self._sums[layer] + total if layer in self._sums else total
         if self.keep:
             self._kept.setdefault(layer, []).append(probabilities)
+        if self.steps:
+            self._by_step.setdefault(layer, []).append(total.sum(dim=(0, 1)))
 
     @property
     def sums(self) -> dict[int, Tensor]:
         """layer -> [B, H, M] float32, summed over tokens."""
         return dict(self._sums)
+
+    @property
+    def step_count(self) -> int:
+        """Forward passes that were recorded with `steps`, in the last of the layers."""
+        return min(map(len, self._by_step.values()), default=0)
+
+    def of_steps(self, start: int, stop: int) -> Tensor | None:
+        """[M] float32: summed over rows, heads and layers, of some of the recorded forward passes; None for none."""
+        parts = [part for steps in self._by_step.values() for part in steps[start:stop]]
+        return torch.stack(parts).sum(dim=0) if parts else None
 
     @property
     def memory_attention_weights(self) -> dict[int, Tensor]:

@@ -6,9 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TextStreamer
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TextStreamer,
+)
 
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
@@ -21,13 +28,15 @@ from awareness.types import SINK, Memory, Sampling
 
 @dataclass(frozen=True)
 class Generation:
-    """What came out. Times are seconds from the call; attention: share of memory attention by span, summing to 1."""
+    """What came out. Times are seconds from the call; attention: share of memory attention by span, summing to 1.
+    is_ended: by the decoder itself, not by a limit."""
 
     text: str
     tokens: int
     first_token_s: float
     total_s: float
     attention: dict[str, float]
+    is_ended: bool = True
 
     @property
     def tokens_per_s(self) -> float:
@@ -57,6 +66,16 @@ class _Stream(TextStreamer):
             self.on_text(text)
 
 
+class _StopWhen(StoppingCriteria):
+    """Ends a generation of one row once `stop` says so."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self.stop = stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
+
+
 def generate(
     decoder: Decoder,
     prompt_ids: Sequence[int],
@@ -69,10 +88,12 @@ def generate(
     repetition_penalty: float = 1.0,
     adapter: MemoryAdapter | None = None,
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generation:
     """Continues one prompt, reading `memory` if given, as `adapter` says. `on_text` gets the answer piece by piece.
 
-    repetition_penalty (Keskar et al. 2019) counts what was generated, not the prompt, which an answer may well quote.
+    stop: asked after every token; once it says yes, the answer ends. repetition_penalty (Keskar et al. 2019) counts
+    what was generated, not the prompt, which an answer may well quote.
     """
     pieces: list[str] = []
 
@@ -85,7 +106,7 @@ def generate(
     input_ids = torch.tensor([list(prompt_ids)], device=decoder.model.device)
     prompt = torch.ones_like(input_ids, dtype=torch.bool)
     with _reading(decoder, memory, adapter, record, prompt, sampling):
-        decoder.model.generate(  # type: ignore[operator]
+        out = decoder.model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=torch.ones_like(input_ids),
             max_new_tokens=max_new_tokens,
@@ -94,6 +115,7 @@ def generate(
             logits_processor=LogitsProcessorList(
                 [RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=input_ids.shape[1])]
             ),
+            stopping_criteria=StoppingCriteriaList([_StopWhen(stop)]),
             streamer=stream,
         )
     now = time.perf_counter()
@@ -103,6 +125,7 @@ def generate(
         first_token_s=(stream.first_at or now) - started,
         total_s=now - started,
         attention=_by_span(memory, record),
+        is_ended=int(out[0, -1]) in hf.end_tokens(decoder.model),
     )
 
 
@@ -134,8 +157,8 @@ def generate_batch(
 
 def _until_end(decoder: Decoder, ids: list[int]) -> str:
     """The text before the first token that ends it; what follows is the padding of a longer neighbour."""
-    known = hf.end_tokens(decoder.model)
-    stop = next((at for at, token in enumerate(ids) if token in known), len(ids))
+    ends = hf.end_tokens(decoder.model)
+    stop = next((at for at, token in enumerate(ids) if token in ends), len(ids))
     return str(decoder.tokenizer.decode(ids[:stop], skip_special_tokens=True))
 
 
@@ -163,7 +186,11 @@ def _by_span(memory: Memory | None, record: AttentionRecord | None) -> dict[str,
     """Share of memory attention that each chunk got; the sink, where heads park what they don't use, is left out."""
     if memory is None or record is None or not record.sums:
         return {}
-    weights = torch.stack([total.sum(dim=(0, 1)) for total in record.sums.values()]).sum(dim=0)
+    return span_shares(memory, torch.stack([total.sum(dim=(0, 1)) for total in record.sums.values()]).sum(dim=0))
+
+
+def span_shares(memory: Memory, weights: torch.Tensor) -> dict[str, float]:
+    """weights [M], of the memory's tokens -> the share of each chunk's span, summing to 1; empty where all are 0."""
     mass = {s.name: float(weights[s.start : s.stop].sum()) for s in memory.spans if s.name != SINK}
     total = sum(mass.values())
     return {name: value / total for name, value in mass.items()} if total > 0 else {}

@@ -1,0 +1,179 @@
+"""From what a decoder says to an answer: whole sentences, the source of each, and names that stand in no source.
+
+The text arrives in pieces while it is generated. A sentence is handed on once it is complete, and an unfinished one at
+the end is dropped unless there is nothing else. Nothing here knows the decoder: attention comes as numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from awareness.types import Chunk
+
+UNKNOWN = "(not in the sources)"
+"""What stands behind a name that no source has."""
+SENTENCES = 3
+"""Of an answer, at the most."""
+
+_ABBREVIATIONS = ("e.g.", "i.e.", "etc.", "vs.", "cf.", "approx.", "resp.", "No.", "Fig.")
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*(?:`|\Z)", re.DOTALL)
+_END = re.compile(r"[.!?][\"')\]*_]*(?=\s)|\n(?=\s*\n|\s*[-*•]\s|\s*\d+[.)]\s|\s*#)")
+_HEADER_ECHO = re.compile(r"^\s*#\s*file:[^\n]*\n?", re.MULTILINE)
+# Words that a person would only write of code: calls, paths, names with a dot, an underscore or capitals inside.
+_NAME = re.compile(
+    r"(?<![\w./-])(?:"
+    r"(?:[\w.-]+/){2,}[\w.-]*\w|(?:[\w.-]+/)+[\w-]+\.[A-Za-z]\w*"  # a/longer/path, a/file.py
+    r"|[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+"  # a.name
+    r"|[A-Za-z]\w*_\w+|_\w+"  # a_name
+    r"|[a-z]+[a-z0-9]*[A-Z]\w*|[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]*)+|[A-Z]{2,}[a-z]\w*"  # aName, AName, HTTPName
+    r"|[A-Za-z_]\w*(?=\(\))"  # a()
+    r")"
+)
+_PARTS = re.compile(r"\w+")
+_DISTINCTIVE = re.compile(r"\d+(?:\.\d+)+|\d\w*|\w*[_A-Z]\w*|\w{4,}")
+_ORDINARY = frozenset("e.g i.e URLs APIs IDs JSONs".split())
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """source: place in the list of sources, from 0, None where nothing was read. unknown: names that no source has."""
+
+    text: str
+    source: int | None = None
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def marked(self) -> str:
+        """As it is shown: names that stand in no source are marked, and the number of the source follows."""
+        text = _marked(self.text, self.unknown)
+        if self.source is None:
+            return text
+        body = text.rstrip()
+        number = f"[{self.source + 1}]"
+        if body.endswith("```"):
+            return f"{body}\n{number}{text[len(body) :]}"
+        at = len(body) - 1 if body.endswith((".", "!", "?", ":")) else len(body)
+        return f"{body[:at]} {number}{body[at:]}{text[len(body) :]}"
+
+
+@dataclass
+class Sentences:
+    """Cuts a text that arrives in pieces into sentences, each with the space after it. A list item and a paragraph are
+    sentences, too; inside backticks nothing ends."""
+
+    _rest: str = ""
+
+    def add(self, piece: str) -> Iterator[str]:
+        """Yields the sentences that are complete now."""
+        self._rest += piece
+        while (end := _sentence_end(self._rest)) is not None:
+            sentence, self._rest = self._rest[:end], self._rest[end:]
+            if sentence.strip():
+                yield sentence
+
+    def rest(self) -> str:
+        """What has not come to an end."""
+        return self._rest
+
+
+def _sentence_end(text: str) -> int | None:
+    """Where the first sentence and the space after it end, once the next one has begun."""
+    if text.count("```") % 2:
+        return None
+    code = [match.span() for match in _CODE.finditer(text)]
+    for match in _END.finditer(text):
+        if any(start <= match.start() < stop for start, stop in code):
+            continue
+        before = text[: match.end()]
+        if before.endswith(_ABBREVIATIONS) or re.search(r"(?:^|\n)\s*\d+\.$", before) or not before.strip():
+            continue
+        end = match.end() + len(text[match.end() :]) - len(text[match.end() :].lstrip())
+        return end if end < len(text) else None
+    return None
+
+
+def is_whole(text: str) -> bool:
+    """Does it end as a sentence does?"""
+    end = text.rstrip()
+    return end.count("```") % 2 == 0 and end.endswith((".", "!", "?", "```", ".`", '."', ".)", ":`"))
+
+
+@dataclass
+class Sources:
+    """The chunks that were attached, best first, and what was asked."""
+
+    chunks: Sequence[Chunk]
+    question: str = ""
+    _texts: list[str] = field(init=False)
+    _words: list[frozenset[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._texts = [chunk.encoded_text for chunk in self.chunks]
+        self._words = [frozenset(_PARTS.findall(text)) for text in self._texts]
+
+    def sentence(self, text: str, attention: Sequence[float] = ()) -> Sentence:
+        """With its source and its unknown names. attention: of the sentence's tokens, a share for each chunk."""
+        if not self.chunks:
+            return Sentence(text)
+        return Sentence(text, self.source(text, attention), tuple(self.unknown(text)))
+
+    def unknown(self, text: str) -> list[str]:
+        """Names of code and paths that stand in no chunk, each once."""
+        found = (name for name in names_in(text) if not self._knows(name))
+        return list(dict.fromkeys(found))
+
+    def _knows(self, name: str) -> bool:
+        if any(name in text for text in self._texts):
+            return True
+        parts = [part for part in _PARTS.findall(name) if not part.isdigit()]
+        # `self.timeout`, `Client.timeout`: the last part has to stand somewhere, and so has each that is a name
+        return bool(parts) and all(any(part in words for words in self._words) for part in parts)
+
+    def source(self, text: str, attention: Sequence[float] = ()) -> int:
+        """The chunk that the sentence rests on: the one with the most attention among those that share most of its
+        rare words, or by words alone where nothing was recorded."""
+        rarity = {word: self._rarity(word) for word in set(_DISTINCTIVE.findall(text)) - set(self.question.split())}
+        shared = [
+            sum(weight for word, weight in rarity.items() if self._has(place, word))
+            for place in range(len(self.chunks))
+        ]
+        best = max(shared, default=0.0)
+        share = list(attention) if attention else [0.0] * len(self.chunks)
+        close = [place for place, value in enumerate(shared) if value >= 0.75 * best]
+        return max(close, key=lambda place: (share[place], shared[place], -place))
+
+    def _rarity(self, word: str) -> float:
+        having = sum(self._has(place, word) for place in range(len(self.chunks)))
+        return 1.0 / having**2 if having else 0.0
+
+    def _has(self, place: int, word: str) -> bool:
+        return word in self._texts[place] if "." in word else word in self._words[place]
+
+
+def names_in(text: str) -> list[str]:
+    """What looks like a name of code or a path: what stands in backticks, and what no ordinary word looks like."""
+    found = []
+    for match in _CODE.finditer(text):
+        if match[0].startswith("```"):
+            continue
+        inner = match[0].strip("`").strip()
+        if re.fullmatch(r"[\w./:>\-]+(?:\(.*\))?", inner) and re.search(r"[A-Za-z_]", inner):
+            found.append(re.sub(r"\(.*\)$", "", inner))
+    for match in _NAME.finditer(_CODE.sub(" ", text)):
+        if match[0] not in _ORDINARY:
+            found.append(match[0])
+    return found
+
+
+def _marked(text: str, unknown: Sequence[str]) -> str:
+    for name in unknown:
+        pattern = rf"(`{re.escape(name)}(?:\([^`\n]*\))?`|(?<![\w./`]){re.escape(name)}(?:\(\))?(?![\w/`]))"
+        text = re.sub(pattern, lambda match: f"{match[0]} {UNKNOWN}", text, count=1)
+    return text
+
+
+def without_echo(text: str) -> str:
+    """The text without the line that stands before each chunk, which small models repeat."""
+    return _HEADER_ECHO.sub("", text)

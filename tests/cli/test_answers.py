@@ -1,0 +1,72 @@
+"""What `ask` shows of an answer: in a pipe, in a terminal, as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from awareness.cli import render
+from awareness.cli.app import run
+from awareness.cli.live import growing
+
+
+@pytest.fixture
+def asked(sample, model_folder, capfd):
+    def ask(*options):
+        code = run(["ask", "HTTPConnectionPool acquire", "--repo", str(sample), "--model", str(model_folder), *options])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return ask
+
+
+def test_json_has_each_sentence_with_its_source(asked):
+    code, out, _ = asked("-n", "8", "--format", "json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["weights"] == "none"  # nobody has measured this model
+    assert 1 <= len(answer["sentences"]) <= 3
+    for sentence in answer["sentences"]:
+        assert set(sentence) == {"text", "source", "unknown"}
+        assert 1 <= sentence["source"] <= len(answer["citations"])
+        assert f"[{sentence['source']}]" in answer["answer"]
+
+
+def test_text_ends_with_the_sources_that_are_cited(asked):
+    code, out, _ = asked("-n", "8")
+    answer, _, sources = out.partition("\nSources\n")
+    assert code == 0
+    numbers = {int(number) for number in re.findall(r" \[(\d)\]", answer)}
+    listed = {int(number) for number in re.findall(r"^  \[(\d)\] \S+:\d+-\d+", sources, re.MULTILINE)}
+    assert numbers and numbers <= listed
+
+
+def test_without_chunks_nothing_is_cited(asked):
+    _, out, _ = asked("-n", "8", "--mode", "none", "--format", "json")
+    assert {sentence["source"] for sentence in json.loads(out)["sentences"]} <= {None}
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_weights_change_how_it_decodes_and_no_latent(asked, weights):
+    _, plain, _ = asked("-n", "2", "--format", "json")
+    code, out, err = asked("-n", "2", "--format", "json", "--weights", weights, "--verbose")
+    assert code == 0 and json.loads(out)["weights"] == weights
+    assert json.loads(out)["memory"] == json.loads(plain)["memory"]
+    assert "encoding" not in err
+
+
+def test_a_terminal_shows_markdown_and_keeps_whole_sentences_only():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=60, color_system="standard")
+    with growing(console, render.safe) as shown:
+        shown.begun("The `max_size` is")
+        shown.sentence("The `max_size` is 10 [1]. ")
+        shown.begun("And then \x1b[31mthe")
+    drawn = file.getvalue()
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.rpartition("\x1b[2K")[2])
+    assert "`" not in last and "max_size is 10 [1]." in last and "And then" not in last
+    assert "\x1b[31m" not in drawn

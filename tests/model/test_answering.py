@@ -1,0 +1,118 @@
+"""Answers: whole sentences while they are made, at most three, with sources, within the limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from awareness.model.answering import GRACE, _Writer, answer
+from awareness.model.assembly import assemble
+from awareness.model.attention import AttentionRecord
+from awareness.model.encoder import SelfEncoder
+from awareness.model.fusion import attached, fuse
+from awareness.model.generate import generate, span_shares
+from awareness.model.load import Decoder
+from awareness.model.sentences import SENTENCES, Sources
+from awareness.model.settings import NEUTRAL, SETTINGS, settings_of
+from awareness.model.sources import PRESETS, ModelFolder
+from awareness.types import Chunk
+
+CHUNKS = [
+    Chunk("src/auth.py", 1, 2, "sign", "def sign(self):\n    return MAX_AGE"),
+    Chunk("src/pool.py", 7, 8, "Pool", "class Pool:\n    max_size = 10"),
+]
+
+
+def written(pieces, *, limit=SENTENCES, is_ended=True):
+    said, begun = [], []
+    writer = _Writer(Sources(CHUNKS), None, None, limit, lambda s: said.append(s.marked), begun.append)
+    for piece in pieces:
+        writer(piece)
+    writer.close(is_ended)
+    return said, begun, writer
+
+
+def test_sentences_are_handed_on_as_soon_as_they_are_whole():
+    said, begun, _ = written(["The `max_", "size` is 10.", " It", " is in", " `MAX_AGE`."])
+    assert said == ["The `max_size` is 10 [2]. ", "It is in `MAX_AGE` [1]."]
+    assert begun == ["The `max_", "The `max_size` is 10.", "It", "It is in", "It is in `MAX_AGE`."]
+
+
+def test_three_sentences_are_enough_unless_it_explains():
+    text = ["One is. ", "Two is. ", "Three is. ", "Four is. ", "Five"]
+    said, _, writer = written(text)
+    assert len(said) == 3 and writer.is_full
+    said, _, writer = written(text, limit=None)
+    assert len(said) == 5 and not writer.is_full
+
+
+def test_who_says_a_thing_again_has_nothing_else_to_say():
+    said, _, writer = written(["It is 10. ", "It  is 10. ", "It is 11. ", "x"])
+    assert len(said) == 1 and writer.is_full
+
+
+@pytest.mark.parametrize(
+    ("pieces", "is_ended", "expected"),
+    [
+        (["It is 10. ", "And then the"], False, ["It is 10 [2]. "]),  # cut off: left out
+        (["It is 10. ", "And `MAX_AGE`"], True, ["It is 10 [2]. ", "And `MAX_AGE` [1]"]),  # ended by itself
+        (["It is 10. ", "And so."], False, ["It is 10 [2]. ", "And so [1]."]),
+        (["And then the"], False, ["And then the … [1]"]),  # nothing else was said
+        (["# file: src/auth.py · sign\n", "It is 10."], True, ["It is 10 [2]."]),
+        (["  \n"], True, []),
+    ],
+)
+def test_no_sentence_is_cut_off_and_no_header_repeated(pieces, is_ended, expected):
+    assert written(pieces, is_ended=is_ended)[0] == expected
+
+
+@pytest.fixture
+def decoder(model, tokenizer):
+    return Decoder(fuse(model), tokenizer, ModelFolder("tiny", Path(), "tiny"))
+
+
+@pytest.fixture
+def memory(decoder):
+    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny")
+    latents = list(encoder.encode([chunk.encoded_text for chunk in reversed(CHUNKS)]))
+    return assemble(decoder.model, encoder.spec, encoder.sink, latents, ["1", "0"])
+
+
+def test_the_attention_of_steps_adds_up_to_that_of_the_answer(decoder, memory):
+    record = AttentionRecord(range(6), steps=True)
+    said = generate(decoder, [40, 41, 42], memory, max_new_tokens=7, min_new_tokens=7, record=record)
+    assert record.step_count == 6  # the first token comes out of the prompt's own pass
+    parts = [record.of_steps(0, 2), record.of_steps(2, 6)]
+    assert span_shares(memory, parts[0] + parts[1]) == pytest.approx(said.attention, abs=1e-5)
+    assert record.of_steps(6, 6) is None
+
+
+def test_an_answer_stays_within_its_limit_and_is_read_from_memory(decoder, memory):
+    said = answer(decoder, NEUTRAL, "what", CHUNKS, memory, with_system=False, max_new_tokens=5)
+    assert 1 <= said.generation.tokens <= 5 + GRACE
+    assert sum(said.generation.attention.values()) == pytest.approx(1, abs=1e-4)
+    assert all(sentence.source in (0, 1) for sentence in said.sentences)
+    assert "".join(said.text.split()) == "".join("".join(s.text for s in said.sentences).split())
+
+
+def test_recording_changes_no_answer(decoder, memory):
+    plain = generate(decoder, [40, 41], memory, max_new_tokens=12)
+    recorded = generate(decoder, [40, 41], memory, max_new_tokens=12, record=AttentionRecord([2, 3], steps=True))
+    assert plain.text == recorded.text
+
+
+def test_a_generation_stops_when_it_is_told_to(decoder):
+    asked = []
+    said = generate(decoder, [40, 41], max_new_tokens=20, stop=lambda: asked.append(1) or len(asked) == 3)
+    assert said.tokens == 3 and not said.is_ended
+
+
+def test_every_setting_is_of_a_model_that_exists_and_others_are_neutral(decoder, memory):
+    presets = set(PRESETS)
+    assert all(name in presets or name.count("/") == 1 for name in SETTINGS)
+    assert settings_of("/some/folder") is NEUTRAL
+    assert NEUTRAL.sharpness == NEUTRAL.repetition_penalty == 1.0
+    with attached(decoder.model, memory), torch.inference_mode():
+        decoder.model(torch.tensor([[40, 41]]))  # still readable
