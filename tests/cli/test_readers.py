@@ -9,7 +9,7 @@ import pytest
 from awareness.cli import readers
 from awareness.cli.readers import Mode, reader_asked, shipped_adapter
 from awareness.errors import UsageError
-from awareness.model.sources import DEFAULT_MODEL, ModelFolder, pull
+from awareness.model.sources import ModelFolder, pull
 from tests.conftest import write_tree
 
 OURS = ModelFolder("qwen3-0.6b", None, "print")  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def test_shipped_by_name_where_nothing_is(shipped, model_folder):
 
 def test_the_adapter_that_ships_is_whole_and_small():
     """Its card names data, licence, commands and figures."""
-    folder = pull(DEFAULT_MODEL)
+    folder = pull("smollm2-135m")
     path = shipped_adapter(folder)
     assert path is not None
     assert sum(file.stat().st_size for file in path.iterdir()) < 6 << 20
