@@ -199,7 +199,7 @@ class _Indexer:
 
     @cached_property
     def _model(self) -> LoadedModel:
-        return load_model(self.folder)
+        return load_model(self.folder, weights=None)
 
 
 def _nothing_encoded(store: Store, snapshot: int, spec: MemorySpec | None, budget: int) -> build.Encoded:
