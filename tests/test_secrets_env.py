@@ -98,7 +98,8 @@ def test_a_secret_within_another_leaves_nothing_of_it():
 def put_out():
     render.data({"key": KEY, KEY: [{"deep": (f"a {KEY} b", 1, None)}]})
     render.text(f"text {KEY}")
-    render.stream(f"stream {KEY}\n")
+    with render.answering(is_shown=True) as shown:
+        shown.sentence(f"stream {KEY}")
     render.table(("column",), [(f"cell {KEY}",)])
     render.note(f"note {KEY}")
     render.error(f"error\n{KEY}", f"--key {KEY}")

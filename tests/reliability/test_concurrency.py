@@ -27,7 +27,7 @@ def test_one_writer_and_four_readers(tmp_path):
         ended = [workers.wait(pid) for pid in (writer, *readers)]
     assert [end.status for end in ended] == [0] * (1 + READERS), "\n".join(str(end.result) for end in ended)
     wrote, *read = (end.result for end in ended)
-    assert wrote["version"] > 5
+    assert wrote["version"] > 1  # how many more depends on what else the machine does
     assert min(reader["reads"] for reader in read) > 0
     assert min(reader["latents"] for reader in read) > 0
     assert min(reader["version"] for reader in read) > 0
