@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 from common import processor, seconds, table
+from transformers import DynamicCache
 
 from awareness.cli.options import Weights
 from awareness.cli.workspace import LoadedModel, load_model, pull_model
-from awareness.model import sources
+from awareness.model import hf, sources
 from awareness.model.assembly import assemble
 from awareness.model.generate import generate
 from awareness.model.prompt import encode, question_ids
@@ -89,11 +90,10 @@ def _perplexity(model: LoadedModel) -> float:
     total = count = 0.0
     for module in (library, other_library, json):
         ids = encode(model.decoder.tokenizer, Path(module.__file__ or "").read_text())[:PERPLEXITY_TOKENS]
-        cache, logits = None, []
+        cache, logits = DynamicCache(), []
         for start in range(0, len(ids), MAX_ROWS):
             piece = torch.tensor([ids[start : start + MAX_ROWS]])
-            out = model.decoder.model(piece, past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
+            out = model.decoder.model(piece, use_cache=True, **{hf._cache_name(model.decoder.model): cache})
             logits.append(out.logits[0].float())
         loss = torch.nn.functional.cross_entropy(torch.cat(logits)[:-1], torch.tensor(ids[1:]), reduction="sum")
         total, count = total + float(loss), count + len(ids) - 1
