@@ -240,7 +240,7 @@ def test_a_tokenizer_that_puts_bos_in_front(adds, tmp_path):
     if hf._release(transformers.__version__) >= (5, 23):  # older ones do not read that field
         ids = AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")("x")["input_ids"]
         assert ids == tokenizer("x")["input_ids"]
-    assert (ids[0] == 264) is adds
+        assert (ids[0] == 264) is adds
 
 
 def test_nothing_of_this_machine_is_in_the_file(tmp_path):
