@@ -158,14 +158,17 @@ def load_trained(checkpoint: Path, weights: options.Weights | None = options.Wei
     use_idle_cores()
     render.detail(f"loading {checkpoint}")
     module, decoder = load_for_use(checkpoint, pull=pull_known)
-    decoder, how = _decoding_by(decoder, weights)
+    decoder, how = _decoding_by(decoder, weights, is_trained=True)
     return LoadedModel(decoder, "none", how, module)
 
 
-def _decoding_by(decoder: Decoder, asked_for: options.Weights | None) -> tuple[Decoder, str]:
+def _decoding_by(
+    decoder: Decoder, asked_for: options.Weights | None, *, is_trained: bool = False
+) -> tuple[Decoder, str]:
     """The decoder with the weights that it decodes by, and which those are. Latents are made by the published weights
     where those are still there (weights.py); where they were replaced, the latents of such a decoder are its own, so
-    its fingerprint says so."""
+    its fingerprint says so. is_trained: its weights may be others than those of the folder, whose packed ones are kept.
+    """
     from awareness.model.settings import settings_of
     from awareness.model.weights import is_packed, quantise_weights
 
@@ -173,9 +176,9 @@ def _decoding_by(decoder: Decoder, asked_for: options.Weights | None) -> tuple[D
     how = own if asked_for is None else asked_for.value
     if how == "none":
         return decoder, how
-    packed = f"{digest(decoder.folder.fingerprint)[:32]}-{how}.safetensors"
+    packed = sources.models_dir() / "packed" / f"{digest(decoder.folder.fingerprint)[:32]}-{how}.safetensors"
     with render.progress() as progress:
-        model = quantise_weights(decoder.model, how, keep=sources.models_dir() / "packed" / packed, progress=progress)
+        model = quantise_weights(decoder.model, how, keep=None if is_trained else packed, progress=progress)
     if is_packed(model):
         return replace(decoder, model=model), how
     folder = replace(decoder.folder, fingerprint=f"{decoder.folder.fingerprint}-{how}")
