@@ -101,6 +101,16 @@ def file_digest(hasher: Any, *paths: Path) -> str:
     return hasher.hexdigest()
 
 
+def _bytes_below(folder: Path) -> int:
+    """Size of the files in a folder while another process fills it. Files and folders that vanish are skipped."""
+    total = 0
+    for inside, _, names in os.walk(folder):  # `os.walk` skips a folder that cannot be listed; `rglob` raises
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(inside, name)).st_size
+    return total
+
+
 class _Pip:
     """A running `pip download` of one wheel into a folder. Leaving the `with` block ends it.
 
@@ -150,11 +160,7 @@ class _Pip:
     def done(self) -> int:
         if self._says_progress:
             return self._counted
-        done = 0
-        for path in self._into.rglob("*"):
-            with contextlib.suppress(OSError):  # pip moves and removes files meanwhile
-                done += path.stat().st_size if path.is_file() else 0
-        return done
+        return _bytes_below(self._into)
 
     def finished(self, seconds: float = 0.1) -> bool:
         """Waits so long at the most."""

@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -311,6 +312,25 @@ def test_an_old_pip_does_not_say_how_far_it_is(shelf, monkeypatch):
     sources.pull("tiny", lambda what, done, total: moves.append(done) if what.startswith("downloading") else None)
     assert moves[-1] == shelf.preset.download_bytes
     assert max(moves) == moves[-1]
+
+
+def test_folders_that_vanish_while_their_bytes_are_counted(tmp_path):
+    """pip removes its temporary folders while it runs: counting skips them."""
+    (tmp_path / "kept").write_bytes(b"12345")
+    listed = os.scandir
+    try:
+        # A folder is removed between the moment it is found and the moment it is listed.
+        def scandir(path):
+            if Path(path).name == "temporary":
+                shutil.rmtree(path)
+            return listed(path)
+
+        (tmp_path / "temporary").mkdir()
+        (tmp_path / "temporary/part").write_bytes(b"123")
+        os.scandir = scandir
+        assert download._bytes_below(tmp_path) == 5
+    finally:
+        os.scandir = listed
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.lists(st.integers(1, 200), min_size=1))
