@@ -33,7 +33,7 @@ ENCODING_VERSION = 1
 """Of the way K and V are made: raised whenever the same text would give other bytes."""
 
 QUANT_BITS = {"int8": 8, "int4": 4, "int2": 2, "fp8": 8}
-"""Ways of storing latents in fewer bits than their dtype has (model/quant.py), and the bits of one number."""
+"""Ways of storing latents in fewer bits than their dtype has (model/quantisation.py), and the bits of one number."""
 QUANT_GROUP = 64
 """Tokens that share one scale of a key channel."""
 

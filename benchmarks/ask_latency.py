@@ -20,14 +20,14 @@ from common import source_file, table
 
 from awareness.cli.workspace import DEFAULT_QUANT, load_model
 from awareness.index import build
-from awareness.index.chunking import chunk_file
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
-from awareness.index.store import IndexedFile, Store
+from awareness.index.chunks.chunking import chunk_file
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.store import IndexedFile, Store
 from awareness.model import sources
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.generate import generate
-from awareness.model.prompt import question_ids
+from awareness.model.prompts import question_ids
 from awareness.types import Chunk
 
 QUESTION = "Where is the retry budget of the upload queue computed?"

@@ -27,10 +27,10 @@ from common import source_file, table
 
 from awareness.cli.workspace import DEFAULT_QUANT
 from awareness.index import build
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
-from awareness.index.repo import Repository
-from awareness.index.store import Store
+from awareness.index.files.repository import Repository
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from awareness.model import sources
 from awareness.model.encoder import SelfEncoder
 from awareness.model.load import load

@@ -36,7 +36,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from awareness.config.memory import MemoryConfig
 from awareness.model import hf, sources
 from awareness.model.adapter import MemoryAdapter, build_adapter
-from awareness.model.assembly import joined
+from awareness.model.assemble import joined
 from awareness.model.fusion import attached
 from awareness.model.load import load
 from awareness.types import Memory, default_layers

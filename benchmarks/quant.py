@@ -22,14 +22,14 @@ from common import table
 from awareness.cli.eval_shared import chunk_pool
 from awareness.cli.workspace import load_model
 from awareness.evals.needle import make_cases, share_found
-from awareness.index.repo import Repository
+from awareness.index.files.repository import Repository
 from awareness.model import sources
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder, spec_for, with_quant
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
-from awareness.model.prompt import encode, sample_ids
-from awareness.model.quant import to_latent, to_tensor
+from awareness.model.prompts import encode, sample_ids
+from awareness.model.quantisation import to_latent, to_tensor
 from awareness.types import Latent, MemorySpec, Sample, default_layers
 
 ROWS = (

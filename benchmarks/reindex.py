@@ -20,9 +20,9 @@ from common import seconds, table
 
 from awareness.cli.workspace import Workspace
 from awareness.index import build
-from awareness.index.lock import writing
-from awareness.index.repo import Repository
-from awareness.index.store import Store
+from awareness.index.files.repository import Repository
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from awareness.model import sources
 
 

@@ -24,15 +24,15 @@ from pathlib import Path
 
 from common import once, table
 
-from awareness.index.embedding import term_embedder
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
-from awareness.index.search import HybridRouter
-from awareness.index.store import IndexedFile, Store
+from awareness.index.search.ranking import HybridRouter
+from awareness.index.search.term_vectors import term_embedder
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.store import IndexedFile, Store
 from awareness.types import Chunk, digest
 
 WORDS, NAMES = 20_000, 50_000
-OPEN = "from awareness.index.store import *; from pathlib import Path; import sys\n"
+OPEN = "from awareness.index.store.store import *; from pathlib import Path; import sys\n"
 OPEN += "with Store.open(IndexLayout(Path(sys.argv[1]))) as store: store.snapshots()"
 
 

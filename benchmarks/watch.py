@@ -25,9 +25,9 @@ from pathlib import Path
 from common import once, table
 
 from awareness.cli.workspace import Workspace
-from awareness.index.lock import writing
-from awareness.index.search import HybridRouter
-from awareness.index.store import Store
+from awareness.index.search.ranking import HybridRouter
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from awareness.model import sources
 
 

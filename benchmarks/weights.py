@@ -24,9 +24,9 @@ from transformers import DynamicCache
 from awareness.cli.options import Weights
 from awareness.cli.workspace import LoadedModel, load_model, pull_model
 from awareness.model import hf, sources
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.generate import generate
-from awareness.model.prompt import encode, question_ids
+from awareness.model.prompts import encode, question_ids
 from awareness.model.weights import MAX_ROWS, PackedLinear, exact_weights
 from awareness.types import Memory
 

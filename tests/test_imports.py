@@ -26,7 +26,7 @@ MAY_IMPORT = {
 
 
 def imports_of(path: Path) -> set[str]:
-    """The parts of our package that a module imports, anywhere in it: 'index' for awareness.index.store."""
+    """The parts of our package that a module imports, anywhere in it: 'index' for awareness.index.store.store."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -25,9 +25,9 @@ from awareness.cli.workspace import (
 )
 from awareness.errors import IndexLocked, ModelNotAvailable, NothingFound, StorageFailed, UsageError
 from awareness.index import build
-from awareness.index.lock import writing
-from awareness.index.search import GATHERED, WEAK_SCORE
-from awareness.index.store import Store
+from awareness.index.search.ranking import GATHERED, WEAK_SCORE
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from awareness.model import sources
 from awareness.types import Citation, Latent, MemorySpec, Sampling, printable
 
@@ -265,7 +265,7 @@ def _answer(
 
 def _memory_of(model: LoadedModel, used: Sequence[Found], budget: int) -> Memory:
     """The latents of the hits, from wherever each of them is, the best last: next to the question."""
-    from awareness.model.assembly import assemble
+    from awareness.model.assemble import assemble
     from awareness.model.settings import settings_of
 
     base = model.encoder.spec

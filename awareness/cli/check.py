@@ -11,7 +11,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.cli.workspace import Workspace
-from awareness.index.check import check as check_index
+from awareness.index.store.check import check as check_index
 
 
 def check(

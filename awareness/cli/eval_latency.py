@@ -25,7 +25,7 @@ from awareness.cli.eval_shared import (
     stored_as,
     write_json,
 )
-from awareness.index.repo import Repository
+from awareness.index.files.repository import Repository
 from awareness.model import sources
 
 

@@ -27,7 +27,7 @@ from awareness.cli.eval_shared import (
     stored_as,
     write_json,
 )
-from awareness.index.repo import Repository
+from awareness.index.files.repository import Repository
 
 if TYPE_CHECKING:
     from awareness.evals.intervals import Estimate
@@ -72,7 +72,7 @@ def needle(
     pool = chunk_pool(Repository.open(repo), folder, chunk_tokens)
     from awareness.evals.arms import Bm25
     from awareness.evals.needle import make_cases, run
-    from awareness.evals.shapes import shapes_named
+    from awareness.evals.needle_shapes import shapes_named
 
     chosen = shapes_named(names_in(shapes))
     make_cases(pool, chunks=numbers[-1], samples=1, seed=seed, shapes=chosen)  # before a model is loaded

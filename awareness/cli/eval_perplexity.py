@@ -23,11 +23,11 @@ from awareness.cli.eval_shared import (
     stored_as,
     write_json,
 )
-from awareness.index.repo import Repository, SourceFile, decode
+from awareness.index.files.repository import Repository, SourceFile, decode
 from awareness.model import sources
 
 if TYPE_CHECKING:
-    from awareness.evals.next_lines import LineCase
+    from awareness.evals.next_line_cases import LineCase
     from awareness.evals.perplexity import PerplexityReport
 
 
@@ -89,7 +89,7 @@ def perplexity(
 def _cases(
     repository: Repository, folder: sources.ModelFolder, samples: int, chunks: int, chunk_tokens: int, seed: int
 ) -> list[LineCase]:
-    from awareness.evals.next_lines import make_cases
+    from awareness.evals.next_line_cases import make_cases
 
     files = {file.path: decode(file.data) for file in repository.scan() if isinstance(file, SourceFile)}
     token_starts = sources.token_starts(folder)

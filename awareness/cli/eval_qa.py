@@ -26,7 +26,7 @@ from awareness.cli.eval_shared import (
     write_json,
 )
 from awareness.errors import UsageError
-from awareness.evals.questions import read_questions
+from awareness.evals.question_files import read_questions
 from awareness.model.settings import settings_of
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from awareness.cli.eval_shared import (
     write_json,
 )
 from awareness.errors import UsageError
-from awareness.evals.questions import read_questions
-from awareness.index.repo import Repository
+from awareness.evals.question_files import read_questions
+from awareness.index.files.repository import Repository
 from awareness.model.settings import settings_of
 from awareness.types import Sample
 
@@ -75,7 +75,7 @@ def retrieval(
     else:
         pool = [chunk for one in repositories for chunk in chunk_pool(one, folder, chunk_tokens)]
         from awareness.evals.needle import make_cases
-        from awareness.evals.shapes import shapes_named
+        from awareness.evals.needle_shapes import shapes_named
 
         chosen = shapes_named(names_in(shapes))
         cases = make_cases(pool, chunks=chunks, samples=samples, seed=seed, shapes=chosen)

@@ -10,10 +10,10 @@ from awareness.cli.origin import opened, search_all, workspaces_asked
 from awareness.cli.routers import renew
 from awareness.cli.workspace import Workspace, pull_model
 from awareness.errors import UsageError
-from awareness.evals.questions import Asked, Question
-from awareness.index.lock import writing
-from awareness.index.search import GATHERED, Rules
-from awareness.index.store import Store
+from awareness.evals.question_files import Asked, Question
+from awareness.index.search.ranking import GATHERED, Rules
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 
 WORDS_ALONE = Rules(dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0)
 """BM25, as it is."""

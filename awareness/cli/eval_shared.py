@@ -12,8 +12,8 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.workspace import DEFAULT_QUANT, pull_known, pull_model
 from awareness.errors import UsageError
-from awareness.index.kinds import FileKind, kind_of
-from awareness.index.repo import Repository, SourceFile, decode
+from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.files.repository import Repository, SourceFile, decode
 from awareness.model import sources
 from awareness.types import Chunk
 
@@ -92,7 +92,7 @@ def stored_as(quant: options.Quant | None) -> str:
 
 def chunk_pool(repository: Repository, folder: sources.ModelFolder, chunk_tokens: int) -> list[Chunk]:
     """The repository's source chunks that fill at least half of their size: the hay."""
-    from awareness.index.chunking import chunk_file
+    from awareness.index.chunks.chunking import chunk_file
 
     token_starts = sources.token_starts(folder)
     pool: dict[str, Chunk] = {}

@@ -12,9 +12,9 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.workspace import Workspace, quant_of
 from awareness.errors import UsageError
-from awareness.index.garbage import collect_garbage
-from awareness.index.lock import writing
-from awareness.index.store import Store
+from awareness.index.store.garbage import collect_garbage
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 
 
 def gc(

@@ -20,10 +20,10 @@ from awareness.cli.watch import watching
 from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model, quant_of
 from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, UsageError
 from awareness.index import build
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
-from awareness.index.manifest import delete as delete_manifest
-from awareness.index.store import Store, Totals
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.manifest import delete as delete_manifest
+from awareness.index.store.store import Store, Totals
 from awareness.model.sources import ModelFolder
 from awareness.types import KVEncoder, MemorySpec, default_layers, printable
 

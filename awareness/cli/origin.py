@@ -12,10 +12,10 @@ from awareness.cli import render
 from awareness.cli.routers import embedder_of
 from awareness.cli.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt
-from awareness.index.pack import open_pack
-from awareness.index.repo import build_scope
-from awareness.index.search import SPREAD, HybridRouter, Rules
-from awareness.index.store import Store
+from awareness.index.files.repository import build_scope
+from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
+from awareness.index.store.pack import open_pack
+from awareness.index.store.store import Store
 from awareness.types import Chunk, Hit, MemorySpec
 
 

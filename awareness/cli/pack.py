@@ -12,10 +12,10 @@ from awareness.cli import options, render
 from awareness.cli.workspace import Workspace, load_model, pull_model, quant_of
 from awareness.errors import UsageError
 from awareness.index import build
-from awareness.index.lock import writing
-from awareness.index.pack import About, write_pack
-from awareness.index.repo import build_scope
-from awareness.index.store import Store
+from awareness.index.files.repository import build_scope
+from awareness.index.store.lock import writing
+from awareness.index.store.pack import About, write_pack
+from awareness.index.store.store import Store
 
 
 def pack(

@@ -11,9 +11,9 @@ from awareness.cli.routers import renew
 from awareness.cli.workspace import Workspace, load_model, pull_model, quant_of
 from awareness.errors import AwarenessError
 from awareness.index import build
-from awareness.index.check import Damage, drop_damage, find_damage, is_sound, remake_manifest
-from awareness.index.lock import writing
-from awareness.index.store import Snapshot, Store
+from awareness.index.store.check import Damage, drop_damage, find_damage, is_sound, remake_manifest
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Snapshot, Store
 from awareness.types import SINK, MemorySpec
 
 

@@ -9,9 +9,9 @@ from awareness.cli import render
 from awareness.cli.workspace import pull_model
 from awareness.errors import UsageError
 from awareness.index import build
-from awareness.index.embedding import TermEmbedder
-from awareness.index.routing import HEAD_SUFFIX, SHIPPED_ROUTER, is_term_vectors
-from awareness.index.store import Store
+from awareness.index.search.routing_index import HEAD_SUFFIX, SHIPPED_ROUTER, is_term_vectors
+from awareness.index.search.term_vectors import TermEmbedder
+from awareness.index.store.store import Store
 from awareness.model import sources
 from awareness.model.sources import ModelFolder
 from awareness.types import Embedder
@@ -76,7 +76,7 @@ def load_embedder(name: str) -> Embedder:
             from awareness.model.hidden import HiddenStateEmbedder
 
             return HiddenStateEmbedder.of_file(Path(name), _its_decoder)
-        from awareness.model.embed import TextEmbedder
+        from awareness.model.text_embedder import TextEmbedder
 
         return TextEmbedder(pull_model(name))
     except UsageError as error:

@@ -10,7 +10,7 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.origin import Found, opened, search_all, workspaces_asked
 from awareness.errors import NothingFound
-from awareness.index.search import WEAK_SCORE
+from awareness.index.search.ranking import WEAK_SCORE
 from awareness.types import Hit, printable
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from awareness.cli import options, render
 from awareness.cli.workspace import Workspace, parse_bytes, quant_of
 from awareness.index import build
-from awareness.index.kinds import kind_of
-from awareness.index.layout import FORMAT_VERSION
-from awareness.index.store import Snapshot, Store
+from awareness.index.files.file_kinds import kind_of
+from awareness.index.store.layout import FORMAT_VERSION
+from awareness.index.store.store import Snapshot, Store
 from awareness.types import MemorySpec, printable
 
 SHOWN = 8  # paths of a list that are printed; JSON has all

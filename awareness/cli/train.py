@@ -97,7 +97,7 @@ def _read(config: Path | None, settings: list[str] | None) -> Config:
 
 
 def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> None:
-    from awareness.config.secrets import load_env
+    from awareness.config.environment import load_env
 
     render.hide(load_env(Path.cwd()))
     _may_be_written(config.output_dir / "checkpoint", "output_dir")
@@ -168,7 +168,7 @@ def _term_vectors(config: RouterConfig) -> Trained:
 
     embed_words = None
     if config.model.words_from:
-        from awareness.model.embed import TextEmbedder
+        from awareness.model.text_embedder import TextEmbedder
 
         embed_words = TextEmbedder(pull_model(config.model.words_from)).words
     with render.progress() as progress:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from awareness.index.layout import LOCAL_FOLDER
-from awareness.index.worktree import TOOL_FOLDERS
+from awareness.index.files.work_tree import TOOL_FOLDERS
+from awareness.index.store.layout import LOCAL_FOLDER
 
 QUIET_MS = 100  # without a change, after which what has changed is reported
 STORM_MS = 5_000  # of changes without a pause, after which they are reported all the same

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from awareness.cli import options, render
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
 from awareness.index import build
-from awareness.index.layout import IndexLayout, layout_for
-from awareness.index.repo import Repository, decode
-from awareness.index.store import Snapshot, Store
+from awareness.index.files.repository import Repository, decode
+from awareness.index.store.layout import IndexLayout, layout_for
+from awareness.index.store.store import Snapshot, Store
 from awareness.model import sources
 from awareness.types import Chunk, digest
 

@@ -18,13 +18,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from awareness.errors import UsageError
-from awareness.index import postings
-from awareness.index.lexical import weighted_terms
-from awareness.index.postings import Postings
-from awareness.index.routing import terms_of
+from awareness.index.search import postings
+from awareness.index.search.postings import Postings
+from awareness.index.search.routing_index import terms_of
+from awareness.index.search.terms import weighted_terms
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.checkpoint import Checkpoint, load_for_use
 from awareness.model.encoder import SelfEncoder
@@ -32,7 +32,7 @@ from awareness.model.fusion import attached, retrieval_layers
 from awareness.model.generate import Generation, generate
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder
-from awareness.model.prompt import answer_ids, sample_ids
+from awareness.model.prompts import answer_ids, sample_ids
 from awareness.model.reading import Routed
 from awareness.model.settings import settings_of
 from awareness.model.sources import ModelFolder

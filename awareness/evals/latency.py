@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from awareness.errors import UsageError
 from awareness.evals.arms import LATENT_CACHE, Arm
-from awareness.index.chunking import TokenStarts
+from awareness.index.chunks.chunking import TokenStarts
 from awareness.model.generate import generate
 from awareness.types import Chunk, Progress, Sample, silent
 

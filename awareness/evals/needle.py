@@ -1,6 +1,6 @@
 """Needle in a haystack: is the memory really read?
 
-A needle (shapes.py) is hidden in one of `chunks` real code chunks of a repository, at a given depth, and asked for.
+A needle (needle_shapes.py) is hidden in one of `chunks` real code chunks of a repository, at a given depth.
 Each case is put to every arm (arms.py): greedy decoding, one seed. Two things are scored: was the value said, and, of
 an arm that can tell, which chunk it looked at. After Kamradt's test and RULER (Hsieh et al. 2024), on code.
 """
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm, Bm25
 from awareness.evals.intervals import Estimate, wilson
-from awareness.evals.shapes import LIST_MARK, SHAPES
+from awareness.evals.needle_shapes import LIST_MARK, SHAPES
 from awareness.model.attention import AttentionRecord
 from awareness.model.generate import Generation
-from awareness.model.prompt import answer_ids
+from awareness.model.prompts import answer_ids
 from awareness.types import Chunk, Progress, Sample, silent
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

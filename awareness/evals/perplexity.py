@@ -1,6 +1,6 @@
 """Perplexity of lines that rest on a definition in another file: does it help to have that file in memory?
 
-The model continues the lines above (next_lines.py). What it may read is the condition: `gold`, the chunk with the
+The model continues the lines above (next_line_cases.py). What it may read is the condition: `gold`, the chunk with the
 definition among others of the repository; `shuffled`, as many chunks, those of another case, of which none has the name
 (the control: is it that definition, or any code?); `none`. An arm that reads nothing has the last one alone.
 
@@ -18,7 +18,7 @@ import numpy as np
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm
 from awareness.evals.intervals import RESAMPLES, TAILS, Estimate
-from awareness.evals.next_lines import LineCase
+from awareness.evals.next_line_cases import LineCase
 from awareness.types import Progress, silent
 
 CONDITIONS = ("gold", "shuffled", "none")

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from awareness.evals.arms import Arm
 from awareness.evals.intervals import Estimate, bootstrap
-from awareness.evals.questions import Asked, Question
+from awareness.evals.question_files import Asked, Question
 from awareness.model.attention import AttentionRecord
-from awareness.model.prompt import BRIEFLY
+from awareness.model.prompts import BRIEFLY
 from awareness.types import Chunk, Progress, Sample, silent
 
 CITED = 3

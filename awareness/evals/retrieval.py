@@ -22,7 +22,7 @@ from awareness.model import hf
 from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
-from awareness.model.prompt import BRIEFLY, encode
+from awareness.model.prompts import BRIEFLY, encode
 from awareness.model.reading import Routed
 from awareness.types import SINK, Memory, Progress, Sample, silent
 

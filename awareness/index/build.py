@@ -16,16 +16,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from awareness.errors import IndexLocked, StorageFailed
-from awareness.index.kinds import kind_of
-from awareness.index.lock import writing
-from awareness.index.repo import Repository, SkippedFile, SourceFile, decode
-from awareness.index.secrets import find_secrets
-from awareness.index.shards import SHARD_BYTES
-from awareness.index.store import IndexedFile, Snapshot, Store, StoredChunk
+from awareness.index.files.credentials import find_secrets
+from awareness.index.files.file_kinds import kind_of
+from awareness.index.files.repository import Repository, SkippedFile, SourceFile, decode
+from awareness.index.store.lock import writing
+from awareness.index.store.shards import SHARD_BYTES
+from awareness.index.store.store import IndexedFile, Snapshot, Store, StoredChunk
 from awareness.types import SINK, Chunk, Embedder, KVEncoder, Latent, MemorySpec, Progress, silent
 
 if TYPE_CHECKING:
-    from awareness.index.chunking import TokenStarts
+    from awareness.index.chunks.chunking import TokenStarts
 
 MAX_CHUNK_TOKENS = 256
 EAGER_SHARE = 0.9  # of the budget; the rest is for latents made on demand
@@ -101,7 +101,7 @@ def refresh(
 
     model, fingerprint: whose tokens bound the chunks. token_starts: called once, and only if a file is new.
     """
-    from awareness.index.chunking import CHUNKER_VERSION  # not before it is needed: a search never cuts a file
+    from awareness.index.chunks.chunking import CHUNKER_VERSION  # not before it is needed: a search never cuts a file
 
     renew_vectors(store)
     name = snapshot_name(repository, rev)
@@ -188,7 +188,7 @@ def drift(store: Store, repository: Repository, known: Snapshot) -> Drift:
 
 
 def _cut(source: SourceFile, token_starts: TokenStarts, max_tokens: int) -> IndexedFile:
-    from awareness.index.chunking import sized_chunks
+    from awareness.index.chunks.chunking import sized_chunks
 
     text = decode(source.data)
     chunks = sized_chunks(source.path, text, token_starts, max_tokens=max_tokens)

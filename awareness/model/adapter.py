@@ -17,10 +17,10 @@ from awareness.errors import UsageError
 from awareness.model import hf
 from awareness.model.attention import AttentionRecord
 from awareness.model.bank import BankHeads, BankTokens, MemoryBank, QuantisedBank
-from awareness.model.gca import JointGates, MemoryBlock
+from awareness.model.chapter_router import ChapterRouter
+from awareness.model.cross_attention import JointGates, MemoryBlock
 from awareness.model.kernels import LayerMemory
 from awareness.model.reading import LayerReading, Routed
-from awareness.model.router import ChapterRouter
 from awareness.types import Memory
 
 

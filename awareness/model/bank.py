@@ -2,7 +2,7 @@
 
 A bank is N learned tokens, shared by some or all memory layers, and heads that make keys and values of them for each
 layer that reads. The tokens are a matrix [N, width] (standard; reduced-dim: a narrow one), or the product of two
-(factorized). With chapters a learned router (router.py) picks those that a token or a text may read. Keys of a bank
+(factorized). With chapters a learned router (chapter_router.py) picks those that a token may read. Keys of a bank
 stand at position 0: they are not rotated, and no token of a bank is before another.
 
 Once training is over a bank can be folded into the keys and values that it makes, in fewer bits (`QuantisedBank`).
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from awareness.model import hf
+from awareness.model.chapter_router import ChapterRouter
 from awareness.model.projection import Projection, trainable_copy
-from awareness.model.quant import to_latent, to_tensor
-from awareness.model.router import ChapterRouter
+from awareness.model.quantisation import to_latent, to_tensor
 from awareness.types import Latent, MemorySpec
 
 
@@ -105,7 +105,7 @@ class MemoryBank(nn.Module):
 
 
 class QuantisedBank(nn.Module):
-    """A trained bank as the latent that it is: codes, bytes as quant.py lays them out. Reads like a MemoryBank."""
+    """A trained bank stored as a quantised latent (quantisation.py). Reads like a MemoryBank."""
 
     def __init__(self, layers: Sequence[int], shape: Sequence[int], quant: str, routers: nn.ModuleDict) -> None:
         super().__init__()

@@ -21,11 +21,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
 from awareness.model import hf
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.fusion import attached
 from awareness.model.int8_linear import in_int8, int8_pays
-from awareness.model.prompt import encode, sink_ids
-from awareness.model.quant import to_latent, to_tensor
+from awareness.model.prompts import encode, sink_ids
+from awareness.model.quantisation import to_latent, to_tensor
 from awareness.model.soft_tokens import SoftTokens, weights_digest
 from awareness.model.weights import exact_weights
 from awareness.types import QUANT_BITS, Latent, MemorySpec, default_layers, digest

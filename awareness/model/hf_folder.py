@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from awareness.model.gguf_header import Header
-from awareness.model.words import QWEN2_WORDS
+from awareness.model.token_offsets import QWEN2_WORDS
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 _TOKENIZER_CLASSES = {"qwen2": "Qwen2Tokenizer", "smollm": "PreTrainedTokenizerFast"}

@@ -24,12 +24,12 @@ from torch.nn import functional as F
 
 from awareness.errors import UsageError
 from awareness.model import hf
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.batches import by_length
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder, load
-from awareness.model.prompt import encode
+from awareness.model.prompts import encode
 from awareness.model.sources import ModelFolder
 from awareness.types import Chunk, digest
 

@@ -21,7 +21,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
 from awareness.model import hf
-from awareness.model.embed import TextEmbedder
 from awareness.model.encoder import (
     RowEncoder,
     batch_tokens_of,
@@ -32,8 +31,9 @@ from awareness.model.encoder import (
 )
 from awareness.model.fusion import attached
 from awareness.model.projection import Projection
-from awareness.model.prompt import encode
+from awareness.model.prompts import encode
 from awareness.model.soft_tokens import weights_digest
+from awareness.model.text_embedder import TextEmbedder
 from awareness.types import Latent, MemorySpec, default_layers, digest
 
 

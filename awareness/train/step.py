@@ -15,8 +15,8 @@ from awareness.config.training import LossConfig
 from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import retrieval_layers
 from awareness.model.memory_decoder import MemoryDecoder, answer_length, next_token_loss
-from awareness.model.prompt import answer_ids, sample_ids
-from awareness.train.latents import BatchMemory, MemoryMaker
+from awareness.model.prompts import answer_ids, sample_ids
+from awareness.train.batch_memory import BatchMemory, MemoryMaker
 from awareness.train.losses import citation_loss, distillation_loss, sparsity_loss
 from awareness.train.teacher import Teacher
 from awareness.types import Sample

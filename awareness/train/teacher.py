@@ -18,7 +18,7 @@ from torch.nn.functional import log_softmax
 from awareness.model import hf
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
-from awareness.model.prompt import answer_ids, sample_ids
+from awareness.model.prompts import answer_ids, sample_ids
 from awareness.types import Sample, digest
 
 

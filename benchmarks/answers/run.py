@@ -34,12 +34,12 @@ from awareness.cli.options import Weights
 from awareness.cli.origin import opened, search_all
 from awareness.cli.workspace import DEFAULT_QUANT, LoadedModel, Workspace, load_model, pull_model
 from awareness.evals.intervals import bootstrap, wilson
-from awareness.index.lock import writing
-from awareness.index.search import GATHERED
-from awareness.index.store import Store
+from awareness.index.search.ranking import GATHERED
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from awareness.model.answering import answer
-from awareness.model.assembly import assemble
-from awareness.model.quant import to_latent, to_tensor
+from awareness.model.assemble import assemble
+from awareness.model.quantisation import to_latent, to_tensor
 from awareness.model.settings import ReadingSettings, settings_of
 from awareness.types import Chunk, Latent
 

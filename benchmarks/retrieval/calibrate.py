@@ -26,7 +26,7 @@ from common import table
 from metrics import Question, questions
 from ours import built
 
-from awareness.index.search import COEFFICIENTS, WEAK_SCORE, HybridRouter
+from awareness.index.search.ranking import COEFFICIENTS, WEAK_SCORE, HybridRouter
 
 HERE = Path(__file__).parent
 WRONG_REFUSALS = 0.05

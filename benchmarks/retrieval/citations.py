@@ -31,13 +31,13 @@ from run import HERE, _repositories
 
 from awareness.cli.routers import embedder_of
 from awareness.cli.workspace import LoadedModel, load_model, pull_model
-from awareness.index.search import GATHERED, HybridRouter
+from awareness.index.search.ranking import GATHERED, HybridRouter
 from awareness.model import sources
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import RETRIEVAL_DEPTH
 from awareness.model.generate import generate
-from awareness.model.prompt import BRIEFLY, question_ids
+from awareness.model.prompts import BRIEFLY, question_ids
 from awareness.model.settings import settings_of
 from awareness.types import Hit
 

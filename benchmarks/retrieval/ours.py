@@ -12,10 +12,10 @@ from peers import TOP, Answers
 
 from awareness.cli.routers import choose_router, embedder_of, find_router, renew
 from awareness.cli.workspace import Workspace, pull_model
-from awareness.index.lock import writing
-from awareness.index.routing import SHIPPED_ROUTER
-from awareness.index.search import GATHERED, SPREAD, HybridRouter, Rules
-from awareness.index.store import Snapshot, Store
+from awareness.index.search.ranking import GATHERED, SPREAD, HybridRouter, Rules
+from awareness.index.search.routing_index import SHIPPED_ROUTER
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Snapshot, Store
 from awareness.model import sources
 
 WHOLE = SPREAD

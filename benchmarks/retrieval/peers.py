@@ -14,7 +14,7 @@ from pathlib import Path
 
 from metrics import Place
 
-from awareness.index.lexical import query_terms
+from awareness.index.search.terms import query_terms
 
 TOP = 10
 WINDOW = 40  # lines that ripgrep's best place of a file spans

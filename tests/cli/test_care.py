@@ -23,7 +23,7 @@ import pytest
 
 from awareness.cli.app import run
 from awareness.cli.workspace import Workspace
-from awareness.index.layout import FORMAT_VERSION, IndexLayout
+from awareness.index.store.layout import FORMAT_VERSION, IndexLayout
 from tests.conftest import git, write_tree
 
 QUANTS = ("int2", "fp8")  # what the others do is tested with the other commands

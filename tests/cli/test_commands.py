@@ -15,8 +15,8 @@ import pytest
 from awareness import __version__
 from awareness.cli.app import run
 from awareness.cli.workspace import Workspace
-from awareness.index.embedding import SHIPPED, term_embedder
-from awareness.index.manifest import checksum_vfs
+from awareness.index.search.term_vectors import SHIPPED, term_embedder
+from awareness.index.store.manifest import checksum_vfs
 from tests.conftest import git, write_tree
 
 

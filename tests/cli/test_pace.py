@@ -13,7 +13,7 @@ from awareness.cli.app import run
 from awareness.cli.pace import Pace, estimate
 from awareness.cli.workspace import Workspace
 from awareness.index.build import Missing
-from awareness.index.store import Store, StoredChunk
+from awareness.index.store.store import Store, StoredChunk
 from awareness.types import Chunk
 
 

@@ -11,7 +11,7 @@ from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm, Bm25, CachedEncoder, open_arms
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.checkpoint import save_checkpoint
 from awareness.model.encoder import SelfEncoder
@@ -19,7 +19,7 @@ from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
-from awareness.model.prompt import answer_ids, sample_ids, sink_ids
+from awareness.model.prompts import answer_ids, sample_ids, sink_ids
 from awareness.model.settings import SETTINGS, ReadingSettings
 from awareness.model.sources import find
 from awareness.types import Chunk, Sample

@@ -11,7 +11,7 @@ import pytest
 from awareness.errors import UsageError
 from awareness.evals.arms import Bm25
 from awareness.evals.needle import Answer, NeedleReport, depths_of, make_cases, run, share_found
-from awareness.evals.shapes import GROUPS, LIST_MARK, SHAPES, shapes_named
+from awareness.evals.needle_shapes import GROUPS, LIST_MARK, SHAPES, shapes_named
 from awareness.model.generate import Generation
 from awareness.types import Chunk, Sample
 from tests.conftest import tiny_tokenizer

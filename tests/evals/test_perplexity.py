@@ -9,7 +9,7 @@ import pytest
 
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm
-from awareness.evals.next_lines import make_cases
+from awareness.evals.next_line_cases import make_cases
 from awareness.evals.perplexity import perplexity, run
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse

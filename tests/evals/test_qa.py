@@ -10,7 +10,7 @@ from awareness.cli.eval_routing import route
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm
 from awareness.evals.qa import fused, recall, run, sample_of, token_f1
-from awareness.evals.questions import Asked, Place, Question, read_questions
+from awareness.evals.question_files import Asked, Place, Question, read_questions
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.generate import Generation

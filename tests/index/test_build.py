@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from awareness.errors import IndexLocked
 from awareness.index import build
-from awareness.index.layout import IndexLayout, layout_for
-from awareness.index.lock import writing
-from awareness.index.repo import Repository
-from awareness.index.search import HybridRouter
-from awareness.index.store import Store
+from awareness.index.files.repository import Repository
+from awareness.index.search.ranking import HybridRouter
+from awareness.index.store.layout import IndexLayout, layout_for
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.types import SINK

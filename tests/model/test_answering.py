@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from awareness.model.answering import GRACE, _Writer, answer
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse

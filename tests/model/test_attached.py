@@ -9,11 +9,11 @@ import torch
 
 from awareness.errors import UsageError
 from awareness.model.adapter import build_adapter
-from awareness.model.assembly import joined, stacked
+from awareness.model.assemble import joined, stacked
 from awareness.model.attention import AttentionRecord
+from awareness.model.cross_attention import GatedCrossAttention
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
-from awareness.model.gca import GatedCrossAttention
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.reading import Routed
 from awareness.types import Memory

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from awareness.model import convert, words
+from awareness.model import convert, token_offsets
 from awareness.model.gguf_header import read_header
 from awareness.model.sources import ModelFolder
 from tests.model.gguf_models import HEADS, HIDDEN, INNER, KV_HEADS, LAYERS, MERGES, ROWS, TOKENS, tensors, write_gguf
@@ -218,8 +218,8 @@ def test_the_tokenizer_is_the_one_that_transformers_reads(qwen, folder):
 def test_text_is_normalised_as_published_and_words_are_learnt(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer("e\u0301").input_ids == tokenizer("\u00e9").input_ids
-    assert words._words_of(tokenizer.backend_tokenizer) is not None
-    starts = words.token_starts(ModelFolder("tiny", folder, "f"))
+    assert token_offsets._words_of(tokenizer.backend_tokenizer) is not None
+    starts = token_offsets.token_starts(ModelFolder("tiny", folder, "f"))
     assert list(starts("def f(): return")) == [0, 3, 4, 5, 6, 7, 8, 9]
 
 

@@ -12,7 +12,7 @@ import torch
 from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.model.adapter import build_adapter, memory_layers
-from awareness.model.assembly import joined, stacked
+from awareness.model.assemble import joined, stacked
 from awareness.model.fusion import attached, fuse, unfuse
 from awareness.types import SINK, Memory
 from tests.conftest import GEOMETRY, tiny_model

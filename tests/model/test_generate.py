@@ -7,7 +7,7 @@ import torch
 
 from awareness.config.memory import MemoryConfig
 from awareness.model.adapter import build_adapter
-from awareness.model.assembly import stacked
+from awareness.model.assemble import stacked
 from awareness.model.fusion import fuse
 from awareness.model.generate import generate, generate_batch
 from awareness.model.load import load

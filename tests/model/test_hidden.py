@@ -12,7 +12,7 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.hidden import CHUNKS, QUESTIONS, Head, HiddenStateEmbedder, MiddleStates
 from awareness.model.load import Decoder, load
-from awareness.model.prompt import encode
+from awareness.model.prompts import encode
 from awareness.model.sources import ModelFolder, pull
 from awareness.types import Chunk
 from tests.conftest import tiny_model, tiny_tokenizer

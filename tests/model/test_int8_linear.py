@@ -10,7 +10,7 @@ from awareness.model import encoder as encoders
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.int8_linear import KEPT, Int8Linear, in_int8, int8_is_exact, int8_pays
-from awareness.model.quant import to_tensor
+from awareness.model.quantisation import to_tensor
 from tests.conftest import tiny_model, tiny_tokenizer
 
 TEXTS = ["def acquire(self):\n    return self.idle.pop()", "LIMIT = 5"]

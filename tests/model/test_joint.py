@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from awareness.errors import UsageError
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse, unfuse

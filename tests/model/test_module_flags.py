@@ -20,9 +20,9 @@ from awareness.model.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
 from awareness.model.sources import find
 from tests.conftest import tiny_model, tiny_tokenizer
-from tests.model.test_embed import SIZES, word_tokenizer
 from tests.model.test_flags import shapes
 from tests.model.test_forms import PROMPT, logits, memory_of
+from tests.model.test_text_embedder import SIZES, word_tokenizer
 
 LORA_ALONE = {"use_memory_adapter": False, "use_lora": True}
 TEXT = "def login(self):\n    return 7\n"

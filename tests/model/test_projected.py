@@ -9,16 +9,16 @@ import torch
 from transformers import BertConfig, BertModel
 
 from awareness.errors import UsageError
-from awareness.model.assembly import assemble
-from awareness.model.embed import TextEmbedder
+from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.projected import ProjectedEncoder
-from awareness.model.quant import to_tensor
+from awareness.model.quantisation import to_tensor
 from awareness.model.sources import ModelFolder
+from awareness.model.text_embedder import TextEmbedder
 from awareness.types import KVEncoder
 from tests.conftest import tiny_model
-from tests.model.test_embed import SIZES, word_tokenizer
+from tests.model.test_text_embedder import SIZES, word_tokenizer
 
 LAYERS = (1, 3, 4)
 LIMIT = 24  # tokens that the tiny BERT reads, with its two special ones

@@ -7,12 +7,12 @@ import torch
 from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM
 
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.load import load
-from awareness.model.prompt import encode, question_ids, sink_ids
+from awareness.model.prompts import encode, question_ids, sink_ids
 from awareness.model.sources import pull
 from awareness.model.weights import PackedLinear, exact_weights, pack_weights
 from awareness.types import Latent

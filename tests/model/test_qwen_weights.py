@@ -16,7 +16,7 @@ from gguf.quants import dequantize
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from awareness.model import convert, sources, words
+from awareness.model import convert, sources, token_offsets
 from awareness.model.download import fetch_wheels
 from awareness.model.presets import KNOWN
 from awareness.types import silent
@@ -80,7 +80,7 @@ def test_tokens_are_those_that_transformers_reads(folder, gguf):
         assert ours(text).input_ids == theirs(text).input_ids
         assert ours.decode(ours(text).input_ids) == text
     assert ours("<|im_end|><|endoftext|>").input_ids == [151645, 151643]
-    assert words._words_of(ours.backend_tokenizer) is not None
+    assert token_offsets._words_of(ours.backend_tokenizer) is not None
     assert ours.chat_template == theirs.chat_template
 
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate

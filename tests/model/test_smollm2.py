@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.load import load
-from awareness.model.prompt import encode, question_ids, sink_ids
+from awareness.model.prompts import encode, question_ids, sink_ids
 from awareness.model.sources import pull
 from awareness.types import Latent
 

@@ -8,8 +8,8 @@ import torch
 from awareness.errors import UsageError
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
-from awareness.model.prompt import encode
-from awareness.model.quant import to_tensor
+from awareness.model.prompts import encode
+from awareness.model.quantisation import to_tensor
 from awareness.model.soft_tokens import HEADER_TEXT, TRAILER_TEXT, SoftTokens
 from awareness.types import KVEncoder
 from tests.conftest import GEOMETRY, tiny_model

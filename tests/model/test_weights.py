@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from awareness.errors import UsageError
 from awareness.model import weights
-from awareness.model.assembly import assemble
+from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.weights import quantise_weights

@@ -18,7 +18,7 @@ from unittest import mock
 
 import apsw
 
-from awareness.index import manifest, shards, tensorfile
+from awareness.index.store import manifest, shards, tensorfile
 
 DEAD = 9  # exit status of a process that `die` ended
 READS = ("pread", "preadv", "xRead")

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from awareness.errors import IndexLocked
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
 from tests.reliability.worker import SOAK, Workers, write_version
 
 SECONDS = 60 if SOAK else 5

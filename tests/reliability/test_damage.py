@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from awareness.index.layout import IndexLayout
-from awareness.index.store import Store
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.store import Store
 from tests.reliability.worker import SOAK, Seen, Workers, text_by_digest, verify, write_version
 
 NEWEST = 3

@@ -18,12 +18,12 @@ from awareness.cli.app import run
 from awareness.cli.workspace import Workspace
 from awareness.errors import StorageFailed
 from awareness.index import build
-from awareness.index.check import check, drop_damage, find_damage
-from awareness.index.garbage import collect_garbage
-from awareness.index.latents import Latents
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
-from awareness.index.store import Store
+from awareness.index.store.check import check, drop_damage, find_damage
+from awareness.index.store.garbage import collect_garbage
+from awareness.index.store.latent_table import Latents
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from tests.reliability import faults
 from tests.reliability.worker import GIB, SOAK, HashEncoder, Workers, refresh, verify, write_version
 from tests.reliability.worker import index as worker_index

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from awareness.cli.app import run
-from tests.index.test_repo import commit, git, make_blob, make_repo, make_tree, write
+from tests.index.files.test_repository import commit, git, make_blob, make_repo, make_tree, write
 
 INSIDE = "canary_inside_6b1f"
 OUTSIDE = "canary_outside_93ce"

@@ -8,9 +8,9 @@ import random
 import signal
 import time
 
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
-from awareness.index.store import Store
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from tests.reliability.worker import NOTHING, SOAK, Workers, observe, verify, write_version
 
 KILLS = 200 if SOAK else 30

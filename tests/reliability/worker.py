@@ -27,14 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from awareness.errors import AwarenessError, IndexCorrupt
-from awareness.index import build, garbage
-from awareness.index.check import check, drop_damage, find_damage, is_sound, remake_manifest
-from awareness.index.chunking import chunk_file
-from awareness.index.layout import IndexLayout
-from awareness.index.lock import writing
-from awareness.index.repo import Repository
-from awareness.index.search import HybridRouter
-from awareness.index.store import Store
+from awareness.index import build
+from awareness.index.chunks.chunking import chunk_file
+from awareness.index.files.repository import Repository
+from awareness.index.search.ranking import HybridRouter
+from awareness.index.store import garbage
+from awareness.index.store.check import check, drop_damage, find_damage, is_sound, remake_manifest
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
 from awareness.types import SINK, Chunk, Latent, MemorySpec, digest
 from tests.reliability import faults
 

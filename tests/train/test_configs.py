@@ -9,7 +9,7 @@ import pytest
 
 from awareness.config.read import read_config
 from awareness.model.sources import find
-from awareness.train.data.sources import project
+from awareness.train.data.data_sources import project
 from awareness.train.run import prepare
 
 ROOT = Path(__file__).parent.parent.parent

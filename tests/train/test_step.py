@@ -10,9 +10,9 @@ from awareness.config.memory import MemoryConfig
 from awareness.config.training import LossConfig
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
-from awareness.model.prompt import answer_ids, sample_ids
+from awareness.model.prompts import answer_ids, sample_ids
 from awareness.model.sources import find
-from awareness.train.latents import LatentCache, MemoryMaker
+from awareness.train.batch_memory import LatentCache, MemoryMaker
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher
 from awareness.types import SINK, Sample

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from awareness.errors import UsageError
-from awareness.index.safe_read import is_safe
+from awareness.index.files.safe_read import is_safe
 
 MAX_FILE = 400_000  # bytes; what is larger is generated
 MAX_BYTES = 1 << 29

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from awareness.config.routers import RouterData
 from awareness.errors import UsageError
-from awareness.index.chunking import chunk_file
-from awareness.index.kinds import FileKind, kind_of
-from awareness.index.lexical import name_words
+from awareness.index.chunks.chunking import chunk_file
+from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.search.terms import name_words
 from awareness.train.data.archives import MAX_FILE
-from awareness.train.data.sources import source_text
+from awareness.train.data.data_sources import source_text
 from awareness.types import Chunk, Progress, silent
 
 MAX_WORDS = 32  # of what is said

@@ -17,10 +17,10 @@ from typing import Any
 
 from awareness.config.training import DataConfig
 from awareness.errors import UsageError
-from awareness.index.chunking import TokenStarts, sized_chunks
+from awareness.index.chunks.chunking import TokenStarts, sized_chunks
+from awareness.train.data.data_sources import Source, fetch_wheel, find_sources, project, read_source, source_text
 from awareness.train.data.licences import is_permitted, licence_of
 from awareness.train.data.near_duplicates import NearDuplicates
-from awareness.train.data.sources import Source, fetch_wheel, find_sources, project, read_source, source_text
 from awareness.types import Chunk, Progress, silent
 
 EXAMPLES = 3  # of near duplicates of a source, in the report

@@ -1,7 +1,7 @@
 """Rows of tokens from a Hugging Face data set: documents to continue, or chats whose assistant is learned from.
 
 The whole split is tokenized once, into a file in datasets' cache; of a large one a part is asked for, `train[:1%]`.
-What a text says is never a special token (model/prompt.py): only the chat template is trusted. Where the set comes
+What a text says is never a special token (model/prompts.py): only the chat template is trusted. Where the set comes
 from is in text_sources.py; batches are left to the trainer.
 """
 
@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
-from awareness.model.prompt import encode
+from awareness.model.prompts import encode
 from awareness.train.data.text_sources import SPLIT_HINT, open_split
 from awareness.types import Progress, digest, silent
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from awareness.model.prompt import BRIEFLY
+from awareness.model.prompts import BRIEFLY
 
 NOUNS = """
 account adapter alarm anchor archive asset badge ballot banner barrel basket batch beacon billing blob border bridge

@@ -1,4 +1,4 @@
-"""Learns the vectors of terms that the router works with (index/embedding.py), from code and what is said about it.
+"""Trains the term vectors that search works with (index/search/term_vectors.py), from code and its descriptions.
 
 The loss is InfoNCE in both directions (van den Oord et al. 2018, arXiv 1807.03748) over a batch of pairs, most of them
 of the same few repositories: what is said has to find its own code among the others, and the code what is said of it.
@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from awareness.config.routers import RouterConfig
 from awareness.errors import UsageError
-from awareness.index.embedding import SHIPPED, TermEmbedder
-from awareness.index.lexical import query_terms, stem
-from awareness.index.routing import terms_of
-from awareness.index.tensorfile import TensorInfo, write
+from awareness.index.search.routing_index import terms_of
+from awareness.index.search.term_vectors import SHIPPED, TermEmbedder
+from awareness.index.search.terms import query_terms, stem
+from awareness.index.store.tensorfile import TensorInfo, write
 from awareness.train.data.pairs import Trained, chosen_pairs
 from awareness.train.routers.ranking import copy_of, info_nce, reciprocal_rank
 from awareness.types import Progress, digest, silent

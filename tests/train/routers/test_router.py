@@ -10,7 +10,7 @@ import pytest
 from awareness.config.read import read_config
 from awareness.config.routers import RouterConfig
 from awareness.errors import UsageError
-from awareness.index.embedding import SHIPPED, TermEmbedder
+from awareness.index.search.term_vectors import SHIPPED, TermEmbedder
 from awareness.train.routers.router import Bags, train_router
 
 MEANINGS = [("erase", "unlink"), ("paint", "canvas"), ("login", "password"), ("wait", "sleep"), ("count", "tally")]

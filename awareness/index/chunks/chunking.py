@@ -1,0 +1,392 @@
+"""Text -> chunks: a file cut at its syntax into spans of whole lines, each small enough to be encoded as one latent.
+
+Split, then merge, after cAST (arXiv 2506.15655). What the parts of a text are is `languages`' to say; reading files and
+storing chunks is for others, and so is the tokenizer: this module only asks at which characters tokens start.
+
+**Split.** From the top of the tree down, a part that fits stays whole: a function, a class, a section of a document.
+Comments, attributes and decorators right above a part (no blank line between) belong to it. A part too big becomes the
+lines of its own (signature, docstring, fields, closing brace) and its members, again and again, down to single lines.
+So does plain code of more than half of `max_tokens`, or the line above it (`def f():`) might end up alone.
+
+**Merge.** Neighbours of one parent (functions of a module, methods of a class, statements of a function) are packed
+together up to `max_tokens`, cut where the nesting is shallowest, then the indentation, then at a blank line, then so
+that the parts come out even. A definition of more than half of `max_tokens` stays alone; only plain code of at most an
+eighth may join it (a constant, the line of its class), and such a line of a class joins a method that had to be cut.
+Across the border of a parent (the end of a split class, and the function after it) two chunks are joined only if
+together they stay under half, and never the end of one split parent with the beginning of another. A file that fits is
+one chunk.
+
+**Symbol.** A definition's qualified name; of several pieces, the name that fills two thirds of the chunk, else that of
+their common parent (`Class` for several of its methods), else the first one. Lines of a function too big carry its
+name, plain code of a module "". Names lose their first qualifiers beyond 100 characters, and wherever the header would
+take more than half of `max_tokens`.
+
+**Promises.** Chunks ascend and don't overlap; every line that is not blank is in exactly one; `encoded_text` has at
+most `max_tokens` tokens. A line too long on its own becomes several chunks of that one line (`start_line == end_line`),
+each a substring of it, which joined give the line (parts of nothing but whitespace are dropped). Only a path whose
+header leaves no room for a character breaks the bound; where it reaches `max_tokens` by itself, it isn't counted.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil, inf
+from pathlib import PurePosixPath
+
+from awareness.index.chunks.languages import LANGUAGES, Part, parts_of
+from awareness.types import Chunk
+
+__all__ = ["CHUNKER_VERSION", "TokenStarts", "chunk_file", "language_of", "sized_chunks"]
+
+CHUNKER_VERSION = 1  # goes into the key of stored chunks: bump when cuts change
+MAX_SYMBOL = 100  # characters
+_BRACKETS = r"[(){}\[\]<>;,]*"
+_CLOSES = re.compile(rf"{_BRACKETS}(?:(?:end|fi|done|esac|then|do|#endif)\b)?{_BRACKETS}(?:(?<!^)\s*(?://|/\*|#).*)?$")
+
+_EXTENSIONS = {suffix: name for name, language in LANGUAGES.items() for suffix in language.extensions} | {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".mdx": "markdown",
+    ".rst": "rst",
+}
+_NAMES = dict.fromkeys(("rakefile", "gemfile", "vagrantfile"), "ruby") | dict.fromkeys(
+    (".bashrc", ".bash_profile", ".profile", ".zshrc", "pkgbuild"), "bash"
+)
+_SHEBANG = re.compile(r"#!.*\b(python|node|deno|bun|(?:ba|z|da|k)?sh|ruby|php|lua)[\d.]*(?:\s|$)")
+_INTERPRETERS = {name: name for name in ("python", "ruby", "php", "lua")} | dict.fromkeys(
+    ("node", "deno", "bun"), "javascript"
+)
+_CPP = re.compile(
+    r"^[ \t]*(?:class\s+\w+|namespace\b|template\s*<|using\s+(?:namespace\b|\w+\s*=)|(?:public|private|protected)\s*:)",
+    re.MULTILINE,
+)
+
+TokenStarts = Callable[[str], Sequence[int]]
+"""Text -> the character offset at which each of its tokens starts, ascending; its length is the token count."""
+
+
+def chunk_file(path: str, text: str, token_starts: TokenStarts, *, max_tokens: int = 256) -> list[Chunk]:
+    """The chunks of one file, ascending; the rules are the module's docstring. `text` has its line ends as they are."""
+    return [chunk for chunk, _ in sized_chunks(path, text, token_starts, max_tokens=max_tokens)]
+
+
+def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens: int = 256) -> list[tuple[Chunk, int]]:
+    """`chunk_file`, each chunk with the number of tokens of its `encoded_text`."""
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}, but a chunk holds at least 1 token")
+    if not text.strip():
+        return []
+    language = language_of(path, text)
+    cutter = _Cutter(path, text, token_starts, max_tokens, prose=language in ("markdown", "rst"))
+    pieces = cutter.split(parts_of(language, text, cutter.lines))
+    return [sized for group in cutter.merge(pieces) for sized in cutter.chunks(group)]
+
+
+def language_of(path: str, text: str = "") -> str | None:
+    """The language of a file by its name, else by the `#!` of a script without an extension; None: read by lines.
+
+    `.h` is C unless the text has a class, a namespace, a template or the like.
+    """
+    name = PurePosixPath(path).name.lower()
+    suffix = PurePosixPath(name).suffix
+    language = _NAMES.get(name) or _EXTENSIONS.get(suffix)
+    if suffix == ".h" and _CPP.search(text):
+        return "cpp"
+    if language is None and not suffix and text.startswith("#!"):
+        found = _SHEBANG.match(text.split("\n", 1)[0])
+        return _INTERPRETERS.get(found[1], "bash") if found else None
+    return language
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Rows `[start, stop)` that are not cut unless they have to be. `scope`: qualified name of the parent."""
+
+    start: int
+    stop: int
+    symbol: str
+    scope: str
+    definition: bool
+    rank: tuple[float, int, bool]  # how bad a cut before it is: depth, indentation, no blank line above
+
+
+@dataclass(slots=True)
+class _Group:
+    """Parts that share rows, or lead to the next: rows `[start, stop)`, to be kept or looked into as one."""
+
+    start: int
+    stop: int
+    parts: list[Part]
+    scope: str
+    depth: int  # of what is inside
+    before: int  # of the cut before it: its parent's, if it is the first in there
+
+
+class _Cutter:
+    """One file on its way: its lines, and how many tokens any of its rows have."""
+
+    def __init__(self, path: str, text: str, token_starts: TokenStarts, max_tokens: int, *, prose: bool) -> None:
+        self.path, self.token_starts, self.prose = path, token_starts, prose
+        self.separator = " > " if prose else "."
+        self.lines = text.split("\n")
+        self.blank = [not line.strip() for line in self.lines]
+        self.starts = token_starts(text)
+        self.offsets, offset = [0], 0
+        for line in self.lines:
+            offset += len(line) + 1
+            self.offsets.append(offset)
+        self.counted = [bisect_left(self.starts, offset) for offset in self.offsets]  # tokens before each row
+        self.labels: dict[str, tuple[str, int]] = {}
+        self.exact: dict[tuple[int, int, str], int] = {}
+        self.limit = max_tokens
+        header = self.header_tokens("")
+        if header >= max_tokens:
+            self.limit += header
+
+    # --- counting ---
+
+    def tokens(self, start: int, stop: int) -> int:
+        """Tokens of rows `[start, stop)` as the whole file was tokenized: alone they may be a few more or less."""
+        return self.counted[stop] - self.counted[start]
+
+    def header_tokens(self, symbol: str) -> int:
+        return len(self.token_starts(Chunk(self.path, 1, 1, symbol, "").encoded_text))
+
+    def label(self, symbol: str) -> tuple[str, int]:
+        """The symbol, shortened to leave half of the room to the text, and the tokens of its header."""
+        if symbol not in self.labels:
+            last = symbol.rpartition(self.separator)[2]
+            for short in (symbol, last, ""):
+                header = self.header_tokens(short)
+                if header <= self.limit // 2:
+                    break
+            self.labels[symbol] = (short, header)
+        return self.labels[symbol]
+
+    def room(self, symbol: str) -> int:
+        return max(1, self.limit - self.label(symbol)[1])
+
+    def chunk(self, start: int, stop: int, symbol: str) -> Chunk:
+        return Chunk(self.path, start + 1, stop, self.label(symbol)[0], "\n".join(self.lines[start:stop]))
+
+    def fits(self, start: int, stop: int, symbol: str) -> bool:
+        """Counted exactly only near the limit, so that every line is not tokenized once for each level of nesting."""
+        estimate = self.tokens(start, stop) + self.label(symbol)[1]
+        if estimate <= 0.9 * self.limit or estimate > 1.1 * self.limit + 4:
+            return estimate <= self.limit
+        return self.sized(start, stop, symbol)[1] <= self.limit
+
+    def sized(self, start: int, stop: int, symbol: str) -> tuple[Chunk, int]:
+        """The chunk of these rows and its tokens, counted exactly and once."""
+        chunk = self.chunk(start, stop, symbol)
+        key = (start, stop, chunk.symbol)
+        if key not in self.exact:
+            self.exact[key] = len(self.token_starts(chunk.encoded_text))
+        return chunk, self.exact[key]
+
+    def trim(self, start: int, stop: int) -> tuple[int, int]:
+        while start < stop and self.blank[start]:
+            start += 1
+        while start < stop and self.blank[stop - 1]:
+            stop -= 1
+        return start, stop
+
+    # --- split ---
+
+    def split(self, parts: list[Part]) -> list[_Piece]:
+        """The tree's leaves as far as it has to be opened, in order. A stack, for trees deeper than Python's."""
+        pieces: list[_Piece] = []
+        stack = [*self.groups(parts, 0, len(self.lines), "", 0, 0)][::-1]
+        while stack:
+            group = stack.pop()
+            start, stop = self.trim(group.start, group.stop)
+            if start == stop:
+                continue
+            name = next((part.name for part in group.parts if part.name), "")
+            symbol = self.qualify(group.scope, name)
+            several = stop - start > 1
+            looked_into = several and any(part.open for part in group.parts)
+            whole = bool(name) or self.prose or 2 * self.tokens(start, stop) <= self.limit
+            if not several or (not looked_into and whole and self.fits(start, stop, symbol)):
+                pieces.append(self.piece(start, stop, symbol, group.scope, bool(name), group.before))
+                continue
+            depth, opened, inner = group.depth + 1, False, []
+            for part in group.parts:
+                children = part.children() if part.stop - part.start > 1 else []
+                opened = opened or bool(children)
+                inner.extend(children or [Part(part.start, part.stop, leads=part.leads)])
+            if opened:
+                stack += [*self.groups(inner, start, stop, symbol, depth, group.before)][::-1]
+            else:
+                pieces += self.by_line(start, stop, symbol, depth, group.before)
+        return pieces
+
+    def groups(self, parts: list[Part], start: int, stop: int, scope: str, depth: int, before: int) -> Iterator[_Group]:
+        """Groups that cover every row of `[start, stop)`; rows of no part (text the grammar skipped) are groups too."""
+        spans: list[tuple[int, int, list[Part]]] = []
+        end, leading = start, False  # of the last span: its stop, and whether all of its parts lead
+        for part in parts:
+            first, last = max(part.start, start), min(part.stop, stop)
+            if first >= last:
+                continue
+            if spans and (first < end or (first == end and leading)):
+                above, _, members = spans[-1]
+                members.append(part)
+                end, leading = max(end, last), leading and part.leads
+                spans[-1] = (above, end, members)
+            else:
+                end, leading = last, part.leads
+                spans.append((first, last, [part]))
+        row = start
+        for first, last, members in [*spans, (stop, stop, [])]:
+            if row < first:
+                yield _Group(row, first, [], scope, depth, before if row == start else depth)
+            if members:
+                yield _Group(first, last, members, scope, depth, before if first == start else depth)
+            row = last
+
+    def by_line(self, start: int, stop: int, symbol: str, depth: int, before: int) -> Iterator[_Piece]:
+        for row in range(start, stop):
+            if not self.blank[row]:
+                yield self.piece(row, row + 1, symbol, symbol, False, before if row == start else depth)
+
+    def piece(self, start: int, stop: int, symbol: str, scope: str, definition: bool, depth: int) -> _Piece:
+        line = self.lines[start].expandtabs(4)
+        rank = (
+            inf if self.closes(start, stop) else depth,
+            len(line) - len(line.lstrip()),
+            start > 0 and not self.blank[start - 1],
+        )
+        return _Piece(start, stop, symbol, scope, definition, rank)
+
+    def closes(self, start: int, stop: int) -> bool:
+        """Nothing but brackets, an `end` or the like: says nothing without the line above it."""
+        line = self.lines[start].strip()
+        return stop - start == 1 and len(line) < 80 and _CLOSES.match(line) is not None
+
+    def qualify(self, scope: str, name: str) -> str:
+        if not name:
+            return scope
+        symbol = f"{scope}{self.separator}{name}" if scope else name
+        while len(symbol) > MAX_SYMBOL and self.separator in symbol:
+            symbol = symbol.partition(self.separator)[2]
+        return symbol[:MAX_SYMBOL]
+
+    # --- merge ---
+
+    def merge(self, pieces: list[_Piece]) -> list[list[_Piece]]:
+        """Pieces -> the pieces of each chunk."""
+        if self.group_fits(pieces):
+            return [pieces]
+        merged: list[list[_Piece]] = []
+        for (_, large), run in groupby(pieces, key=lambda piece: (piece.scope, self.large(piece))):
+            members = list(run)
+            for group in [[piece] for piece in members] if large else self.pack(members):
+                if merged and self.joinable(merged[-1], group):
+                    merged[-1] = merged[-1] + group
+                else:
+                    merged.append(group)
+        return merged
+
+    def pack(self, run: list[_Piece]) -> Iterator[list[_Piece]]:
+        """Pieces of one parent, cut into as few chunks as fit, at the borders that hurt least."""
+        end, first = run[-1].stop, 0
+        while first < len(run):
+            start = run[first].start
+            room = min(self.room(run[first].symbol), self.room(run[first].scope))
+            left = self.tokens(start, end)
+            cut = len(run)
+            if left > room:
+                even = left / ceil(left / room)
+                cut, best = first + 1, None
+                for border in range(first + 1, len(run)):
+                    size = self.tokens(start, run[border - 1].stop)
+                    if size > room:
+                        break
+                    lopsided = min(size, left - size) < even / 2
+                    cost = (lopsided, run[border].rank, abs(size - even))
+                    if best is None or cost < best:
+                        cut, best = border, cost
+            yield run[first:cut]
+            first = cut
+
+    def large(self, piece: _Piece) -> bool:
+        return piece.definition and self.tokens(piece.start, piece.stop) > self.limit // 2
+
+    def joinable(self, above: list[_Piece], below: list[_Piece]) -> bool:
+        """Whether two neighbouring chunks, of different parents or beside a large definition, become one."""
+        if not self.group_fits(above + below):
+            return False
+        if all(self.closes(piece.start, piece.stop) for piece in below):
+            return True
+        outer, inner = sorted((above[-1].scope, below[0].scope), key=len)
+        if outer and not f"{inner}{self.separator}".startswith(f"{outer}{self.separator}"):
+            return False
+        if (outer == above[-1].scope and self.tiny(above)) or (outer == inner and self.tiny(below)):
+            return True
+        return self.tokens(above[0].start, below[-1].stop) <= self.limit // 2
+
+    def tiny(self, group: list[_Piece]) -> bool:
+        plain = not any(piece.definition for piece in group)
+        return plain and self.tokens(group[0].start, group[-1].stop) <= self.limit // 8
+
+    def group_fits(self, group: list[_Piece]) -> bool:
+        return self.fits(group[0].start, group[-1].stop, self.symbol(group))
+
+    def symbol(self, group: list[_Piece]) -> str:
+        if len(group) == 1:
+            return group[0].symbol
+        total = self.tokens(group[0].start, group[-1].stop)
+        share: Counter[str] = Counter()
+        for piece in group:
+            share[piece.symbol] += self.tokens(piece.start, piece.stop)
+            if piece.symbol and 3 * share[piece.symbol] > 2 * total:
+                return piece.symbol
+        if len({piece.scope for piece in group}) == 1 and group[0].scope:
+            return group[0].scope
+        return next((piece.symbol for piece in group if piece.symbol), "")
+
+    # --- chunks ---
+
+    def chunks(self, group: list[_Piece]) -> Iterator[tuple[Chunk, int]]:
+        """The chunk of a group, counted exactly; if that is over the limit after all, its halves."""
+        stack = [group]
+        while stack:
+            group = stack.pop()
+            start, stop, symbol = group[0].start, group[-1].stop, self.symbol(group)
+            chunk, size = self.sized(start, stop, symbol)
+            if size <= self.limit:
+                yield chunk, size
+            elif len(group) > 1:
+                middle = (self.counted[start] + self.counted[stop]) / 2
+                borders = range(1, len(group))
+                cut = min(borders, key=lambda i: (abs(self.counted[group[i].start] - middle), group[i].rank))
+                stack += [group[cut:], group[:cut]]
+            elif stop - start > 1:
+                stack.append([*self.by_line(start, stop, symbol, 0, 0)])
+            else:
+                yield from self.cut_line(start, symbol)
+
+    def cut_line(self, row: int, symbol: str) -> Iterator[tuple[Chunk, int]]:
+        """A line too long, cut where its tokens start; each part counted exactly, and at least one character long."""
+        line, label, room = self.lines[row], self.label(symbol)[0], self.room(symbol)
+        begin = 0
+        while begin < len(line):
+            last = bisect_left(self.starts, self.offsets[row] + begin) + room
+            end = self.starts[last] - self.offsets[row] if last < len(self.starts) else len(line)
+            end = max(begin + 1, min(end, len(line)))  # one character may be several tokens
+            while True:
+                chunk = Chunk(self.path, row + 1, row + 1, label, line[begin:end])
+                size = len(self.token_starts(chunk.encoded_text))
+                over = size - self.limit
+                if over <= 0 or end - begin <= 1:
+                    break
+                end = max(begin + 1, min(end - 1, begin + (end - begin) * room // (room + over)))
+            if chunk.text.strip():
+                yield chunk, size
+            begin = end

@@ -1,0 +1,238 @@
+"""Refs, commits, trees and blobs of a git repository, read in pure Python: no process, no config, no fetch.
+
+Objects come from gitdb, the object database of GitPython; `git.Repo` itself is not used, because it reads the config
+of the repository, obeys `GIT_*` variables and runs `git version` when it is imported. Known are SHA-1 repositories with
+file refs, and of revisions `main`, `v1.0`, `HEAD~2^2`, `1f3a9c`. Which files of a commit are worth reading is decided
+in `repo`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from awareness.errors import UsageError
+from awareness.index.files.safe_read import MAX_FILE_BYTES, MAX_PATH_CHARS, Skip, is_safe, read_small
+
+MAX_OBJECT_BYTES = 1 << 26  # of a commit or a tree, and of packed-refs
+MAX_PATHS = 1 << 20  # of one commit: a few small trees that name each other can spell billions of paths
+
+REF_PLACES = ("{}", "refs/{}", "refs/tags/{}", "refs/heads/{}", "refs/remotes/{}", "refs/remotes/{}/HEAD")
+REVISION = re.compile(r"(.+?)((?:\^\{(?:commit)?\}|[~^]\d{0,6})*)")
+STEP = re.compile(r"([~^])(\d*)(?!\{)")
+HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+TREE_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
+GITLINK = 0o160000
+DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AssertionError, ArithmeticError, MemoryError, RecursionError),
+    *(zlib.error, struct.error),
+)
+
+
+def find_git_dir(folder: Path) -> Path | None:
+    """The real path of a work tree's git dir: `.git`, or where the file `.git` points (worktree, submodule)."""
+    dot_git = folder / ".git"
+    if not os.path.isdir(dot_git):
+        pointer = read_small(str(dot_git))
+        if not pointer.startswith(b"gitdir:"):
+            return None
+        dot_git = folder / os.fsdecode(pointer[len(b"gitdir:") :].strip())
+    git_dir = Path(os.path.realpath(dot_git))
+    return git_dir if find_common_dir(git_dir) else None
+
+
+def find_common_dir(git_dir: Path) -> Path | None:
+    """Where the objects of a git dir are: itself, or the git dir of the main work tree. None if it is no git dir."""
+    head = read_small(f"{git_dir}/HEAD").strip()
+    if not head.startswith(b"ref:") and not HASH.fullmatch(os.fsdecode(head)):
+        return None
+    pointer = read_small(f"{git_dir}/commondir").strip()
+    common = Path(os.path.realpath(git_dir / os.fsdecode(pointer))) if pointer else git_dir
+    return common if os.path.isdir(common / "objects") and os.path.isdir(common / "refs") else None
+
+
+class GitObjects:
+    """The object store and the refs of one work tree or bare repository. A hash is 40 hex digits, here and below."""
+
+    def __init__(self, git_dir: Path, common_git_dir: Path) -> None:
+        self._git_dir = git_dir
+        self._common = common_git_dir
+        self._trees: dict[str, dict[str, tuple[int, str]]] = {}
+
+    @cached_property
+    def _db(self) -> Any:
+        from gitdb import GitDB
+
+        return GitDB(str(self._common / "objects"))
+
+    @cached_property
+    def _is_blocking(self) -> bool:
+        """Whether a pack is a FIFO or a device, which would hold who reads it for ever."""
+        return any(not path.is_file() for path in (self._common / "objects/pack").glob("*"))
+
+    def resolve(self, rev: str) -> str | None:
+        """The commit that a revision names, or None."""
+        match = REVISION.fullmatch(rev)
+        if match is None:
+            return None
+        name, steps = match.groups()
+        commit = self._commit(name if HASH.fullmatch(name) else self._named(name) or self._complete(name))
+        for kind, digits in STEP.findall(steps):
+            count = int(digits or 1)
+            for nth in [1] * count if kind == "~" else [count]:
+                family = [commit, *self._header(commit, b"parent")] if commit else []
+                commit = self._commit(family[nth]) if nth < len(family) else None
+                if commit is None:
+                    return None
+        return commit
+
+    def ref(self, name: str) -> str | None:
+        """What a ref with its full name holds, loose or packed, followed through symbolic refs. It may be a tag."""
+        for _ in range(5):
+            if not is_safe(name):
+                return None
+            held = read_small(f"{self._git_dir}/{name}") or read_small(f"{self._common}/{name}")
+            held_text = os.fsdecode(held).strip()
+            if held_text.startswith("ref:"):
+                name = held_text[len("ref:") :].strip()
+                continue
+            if HASH.fullmatch(held_text):
+                return held_text
+            packed = read_small(f"{self._common}/packed-refs", MAX_OBJECT_BYTES)
+            line = re.search(rb"^([0-9a-f]{40,64}) " + re.escape(os.fsencode(name)) + rb"$", packed, re.MULTILINE)
+            return line[1].decode("ascii") if line else None
+        return None
+
+    def tree_of(self, commit: str) -> str:
+        """The top folder of a commit."""
+        with self._sound(commit):
+            return self._header(commit, b"tree")[0]
+
+    def tree(self, sha: str) -> dict[str, tuple[int, str]]:
+        """Name -> (mode, hash) of one folder."""
+        if sha not in self._trees:
+            entries = TREE_ENTRY.findall(self._read(sha, b"tree"))
+            self._trees[sha] = {os.fsdecode(name): (int(mode, 8), binary.hex()) for mode, name, binary in entries}
+        return self._trees[sha]
+
+    def blob(self, sha: str) -> bytes:
+        return self._read(sha, b"blob", limit=MAX_FILE_BYTES)
+
+    def _named(self, name: str) -> str | None:
+        name = "HEAD" if name == "@" else name
+        return next((found for place in REF_PLACES if (found := self.ref(place.format(name)))), None)
+
+    def _complete(self, start: str) -> str | None:
+        """The one object whose hash starts so."""
+        from gitdb.exc import ODBError
+
+        if not re.fullmatch(r"[0-9a-f]{4,39}", start):
+            return None
+        with self._sound(start):
+            try:
+                return str(self._db.partial_to_complete_sha_hex(start).hex())
+            except ODBError:  # none, or several
+                return None
+
+    def _commit(self, sha: str | None) -> str | None:
+        """`sha` if it is a commit, the commit that it tags, or None if it is neither or not there."""
+        for _ in range(10):
+            if sha is None or len(sha) != 40 or not self._has(sha):
+                return None
+            kind = self._info(sha)[0]
+            if kind != b"tag":
+                return sha if kind == b"commit" else None
+            sha = next(iter(self._header(sha, b"object")), None)
+        return None
+
+    def _header(self, sha: str, field: bytes) -> list[str]:
+        """The hashes in the lines of a commit or tag that start with `field`."""
+        head = self._read(sha, b"commit", b"tag").partition(b"\n\n")[0]
+        return [found.decode("ascii") for found in re.findall(rb"^%b ([0-9a-f]{40})$" % field, head, re.MULTILINE)]
+
+    def _has(self, sha: str) -> bool:
+        with self._sound(sha):
+            return bool(self._db.has_object(bytes.fromhex(sha)))
+
+    def _info(self, sha: str) -> tuple[bytes, int]:
+        """Kind and size in bytes, without reading the object."""
+        with self._sound(sha):
+            info = self._db.info(bytes.fromhex(sha))
+            return info.type, info.size
+
+    def _read(self, sha: str, *kinds: bytes, limit: int = MAX_OBJECT_BYTES) -> bytes:
+        kind, size = self._info(sha)
+        if size > limit:
+            raise Skip("larger than 1 MiB")
+        with self._sound(sha):
+            if kind not in kinds:
+                raise ValueError(f"{kind!r} where {kinds} belongs")
+            data: bytes = self._db.stream(bytes.fromhex(sha)).read()
+            return data
+
+    @contextmanager
+    def _sound(self, sha: str) -> Iterator[None]:
+        """What a missing or a damaged object does to gitdb becomes one line for the user."""
+        from gitdb.exc import BadObject, ODBError
+
+        loose = self._common / "objects" / sha[:2] / sha[2:]
+        if self._is_blocking or (loose.exists() and not loose.is_file()):
+            raise UsageError(f"object {sha} is not in a regular file: {self._common}", hint="git fsck")
+        try:
+            yield
+        except BadObject:
+            hint = "git fetch --refetch --no-filter"
+            raise UsageError(f"object {sha} is missing, as in a partial clone: {self._common}", hint=hint) from None
+        except (ODBError, *DAMAGE) as error:
+            raise UsageError(f"object {sha} is damaged ({error!r}): {self._common}", hint="git fsck") from error
+
+
+class CommitFiles:
+    """The files of one commit; without a commit there are none."""
+
+    def __init__(self, objects: GitObjects, commit: str | None) -> None:
+        self._objects = objects
+        self._top = objects.tree_of(commit) if commit else None
+
+    def paths(self) -> Iterator[str]:
+        """Every path, by its bytes, however hostile: `load` decides."""
+        found: set[bytes] = set()
+        folders = [("", self._top)] if self._top else []
+        seen = 0
+        while folders:
+            prefix, sha = folders.pop()
+            for name, (mode, inner) in self._objects.tree(sha).items():
+                path = prefix + name
+                if stat.S_ISDIR(mode) and len(path) < MAX_PATH_CHARS:
+                    folders.append((f"{path}/", inner))
+                else:
+                    found.add(os.fsencode(path))
+                seen += 1
+            if seen > MAX_PATHS:
+                raise UsageError(f"the commit has more than {MAX_PATHS} paths", hint="git ls-tree -r --name-only")
+        return map(os.fsdecode, sorted(found))
+
+    def has(self, path: str) -> bool:
+        """Whatever was listed."""
+        return True
+
+    def load(self, path: str) -> bytes:
+        if not is_safe(path):
+            raise Skip("outside the repository")
+        mode, sha = stat.S_IFDIR, self._top or ""
+        for part in path.split("/"):
+            inner = self._objects.tree(sha).get(part) if sha and stat.S_ISDIR(mode) else None
+            if inner is None:
+                raise FileNotFoundError(path)
+            mode, sha = inner
+        if not stat.S_ISREG(mode):
+            raise Skip({stat.S_IFLNK: "symlink", GITLINK: "submodule"}.get(stat.S_IFMT(mode), "not a regular file"))
+        return self._objects.blob(sha)

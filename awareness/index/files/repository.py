@@ -1,0 +1,243 @@
+"""Which files of a repository are worth reading: of its work tree, of one of its commits, or of a plain folder.
+
+Files of a repository are hostile until proven otherwise. Nothing that a repository holds can run a program, lead a read
+out of it, block it or fill the memory. That is the work of three neighbours: `worktree` lists the files on disk without
+showing git the repository's config, `safe_read` opens one of them, `gitobjects` reads commits without git. Here a
+repository is found, its files are judged (secret, generated, binary, out of scope), and bytes become text.
+
+Cutting text into chunks and remembering what was read are left to `chunking` and `store`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from awareness.errors import UsageError
+from awareness.index.files.git_objects import CommitFiles, GitObjects, find_common_dir, find_git_dir
+from awareness.index.files.safe_read import MAX_FILE_BYTES, Skip
+from awareness.index.files.work_tree import WorkTreeFiles
+from awareness.types import printable
+
+__all__ = ["MAX_FILE_BYTES", "Repository", "SkippedFile", "SourceFile", "build_scope", "decode"]
+
+IGNORE_FILE = ".awarenessignore"
+
+# Of names in lower case. What is public is no secret, whatever else it is called.
+SECRET_NAMES = frozenset(
+    (".env", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".htpasswd", ".pgpass", ".my.cnf", ".git-credentials")
+)
+SECRET_STARTS = (".env.", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")
+SECRET_ENDS = (".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk")
+SECRET_PATH_ENDS = ("/.aws/credentials", "/.docker/config.json")
+PUBLIC_ENDS = (".pub", ".example", ".sample", ".template")
+GENERATED_NAMES = frozenset(
+    (
+        *("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock", "deno.lock"),
+        *(
+            "poetry.lock",
+            "uv.lock",
+            "pdm.lock",
+            "pipfile.lock",
+            "cargo.lock",
+            "go.sum",
+            "gemfile.lock",
+            "composer.lock",
+        ),
+    )
+)
+GENERATED_ENDS = (".min.js", ".min.css", ".map")
+SECRET_TEXT = re.compile(rb'^(?:\s*"private_key":\s*")?-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----', re.MULTILINE)
+GENERATED_TEXT = re.compile(rb"(?<![\w`'\"])@generated\b|Code generated .*DO NOT EDIT")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file worth indexing. `path` is relative, with `/`; `digest` is the blake2b-256 of the raw bytes, in hex."""
+
+    path: str
+    digest: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that is left out, and why, in one of a few constant phrases."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A place with files: the work tree of a git repository, a bare repository, or a folder without git.
+
+    `root` is its top; `git_dir` belongs to this work tree (HEAD, index), `common_git_dir` to all that share the
+    objects. All are real paths, and both git dirs are None for a plain folder.
+    """
+
+    root: Path
+    common_git_dir: Path | None
+    is_bare: bool
+    git_dir: Path | None
+
+    @property
+    def key(self) -> Path:
+        """What an index is found by: the same for every worktree of a repository."""
+        return self.common_git_dir or self.root
+
+    @classmethod
+    def open(cls, path: Path) -> Repository:
+        """The repository that `path` is in. No program is asked, and `GIT_DIR` and its like are not looked at."""
+        if not os.path.isdir(path):
+            wrong = "is not a folder" if os.path.exists(path) else "does not exist"
+            raise UsageError(f"{printable(str(path))} {wrong}", hint="name the folder of a repository, such as .")
+        start = Path(os.path.realpath(path))
+        for folder in (start, *start.parents):
+            if git_dir := find_git_dir(folder):
+                return cls(folder, find_common_dir(git_dir), is_bare=False, git_dir=git_dir)
+            if folder.name != ".git" and find_common_dir(folder) == folder:
+                return cls(folder, folder, is_bare=True, git_dir=folder)
+        return cls(start, None, is_bare=False, git_dir=None)
+
+    @property
+    def objects(self) -> GitObjects | None:
+        """Its refs, commits, trees and blobs; None for a plain folder."""
+        return GitObjects(self.git_dir, self.common_git_dir) if self.git_dir and self.common_git_dir else None
+
+    def head(self) -> str | None:
+        """The full hash of the commit that is checked out; None before the first commit and without git."""
+        objects = self.objects
+        return objects.ref("HEAD") if objects else None
+
+    def resolve(self, rev: str) -> str:
+        """The full hash of the commit that `rev` names: a branch, a tag, `HEAD~1`, the start of a hash."""
+        objects = self.objects
+        commit = objects.resolve(rev) if objects else None
+        if commit is None:
+            raise UsageError(f"{printable(rev)} names no commit of {self.root}", hint="git log --oneline --all")
+        return commit
+
+    def scan(self, *, rev: str | None = None, scope: Sequence[str] = ()) -> Iterator[SourceFile | SkippedFile]:
+        """Every file in the scope, by the bytes of its path, one file in memory at a time.
+
+        Of the work tree, tracked or not but not ignored; with `rev`, and in a bare repository, of a commit.
+        """
+        in_scope = build_scope(scope)
+        files = self._files(rev)
+        is_ignored = _build_ignore(files)
+        paths = (path for path in files.paths() if in_scope(path) and path.split("/")[0] != ".awareness")
+        return filter(None, (_examine(files, path, is_ignored) for path in paths))
+
+    def read(self, path: str, *, rev: str | None = None) -> bytes | None:
+        """The bytes of one file, whether or not `scan` would skip it; None if it is gone, too large or not safe."""
+        try:
+            return self._files(rev).load(path)
+        except (Skip, FileNotFoundError):
+            return None
+
+    def _files(self, rev: str | None) -> WorkTreeFiles | CommitFiles:
+        if rev is None and not self.is_bare:
+            return WorkTreeFiles(self.root, self.git_dir, self.common_git_dir)
+        commit = self.head() if rev is None else self.resolve(rev)
+        assert self.objects  # a plain folder is not bare, and its revisions do not resolve
+        return CommitFiles(self.objects, commit)
+
+
+def decode(data: bytes) -> str:
+    """The one way in which bytes become text: UTF-8, what is not becomes U+FFFD, no BOM, lines end in a line feed."""
+    return data.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def build_scope(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a path is asked for, by gitignore patterns: the last that matches decides, `!` leaves out.
+
+    Without patterns, or with only `!` patterns, everything else is in.
+    """
+    compiled = list(_compile(patterns, "scope"))
+    if any(pattern.include is None for pattern in compiled) or len(compiled) < len(patterns):
+        raise UsageError(f"a scope is empty or a comment: {list(patterns)}", hint="--scope 'src/**'")
+    default = not any(pattern.include for pattern in compiled)
+    latest_first = compiled[::-1]
+
+    def in_scope(path: str) -> bool:
+        return next((p.include for p in latest_first if p.match_file(path) is not None), default)
+
+    return in_scope
+
+
+def _build_ignore(files: WorkTreeFiles | CommitFiles) -> Callable[[str], bool]:
+    """Whether `.awarenessignore`, at the top of what is read, leaves a path out."""
+    try:
+        lines = decode(files.load(IGNORE_FILE)).splitlines()
+    except (Skip, FileNotFoundError):
+        return lambda path: False
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec(list(_compile(lines, IGNORE_FILE)))
+    return spec.match_file
+
+
+def _compile(patterns: Iterable[str], where: str) -> Iterator[Any]:
+    from pathspec import GitIgnoreSpec
+
+    for pattern in patterns:
+        try:
+            yield from GitIgnoreSpec.from_lines([pattern]).patterns
+        except (ValueError, re.error):
+            raise UsageError(f"not a pattern in {where}: {printable(pattern)}", hint="git help gitignore") from None
+
+
+def _examine(
+    files: WorkTreeFiles | CommitFiles, path: str, is_ignored: Callable[[str], bool]
+) -> SourceFile | SkippedFile | None:
+    try:
+        if is_ignored(path):
+            raise Skip(f"ignored by {IGNORE_FILE}")
+        _check_name(path)
+        data = files.load(path)
+        _check_content(data)
+    except FileNotFoundError:
+        return None
+    except Skip as skip:
+        return SkippedFile(path, skip.reason) if files.has(path) else None
+    return SourceFile(path, hashlib.blake2b(data, digest_size=32).hexdigest(), data)
+
+
+def _check_name(path: str) -> None:
+    """What a name alone rules out; such a file is not even opened."""
+    path = f"/{path.lower()}"
+    name = path.rpartition("/")[2]
+    is_secret = name in SECRET_NAMES or name.startswith(SECRET_STARTS) or path.endswith(SECRET_ENDS + SECRET_PATH_ENDS)
+    if is_secret and not name.endswith(PUBLIC_ENDS):
+        raise Skip("secret")
+    if name in GENERATED_NAMES or name.endswith(GENERATED_ENDS):
+        raise Skip("generated")
+
+
+def _check_content(data: bytes) -> None:
+    """What is in the bytes, decided by their beginning: every file passes here on every refresh."""
+    start = data[:8192]
+    if b"\0" in start:
+        raise Skip("binary")
+    if not start.isascii():
+        text = start.decode("utf-8", errors="replace")
+        if text.count("\ufffd") > 0.3 * len(text):
+            raise Skip("binary")
+    top = start[:1024]
+    if b"PRIVATE KEY" in top and SECRET_TEXT.search(top):
+        raise Skip("secret")
+    if (b"@generated" in top or b"DO NOT EDIT" in top) and GENERATED_TEXT.search(top):
+        raise Skip("generated")
+    if len(data) > 5000 and _line_bytes(start) > 100 and _line_bytes(data) > 500:
+        raise Skip("minified")
+
+
+def _line_bytes(data: bytes) -> float:
+    """The mean length of a line, in bytes."""
+    return len(data) / (data.count(b"\n") + 1)

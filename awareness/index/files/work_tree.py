@@ -1,0 +1,112 @@
+"""The files on disk, of a git work tree or of a plain folder: listed by git, which never sees the repository's config.
+
+A config can name programs (`core.fsmonitor`, filters, a promisor remote's upload-pack) and other places
+(`core.worktree`, `include.path`), and new versions of git know new ways. So `git ls-files` runs on a stand-in git dir
+that is written here: our config and an empty ref store, with the repository's index and `info/exclude` linked in. The
+user's own global config is obeyed, for `core.excludesFile`. Plain folders are listed the same way, without an index.
+
+Which of the files are worth reading is decided in `repo`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from awareness.errors import UsageError
+from awareness.index.files.safe_read import MAX_FILE_BYTES, is_safe, read_beneath, read_small
+from awareness.index.store.tensorfile import refusals
+from awareness.types import printable
+
+TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would hold it for ever
+GIT_ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+GIT_CONFIG = """[core]
+    repositoryFormatVersion = 1
+    fsmonitor = false
+    untrackedCache = false
+    hooksPath = /dev/null
+"""
+SHA256 = re.compile(rb"^\s*objectformat\s*=\s*sha256", re.IGNORECASE | re.MULTILINE)
+SHA256_CONFIG = "[extensions]\n    objectFormat = sha256\n"
+
+TOOL_FOLDERS = (
+    *(".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox", ".eggs", ".cache", ".gradle", ".terraform"),
+    *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints", ".idea", ".hg", ".svn"),
+)
+
+
+class WorkTreeFiles:
+    """The files below `root`; without git dirs, a plain folder."""
+
+    def __init__(self, root: Path, git_dir: Path | None, common_git_dir: Path | None) -> None:
+        self._root = str(root)
+        self._git_dir = git_dir
+        self._common_git_dir = common_git_dir
+
+    def paths(self) -> Iterator[str]:
+        """By their bytes: tracked or not, but not ignored; of submodules and nested repositories only the folder."""
+        import tempfile
+
+        with refusals(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
+            listed = self._list(Path(temporary, ".git"))
+        return map(os.fsdecode, sorted({path.rstrip(b"/") for path in listed.split(b"\0")} - {b""}))
+
+    def has(self, path: str) -> bool:
+        return not is_safe(path) or os.path.lexists(f"{self._root}/{path}")
+
+    def load(self, path: str) -> bytes:
+        return read_beneath(self._root, path)
+
+    def _list(self, stand_in: Path) -> bytes:
+        """What `git ls-files` prints: tracked files that may be gone, untracked files, each ended by a NUL."""
+        import shutil
+        import subprocess
+
+        git = shutil.which("git")
+        if git is None:
+            raise UsageError("git is not on PATH, and only git knows what is ignored", hint="--rev HEAD needs no git")
+        command = [os.path.abspath(git), "-C", self._root, f"--git-dir={stand_in}", f"--work-tree={self._root}"]
+        command += ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        if self._git_dir is None:
+            command += [f"--exclude={folder}/" for folder in TOOL_FOLDERS]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        environment |= GIT_ENVIRONMENT | self._furnish(stand_in)
+        try:
+            return subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=True
+            ).stdout
+        except subprocess.TimeoutExpired:
+            message = f"git took more than {TIMEOUT_S} s to list {self._root}"
+            raise UsageError(message, hint="git ls-files -co --exclude-standard") from None
+        except subprocess.CalledProcessError as error:
+            said = printable(os.fsdecode(error.stderr).partition("\n")[0])
+            raise UsageError(f"git cannot list {self._root}: {said}", hint="git fsck") from None
+
+    def _furnish(self, stand_in: Path) -> dict[str, str]:
+        """Makes the stand-in git dir; returns the environment that goes with it."""
+        for folder in ("objects", "refs", "info"):
+            (stand_in / folder).mkdir(parents=True)
+        (stand_in / "HEAD").write_text("ref: refs/heads/none\n")
+        (stand_in / "config").write_text(GIT_CONFIG)
+        if self._git_dir is None or self._common_git_dir is None:
+            return {}
+        for index in (self._git_dir / "index", *self._git_dir.glob("sharedindex.*")):
+            _link(stand_in / index.name, index)
+        _link(stand_in / "info/exclude", self._common_git_dir / "info/exclude")
+        if SHA256.search(read_small(f"{self._common_git_dir}/config", MAX_FILE_BYTES)):
+            (stand_in / "config").write_text(GIT_CONFIG + SHA256_CONFIG)
+        return {"GIT_OBJECT_DIRECTORY": f"{self._common_git_dir}/objects"}  # a sparse index names trees
+
+
+def _link(name: Path, target: Path) -> None:
+    """A FIFO in that place would hold git for ever."""
+    if target.is_file():
+        name.symlink_to(target)

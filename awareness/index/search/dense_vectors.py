@@ -1,0 +1,150 @@
+"""Dense vectors of chunks in the manifest, and which of them are nearest to a question's.
+
+One int8 vector a chunk. Up to `EXACT_CHUNKS` every vector is compared; a process that asks again keeps them as a
+matrix in memory. Above it only those of the chunks that BM25 ranks best are read: reading a million vectors for one
+question would take seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import operator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import apsw
+
+from awareness.index.search.postings import numpy_is_here
+from awareness.index.search.term_vectors import SCALE
+from awareness.types import Vector
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA = """
+CREATE TABLE vector(chunk_id INTEGER PRIMARY KEY REFERENCES chunk ON DELETE CASCADE, data BLOB NOT NULL) STRICT;
+"""
+EXACT_CHUNKS = 200_000
+FEW = 6_000  # vectors that are compared one by one, once, sooner than numpy is imported
+_AT_ONCE = 1024
+
+Documents = Callable[[Sequence[Mapping[str, int]]], Sequence[bytes]]
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Cosines of a question with chunks: id -> cosine, of the best ones or of those that were asked for."""
+
+    best: list[tuple[int, float]]
+    of: Callable[[Iterable[int]], dict[int, float]]
+
+
+class Vectors:
+    """Of one open manifest. Methods that write are called inside a transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.db = connection
+        self._waiting: list[tuple[int, Mapping[str, int]]] = []
+        self._has_been_asked = False
+        self._loaded: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def add(self, chunk_id: int, counts: Mapping[str, int], documents: Documents) -> None:
+        """Takes up a chunk by its terms. Nothing is sure to be written before `flush`."""
+        self._waiting.append((chunk_id, counts))
+        if len(self._waiting) >= _AT_ONCE:
+            self.flush(documents)
+
+    def flush(self, documents: Documents) -> None:
+        if self._waiting:
+            codes = documents([counts for _, counts in self._waiting])
+            self.write(zip((chunk_id for chunk_id, _ in self._waiting), codes, strict=True))
+            self._waiting = []
+
+    def write(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """(chunk id, int8 [D])"""
+        self.db.executemany("INSERT OR REPLACE INTO vector VALUES (?, ?)", rows)
+
+    def clear(self) -> None:
+        self._waiting = []
+        self.db.execute("DELETE FROM vector")
+
+    def missing(self, *, also_present: bool = False) -> list[int]:
+        """The chunks that have no vector, by id; or all of them."""
+        sql = "SELECT id FROM chunk WHERE ? OR id NOT IN (SELECT chunk_id FROM vector) ORDER BY id"
+        return [cast(int, row[0]) for row in self.db.execute(sql, (also_present,))]
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def count(self) -> int:
+        return cast(int, next(self.db.execute("SELECT count(*) FROM vector"))[0])
+
+    def similar(self, question: Vector, wanted: int) -> Similarities:
+        """How near the chunks are to a question (a unit vector): the nearest, and any that one asks for.
+
+        Where there are more than `EXACT_CHUNKS` there are no nearest.
+        """
+        count = self.count()
+        if count > EXACT_CHUNKS:
+            return Similarities([], lambda ids: _compare(self._rows(ids), question))
+        first, self._has_been_asked = not self._has_been_asked, True
+        if count <= FEW and first and not numpy_is_here():
+            found = _compare(self._rows(None), question)
+            best = heapq.nlargest(wanted, found.items(), key=lambda item: item[1])
+            return Similarities(best, lambda ids: {i: found[i] for i in ids if i in found})
+        return self._by_matrix(question, wanted)
+
+    def _by_matrix(self, question: Vector, wanted: int) -> Similarities:
+        import numpy as np
+
+        ids, matrix = self._matrix()
+        if not len(ids) or matrix.shape[1] != len(question):
+            return Similarities([], lambda ids: {})
+        cosines = matrix @ (np.asarray(question, dtype=np.float32) / SCALE)
+        wanted = min(wanted, len(ids))
+        at = np.argpartition(-cosines, wanted - 1)[:wanted]
+        at = at[np.argsort(-cosines[at], kind="stable")]
+        best = list(zip(ids[at].tolist(), cosines[at].tolist(), strict=True))
+
+        def of(asked: Iterable[int]) -> dict[int, float]:
+            listed = np.fromiter(asked, dtype=np.int64)
+            places = np.minimum(np.searchsorted(ids, listed), len(ids) - 1)
+            there = ids[places] == listed
+            return dict(zip(listed[there].tolist(), cosines[places[there]].tolist(), strict=True))
+
+        return Similarities(best, of)
+
+    def _matrix(self) -> tuple[np.ndarray, np.ndarray]:
+        """ids [N], vectors float32 [N, D], read again only after a change."""
+        import numpy as np
+
+        state = (cast(int, self.db.pragma("data_version")), self.db.total_changes())
+        if self._loaded is None or self._loaded[0] != state:
+            rows = self.db.execute("SELECT chunk_id, data FROM vector ORDER BY chunk_id").fetchall()
+            ids = np.array([row[0] for row in rows], dtype=np.int64)
+            data = np.frombuffer(b"".join(cast(bytes, row[1]) for row in rows), dtype=np.int8)
+            self._loaded = (state, ids, data.reshape(len(ids), -1 if len(ids) else 0).astype(np.float32))
+        return self._loaded[1], self._loaded[2]
+
+    def _rows(self, ids: Iterable[int] | None) -> Iterator[tuple[Any, ...]]:
+        if ids is None:
+            return self.db.execute("SELECT chunk_id, data FROM vector")
+        return self.db.execute(
+            "SELECT chunk_id, data FROM json_each(?) listed CROSS JOIN vector ON chunk_id = listed.value",
+            (json.dumps(list(ids)),),
+        )
+
+
+def packed(vector: Vector) -> bytes:
+    """A unit vector as it is stored: int8 [D], cut at ±0.5."""
+    return array("b", (max(-127, min(127, round(value * SCALE))) for value in vector)).tobytes()
+
+
+def _compare(rows: Iterable[tuple[Any, ...]], question: Vector) -> dict[int, float]:
+    """id -> cosine, one by one."""
+    asked = [value / SCALE for value in question]
+    return {i: sum(map(operator.mul, asked, array("b", data))) for i, data in rows}

@@ -1,0 +1,153 @@
+"""The manifest: a SQLite file (through apsw) with tables of what is indexed. Its schema, and opening it safely.
+
+WAL, synchronous=FULL, and SQLite's checksum VFS: eight bytes at the end of every page, compared whenever the page is
+read, so that no flipped bit of the manifest passes for data. What the tables are used for is store.py's affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import apsw
+
+from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, StorageFailed
+from awareness.index.search.routing_index import SCHEMA as ROUTING_SCHEMA
+from awareness.index.store.layout import FORMAT_VERSION, IndexLayout
+from awareness.index.store.shards import REPAIR
+from awareness.index.store.tensorfile import AFTERWARDS, refusals, sync_folder
+
+_SCHEMA = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE snapshot(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rev TEXT, model TEXT NOT NULL,
+    scope TEXT NOT NULL, encoded TEXT, updated REAL NOT NULL) STRICT;
+CREATE TABLE file(id INTEGER PRIMARY KEY, path BLOB NOT NULL, digest TEXT NOT NULL, chunking TEXT NOT NULL,
+    secrets TEXT NOT NULL, UNIQUE(path, digest, chunking)) STRICT;
+CREATE TABLE snapshot_file(snapshot_id INTEGER NOT NULL REFERENCES snapshot ON DELETE CASCADE,
+    file_id INTEGER NOT NULL REFERENCES file, PRIMARY KEY(snapshot_id, file_id)) STRICT, WITHOUT ROWID;
+CREATE INDEX snapshot_file_by_file ON snapshot_file(file_id);
+CREATE TABLE chunk(id INTEGER PRIMARY KEY AUTOINCREMENT, file_id INTEGER NOT NULL REFERENCES file ON DELETE CASCADE,
+    digest TEXT NOT NULL, start_line INTEGER NOT NULL, end_line INTEGER NOT NULL, symbol TEXT NOT NULL,
+    text TEXT NOT NULL, tokens INTEGER NOT NULL) STRICT;
+CREATE INDEX chunk_by_file ON chunk(file_id);
+CREATE INDEX chunk_by_digest ON chunk(digest);
+CREATE TABLE spec(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, json TEXT NOT NULL) STRICT;
+CREATE TABLE shard(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL,
+    header TEXT NOT NULL, eager INTEGER NOT NULL, used REAL NOT NULL) STRICT;
+CREATE TABLE latent(spec_id INTEGER NOT NULL REFERENCES spec, chunk_digest TEXT NOT NULL,
+    shard_id INTEGER NOT NULL REFERENCES shard ON DELETE CASCADE, offset INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    tokens INTEGER NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY(spec_id, chunk_digest)) STRICT, WITHOUT ROWID;
+CREATE INDEX latent_by_shard ON latent(shard_id);
+"""
+
+_PRAGMAS = {
+    "journal_mode": "WAL",
+    "synchronous": "FULL",
+    "foreign_keys": True,
+    "trusted_schema": False,
+    "cell_size_check": True,
+}
+_CHECKSUM_BYTES = 8  # at the end of a page: what the checksum VFS looks for
+
+
+@functools.cache
+def checksum_vfs() -> str:
+    """Loads SQLite's checksum VFS into this process, once; returns its name."""
+    from apsw import sqlite_extra
+
+    with contextlib.closing(apsw.Connection(":memory:")) as connection:
+        try:
+            sqlite_extra.load(connection, "cksumvfs")
+        except (sqlite_extra.NotAvailable, LookupError, apsw.Error) as error:
+            raise StorageFailed(
+                f"this build of apsw has no checksums for SQLite: {error}", hint="pip install --only-binary apsw apsw"
+            ) from error
+    return "cksmvfs"
+
+
+def create(layout: IndexLayout, fill: Callable[[apsw.Connection], None]) -> None:
+    """Makes a manifest under another name and renames it, so that it is either whole or not there.
+
+    fill: writes what it is to hold. One that is there already is replaced. Call inside `writing(layout)`.
+    """
+    with failures(layout.manifest):
+        layout.create()
+        for left in layout.root.glob("manifest.*.tmp*"):  # by a writer that was killed
+            left.unlink(missing_ok=True)
+        temporary = layout.manifest.with_name(f"manifest.{os.getpid()}.tmp")
+        with contextlib.closing(apsw.Connection(str(temporary), vfs=checksum_vfs())) as connection:
+            connection.reserve_bytes("main", _CHECKSUM_BYTES)
+            connection.pragma("synchronous", "FULL")
+            with connection:
+                connection.execute(_SCHEMA + ROUTING_SCHEMA)
+                connection.execute("INSERT INTO meta VALUES ('format_version', ?)", (str(FORMAT_VERSION),))
+                fill(connection)
+            connection.pragma("journal_mode", "WAL")  # now, so that no two of those who open it want to change it
+        delete(layout)  # an old log would be applied to the new file
+        os.rename(temporary, layout.manifest)
+        sync_folder(layout.root)
+
+
+def delete(layout: IndexLayout) -> None:
+    """Deletes the manifest with its log. Only for one that can't be opened: a reader would see two of them."""
+    with failures(layout.manifest):
+        for suffix in ("", "-wal", "-shm", "-journal"):  # the file first: without its log it is another one
+            layout.manifest.with_name(f"{layout.manifest.name}{suffix}").unlink(missing_ok=True)
+
+
+def connect(layout: IndexLayout) -> apsw.Connection:
+    """An open connection. Raises NoIndex, or IndexCorrupt for a file that can't be read or has an unknown format."""
+    if not layout.exists:
+        raise NoIndex(f"there is no index in {layout.root}", hint="awareness index")
+    with failures(layout.manifest):
+        connection = apsw.Connection(str(layout.manifest), flags=apsw.SQLITE_OPEN_READWRITE, vfs=checksum_vfs())
+        try:
+            connection.set_busy_timeout(10_000)
+            for pragma, value in _PRAGMAS.items():
+                connection.pragma(pragma, value)
+            found = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
+            version = found[0] if found else "none"
+            if version != str(FORMAT_VERSION):
+                raise IndexCorrupt(
+                    f"{layout.manifest} has format version {version}, this program reads {FORMAT_VERSION}",
+                    hint=REPAIR,
+                )
+            if str(connection.pragma("checksum_verification")) != "1":
+                raise IndexCorrupt(f"{layout.manifest} has no checksums", hint=REPAIR)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def rows(connection: apsw.Connection, manifest: Path, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
+    """What a query answers, row by row, with `failures` told of."""
+    with failures(manifest):
+        yield from cast("Iterator[tuple[Any, ...]]", connection.execute(sql, values))
+
+
+@contextlib.contextmanager
+def failures(manifest: Path) -> Iterator[None]:
+    """Turns what SQLite says of damage into IndexCorrupt, and of a disk that is full or fails into StorageFailed."""
+    try:
+        with refusals(manifest):
+            yield
+    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
+        raise IndexCorrupt(f"{manifest}: {error}", hint=REPAIR) from error
+    except (apsw.IOError, apsw.FullError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+            raise IndexCorrupt(f"{manifest}: a page is damaged", hint=REPAIR) from error
+        raise StorageFailed(f"{manifest}: {error}", hint=AFTERWARDS) from error
+    except apsw.BusyError as error:
+        raise IndexLocked(f"{manifest} is being written: {error}", hint="try again when it is done") from error
+    except apsw.SQLError as error:
+        if "cannot rollback" in str(error) or "no such savepoint" in str(error):
+            with failures(manifest):  # after some errors SQLite rolls back by itself: it is they that matter
+                raise error.__context__ or apsw.IOError("the disk is full or fails") from None
+        if "no such table" not in str(error) and "no such column" not in str(error):
+            raise
+        raise IndexCorrupt(f"{manifest} is not an index: {error}", hint=REPAIR) from error

@@ -1,0 +1,163 @@
+"""What `data.sources` names: folders, git repositories, archives and wheels of PyPI, and the files in them.
+
+Nothing that a source holds is run, and no read leads out of it: folders are read by `index.repo`, archives by
+`archives`. Which chunks of the files are learned from is decided in `repostack`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from awareness.errors import ModelNotAvailable, UsageError
+from awareness.index.chunks.chunking import language_of
+from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.files.repository import Repository, SourceFile, decode
+from awareness.model.sources import DownloadFailed, pip_download, sync_tree
+from awareness.train.data.archives import MAX_FILE, SUFFIXES, read_archive, suffix_of
+from awareness.train.data.licences import says_licence
+from awareness.types import Progress, printable, silent
+
+MAX_LINE = 400  # characters; what is longer is minified
+_OTHERS = {"node_modules", "vendor", "_vendor", "vendored", "third_party", ".git"}
+_PINNED = re.compile(r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([0-9][A-Za-z0-9.!+_-]*)")
+_WHEEL_TAGS = re.compile(r"(-[0-9][^-]*)-.*$")
+_VERSION = re.compile(r"[-=@]+v?[0-9]+(?:\.[\w.+!-]*)?$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """name: `flask-3.1.0`. place: the folder or file it is, or NAME==VERSION of a wheel, fetched when it is read."""
+
+    name: str
+    place: Path | str
+
+    @property
+    def project(self) -> str:
+        """What all versions of it share: the name without folders and version."""
+        return project(self.name)
+
+    def is_called(self, name: str) -> bool:
+        """Whether it is meant by `name`, with or without its version."""
+        own = self.name.rpartition("/")[2]
+        return _normal(name) in (_normal(self.name), _normal(own), self.project)
+
+
+def project(name: str) -> str:
+    return _normal(_VERSION.sub("", name.rpartition("/")[2]))
+
+
+def _normal(name: str) -> str:
+    """As PyPI compares names: lower case, `-` for `_` and `.`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def find_sources(wanted: Sequence[str]) -> list[Source]:
+    """The sources that `data.sources` names, in its order, each once and under a name of its own. Nothing is fetched.
+
+    Raises UsageError for a name that nothing has.
+    """
+    found: dict[Path | str, Source] = {}
+    for name in wanted:
+        for source in [_pinned(name)] if name.startswith("pypi:") else _on_disk(name):
+            found.setdefault(source.place, source)
+    sources = list(found.values())
+    names = [source.name for source in sources]
+    return [_with_parent(source) if names.count(source.name) > 1 else source for source in sources]
+
+
+def _pinned(name: str) -> Source:
+    pinned = _PINNED.fullmatch(name)
+    if not pinned:
+        raise UsageError(
+            f"data.sources: '{printable(name)}' has no exact version",
+            hint="write pypi:NAME==VERSION, as pypi:flask==3.1.0",
+        )
+    return Source(f"{pinned[1]}-{pinned[2]}", f"{pinned[1]}=={pinned[2]}")
+
+
+def _on_disk(name: str) -> list[Source]:
+    path = Path(name).expanduser()
+    paths = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    kept = [Path(os.path.realpath(path)) for path in paths if path.is_dir() or (suffix_of(path) and path.is_file())]
+    if not kept:
+        wrong = f"is no archive ({' '.join(SUFFIXES)})" if paths else "does not exist"
+        raise UsageError(f"data.sources: '{printable(name)}' {wrong}", hint="--set 'data.sources=[PATH]'")
+    return [Source(_stem(path), path) for path in kept]
+
+
+def _stem(path: Path) -> str:
+    """What a folder or an archive is called: `flask-3.1.0` for flask-3.1.0-py3-none-any.whl."""
+    suffix = "" if path.is_dir() else suffix_of(path)
+    stem = path.name[: len(path.name) - len(suffix)]
+    return _WHEEL_TAGS.sub(r"\1", stem) if suffix == ".whl" else stem
+
+
+def _with_parent(source: Source) -> Source:
+    """Two folders called `src` are told apart by the folders that they are in."""
+    return (
+        replace(source, name=f"{source.place.parent.name}/{source.name}") if isinstance(source.place, Path) else source
+    )
+
+
+def read_source(source: Source, fetch: Callable[[str], Path]) -> dict[str, bytes]:
+    """The files of a source that may hold code or say its licence: path (relative, with `/`) -> bytes."""
+    place = fetch(source.place) if isinstance(source.place, str) else source.place
+    files = _read_folder(place) if place.is_dir() else read_archive(place, _is_wanted)
+    return {path: data for path, data in files.items() if says_licence(path) or kind_of(path) is FileKind.SOURCE}
+
+
+def _is_wanted(name: str) -> bool:
+    return says_licence(name) or kind_of(name) is FileKind.SOURCE
+
+
+def _read_folder(root: Path) -> dict[str, bytes]:
+    repository = Repository.open(root)
+    if repository.root != root:  # in somebody else's repository, of which only this folder was named
+        repository = Repository(root, None, is_bare=False, git_dir=None)
+    scanned = (file for file in repository.scan() if isinstance(file, SourceFile))
+    return {file.path: file.data for file in scanned if _is_wanted(file.path.rpartition("/")[2])}
+
+
+def source_text(path: str, data: bytes) -> str | None:
+    """The text of a file that somebody wrote by hand in a known language, and as part of this source; else None.
+
+    Large and minified files, tests, documents, and what others wrote (`vendor`, `node_modules`) are not.
+    """
+    if _OTHERS.intersection(path.split("/")) or kind_of(path) is not FileKind.SOURCE or len(data) > MAX_FILE:
+        return None
+    text = decode(data)
+    return text if max(map(len, text.split("\n"))) <= MAX_LINE and language_of(path, text) else None
+
+
+def fetch_wheel(pinned: str, progress: Progress = silent) -> Path:
+    """The wheel of NAME==VERSION, from the user's cache, or from PyPI once. Raises ModelNotAvailable."""
+    import platformdirs
+    from filelock import FileLock
+
+    root = Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "sources"
+    folder = root / pinned.replace("==", "-")
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):
+        if not any(folder.glob("*.whl")):
+            for stale in root.glob(".fetch-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root, ignore_cleanup_errors=True) as temporary:
+                work = Path(temporary, "wheel")
+                work.mkdir()
+                try:
+                    pip_download(pinned, work, progress)
+                except DownloadFailed as error:
+                    raise ModelNotAvailable(
+                        f"data.sources: pypi:{pinned}: {error}",
+                        hint="try again with a connection to PyPI, or name a folder or an archive instead",
+                    ) from error
+                sync_tree(work)
+                work.rename(folder)
+    return next(folder.glob("*.whl"))

@@ -1,0 +1,249 @@
+"""Routing: identifiers and their words find the definition, and nonsense scores low."""
+
+from __future__ import annotations
+
+import pytest
+
+from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.search.ranking import WEAK_SCORE, HybridRouter, Rules
+from awareness.index.search.terms import names_in, query_terms, stem, stems, weighted_terms
+from awareness.index.store.layout import IndexLayout
+from awareness.index.store.lock import writing
+from awareness.index.store.store import IndexedFile, Store
+from awareness.types import Chunk
+
+CHUNKS = [
+    Chunk("src/pool.py", 1, 9, "HTTPConnectionPool", "class HTTPConnectionPool:\n    def acquire(self): ..."),
+    Chunk("src/client.py", 1, 9, "Client.get", "def get(self):\n    return HTTPConnectionPool().acquire()"),
+    Chunk("src/auth.py", 1, 9, "BasicAuth.sign", "def sign(self, request):\n    request.headers['Authorization'] = x"),
+    Chunk("tests/test_auth.py", 1, 9, "test_sign", "def test_sign():\n    BasicAuth().sign(request)"),
+    Chunk("docs/auth.md", 1, 9, "Authentication", "Requests are signed by the auth classes."),
+]
+
+
+@pytest.fixture
+def store(tmp_path):
+    layout = IndexLayout(tmp_path / "index")
+    with writing(layout), Store.create(layout) as store:
+        files = [IndexedFile(c.path, c.path, [(c, 20)]) for c in CHUNKS]
+        files += [
+            IndexedFile(f"src/m{i}.py", str(i), [(Chunk(f"src/m{i}.py", 1, 1, "", f"x{i} = 0"), 9)]) for i in range(20)
+        ]
+        store.write_snapshot("s", files, chunking="1", model="m", rev=None)
+        other = [IndexedFile("other.py", "o", [(Chunk("other.py", 1, 1, "zebra", "zebra = 1"), 9)])]
+        store.write_snapshot("other", other, chunking="1", model="m", rev=None)
+        yield store
+
+
+def paths(store, query, *, in_scope=None, snapshot="s", top_k=3):
+    router = HybridRouter(store, store.snapshot(snapshot).id, in_scope)
+    return [hit.chunk.path for hit in router.search(query, top_k=top_k)]
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("HTTPConnectionPool", "src/pool.py"),
+        ("where is the connection pool", "src/pool.py"),
+        ("how are requests signed", "src/auth.py"),
+        ("test for sign", "tests/test_auth.py"),
+        ("authentication documentation", "docs/auth.md"),
+    ],
+)
+def test_best_hit(store, query, first):
+    assert paths(store, query)[0] == first
+
+
+def test_nothing_and_nonsense(store):
+    router = HybridRouter(store, store.snapshot("s").id)
+    assert router.search("qwertz blorp", top_k=5) == []
+    assert router.search("", top_k=5) == []
+    assert router.search("?!", top_k=5) == []
+    weak = router.search("kubernetes ingress sign manifest rollout", top_k=5)
+    assert weak and weak[0].score < WEAK_SCORE
+    assert router.search("HTTPConnectionPool", top_k=1)[0].score > 0.9
+
+
+def test_scores_are_in_the_unit_interval_and_descend(store):
+    hits = HybridRouter(store, store.snapshot("s").id).search("sign request auth pool", top_k=50)
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+
+
+def test_scope_is_applied_before_ranking(store):
+    assert paths(store, "sign", in_scope=lambda path: path.startswith("docs/")) == ["docs/auth.md"]
+    assert paths(store, "sign", in_scope=lambda path: False) == []
+
+
+def test_a_snapshot_sees_only_its_own(store):
+    assert "other.py" not in paths(store, "zebra", top_k=50)
+    assert paths(store, "zebra", snapshot="other") == ["other.py"]
+    assert paths(store, "sign", snapshot="other") == []
+
+
+def test_query_syntax_of_the_full_text_index_means_nothing(store):
+    for query in ('sign" OR "x', "sign*", "NEAR(a b)", "symbol:sign", "sign AND NOT", "(", "'", "-sign", "^sign"):
+        paths(store, query)
+
+
+def test_a_file_does_not_take_all_the_first_places(tmp_path):
+    layout = IndexLayout(tmp_path / "index")
+    many = [(Chunk("a.py", i, i, "", f"cookie jar {i}"), 9) for i in range(1, 7)]
+    with writing(layout), Store.create(layout) as store:
+        files = [IndexedFile("a.py", "a", many)]
+        files += [IndexedFile("b.py", "b", [(Chunk("b.py", 1, 1, "", "the cookie jar, and more"), 9)])]
+        files += [IndexedFile(f"c{i}.py", "c", [(Chunk(f"c{i}.py", 1, 1, "", "other"), 9)]) for i in range(20)]
+        store.write_snapshot("s", files, chunking="1", model="m", rev=None)
+        assert "b.py" in paths(store, "cookie jar", top_k=3)
+        without = HybridRouter(store, store.snapshot("s").id, rules=Rules(same_file=1.0))
+        assert {hit.chunk.path for hit in without.search("cookie jar", top_k=3)} == {"a.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("HTTPConnectionPool", "httpconnectionpool http connect pool"),
+        ("read_timeout = 5", "read_timeout read timeout 5"),
+        ("_private __init__", "privat init"),
+        ("getURLFor2", "geturlfor2 get url for 2"),
+        ("größe_max", "größe_max größe max"),
+        ("a" * 65, ""),
+    ],
+)
+def test_stems(text, terms):
+    assert list(stems(text)) == terms.split()
+
+
+def test_query_terms_drop_question_words_unless_nothing_is_left():
+    assert query_terms("Where is the auth handled?") == ["auth"]
+    assert query_terms("what is this") == ["what", "is", "this"]
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("where is MutationScope defined", ["MutationScope"]),
+        ("the hyper_executor_poll function", ["hyper_executor_poll"]),
+        ("Sinatra::Base", ["Base"]),
+        ("parse() of cookies", ["parse"]),
+        ("AsyncClient", ["AsyncClient"]),
+        ("retry", ["retry"]),
+        ("How does the client send a request", []),
+    ],
+)
+def test_names_in_a_question(question, names):
+    assert names_in(question) == names
+
+
+def test_a_name_counts_more_than_its_parts_and_the_words_around_it():
+    weights = weighted_terms("the getUserName method")
+    assert weights[stem("getusername")] == 1.0
+    assert 0 < weights["user"] < weights[stem("getusername")] and 0 < weights["method"] < 1
+    assert set(weighted_terms("how are cookies kept between requests").values()) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("src/a.py", FileKind.SOURCE),
+        ("src/contest.py", FileKind.SOURCE),
+        ("latest/a.go", FileKind.SOURCE),
+        ("tests/a.py", FileKind.TEST),
+        ("pkg/a_test.go", FileKind.TEST),
+        ("src/a.spec.ts", FileKind.TEST),
+        ("src/UserTest.java", FileKind.TEST),
+        ("conftest.py", FileKind.TEST),
+        ("examples/a.py", FileKind.EXAMPLE),
+        ("README.md", FileKind.DOCS),
+        ("docs/conf.py", FileKind.SOURCE),
+        ("pyproject.toml", FileKind.OTHER),
+    ],
+)
+def test_kind_of(path, kind):
+    assert kind_of(path) is kind
+
+
+# --- what each rule does ---
+
+
+def indexed(tmp_path, chunks):
+    layout = IndexLayout(tmp_path / "index")
+    store = Store.create(layout)
+    files = {}
+    for chunk in chunks:
+        files.setdefault(chunk.path, []).append((chunk, 20))
+    filler = [IndexedFile(f"m{i}.py", str(i), [(Chunk(f"m{i}.py", 1, 1, "", f"x{i} = 0"), 9)]) for i in range(30)]
+    with writing(layout):
+        store.write_snapshot(
+            "s", [*(IndexedFile(p, p, c) for p, c in files.items()), *filler], chunking="1", model="m", rev=None
+        )
+    return store
+
+
+def first(store, query, rules=None, top_k=1):
+    return [hit.chunk.path for hit in HybridRouter(store, 1, rules=rules or Rules()).search(query, top_k=top_k)]
+
+
+def test_meaning_finds_what_no_word_does(tmp_path):
+    chunks = [
+        Chunk("a.py", 1, 3, "remove_entry", "def remove_entry(path):\n    os.unlink(path)"),
+        Chunk("b.py", 1, 3, "draw", "def draw(canvas):\n    canvas.line(0, 1)"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        assert first(store, "delete a file") == ["a.py"]
+        assert first(store, "delete a file", Rules(dense=0.0)) == []
+
+
+def test_a_definition_hidden_from_the_symbol_is_found_by_its_name(tmp_path):
+    types = "type Result = string\n\nexport type MutationScope = {\n  id: string\n}\n" + "\n".join(
+        f"type Other{i} = number" for i in range(2)
+    )
+    chunks = [
+        Chunk("types.ts", 1, 9, "Result", types),
+        Chunk("cache.ts", 1, 3, "mutationScopeKey", "return run(MutationScope, MutationScope)\n" + "a = b\n" * 30),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        assert first(store, "where is MutationScope defined") == ["types.ts"]
+        assert first(store, "where is MutationScope defined", Rules(definition=0.0)) == ["cache.ts"]
+
+
+def test_what_the_best_hit_calls_comes_with_it(tmp_path):
+    chunks = [
+        Chunk("login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
+        Chunk("brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        assert first(store, "user login", None, 2) == ["login.py", "brew.py"]
+        assert "brew.py" not in first(store, "user login", Rules(calls=0.0), 5)
+
+
+def test_a_call_does_not_lead_out_of_the_scope(tmp_path):
+    chunks = [
+        Chunk("in/login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
+        Chunk("out/brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        router = HybridRouter(store, 1, lambda path: path.startswith("in/"))
+        assert [hit.chunk.path for hit in router.search("user login", top_k=256)] == ["in/login.py"]
+
+
+def test_other_snapshots_change_nothing(tmp_path):
+    chunks = [
+        Chunk("login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
+        Chunk("brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
+    ]
+    with indexed(tmp_path, chunks) as store:
+        with writing(store.layout):
+            for number in range(9):
+                text = f"def qzx_brew(kettle):\n    pour({number})\n    return kettle"
+                again = Chunk("brew.py", 1, 4, "qzx_brew", text)
+                file = IndexedFile("brew.py", f"brew{number}", [(again, 20)])
+                store.write_snapshot(f"rev{number}", [file], chunking="1", model="m", rev=None)
+        assert first(store, "user login", None, 2) == ["login.py", "brew.py"]
+        assert all("pour" not in hit.chunk.text for hit in HybridRouter(store, 1).search("qzx_brew", top_k=9))
+
+
+def test_a_question_of_one_long_word_is_answered_at_once():
+    for letter in "aé1_":  # each took minutes
+        assert names_in(letter * 50_000) == []
