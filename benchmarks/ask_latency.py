@@ -18,7 +18,8 @@ from pathlib import Path
 
 from common import source_file, table
 
-from awareness.cli.workspace import DEFAULT_QUANT, load_model
+from awareness.engine.models import load_model
+from awareness.engine.workspace import DEFAULT_QUANT
 from awareness.index import build
 from awareness.index.chunks.chunking import chunk_file
 from awareness.index.store.layout import IndexLayout

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from common import source_file, table
 
-from awareness.cli.workspace import DEFAULT_QUANT
+from awareness.engine.workspace import DEFAULT_QUANT
 from awareness.index import build
 from awareness.index.files.repository import Repository
 from awareness.index.store.layout import IndexLayout

@@ -20,7 +20,7 @@ import torch
 from common import table
 
 from awareness.cli.eval_shared import chunk_pool
-from awareness.cli.workspace import load_model
+from awareness.engine.models import load_model
 from awareness.evals.needle import make_cases, share_found
 from awareness.index.files.repository import Repository
 from awareness.model import sources

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common import seconds, table
 
-from awareness.cli.workspace import Workspace
+from awareness.engine.workspace import Workspace
 from awareness.index import build
 from awareness.index.files.repository import Repository
 from awareness.index.store.lock import writing

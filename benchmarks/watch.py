@@ -24,7 +24,7 @@ from pathlib import Path
 
 from common import once, table
 
-from awareness.cli.workspace import Workspace
+from awareness.engine.workspace import Workspace
 from awareness.index.search.ranking import HybridRouter
 from awareness.index.store.lock import writing
 from awareness.index.store.store import Store

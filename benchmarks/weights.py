@@ -21,8 +21,7 @@ import torch
 from common import processor, seconds, table
 from transformers import DynamicCache
 
-from awareness.cli.options import Weights
-from awareness.cli.workspace import LoadedModel, load_model, pull_model
+from awareness.engine.models import LoadedModel, load_model, pull_model
 from awareness.model import hf, sources
 from awareness.model.assemble import assemble
 from awareness.model.generate import generate
@@ -46,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     folder = pull_model(options.model)
     kinds = options.weights.split(",")
-    loaded = {kind: load_model(folder, weights=Weights(kind)) for kind in kinds}
+    loaded = {kind: load_model(folder, weights=kind) for kind in kinds}
     memory = _memory(loaded[kinds[0]], options.memory)
     speeds: dict[tuple[str, str], list[float]] = {}
     for _ in range(options.rounds):

@@ -1,4 +1,4 @@
-"""The arrows of the design: cli -> evals -> model, index -> types, errors; index and model never meet."""
+"""The arrows of the design: cli -> engine, evals, train -> model, index -> types; index and model never meet."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from awareness.cli.app import COMMANDS, load_command
 
 PACKAGE = Path(__file__).parent.parent / "awareness"
 MAY_IMPORT = {
-    "cli": {"cli", "evals", "train", "index", "model", "config", "types", "errors", ""},
+    "cli": {"cli", "engine", "evals", "train", "index", "model", "config", "types", "errors", ""},
+    "engine": {"engine", "index", "model", "config", "types", "errors"},
     "train": {"train", "index", "model", "config", "types", "errors"},
     "config": {"config", "errors"},
-    "evals": {"evals", "index", "model", "types", "errors"},
+    "evals": {"evals", "engine", "train", "index", "model", "types", "errors"},
     "index": {"index", "types", "errors"},
     "model": {"model", "config", "types", "errors"},
     "types": set(),

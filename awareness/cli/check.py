@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import Workspace
+from awareness.engine.workspace import Workspace
 from awareness.index.store.check import check as check_index
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import pull_known, pull_model
+from awareness.engine.models import pull_known, pull_model
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -220,14 +221,14 @@ def _base(name: str) -> tuple[PreTrainedModel, Decoder]:
     from awareness.model.fusion import unfuse
     from awareness.model.load import load
 
-    base = load(pull_model(name), dtype="auto")
+    base = load(pull_model(name, render.REPORTER), dtype="auto")
     return unfuse(base.model), base
 
 
 def _loaded(checkpoint: Path) -> tuple[MemoryDecoder, Decoder]:
     from awareness.model.checkpoint import load_checkpoint
 
-    return load_checkpoint(checkpoint, pull=pull_known, dtype="auto")
+    return load_checkpoint(checkpoint, pull=functools.partial(pull_known, reporter=render.REPORTER), dtype="auto")
 
 
 def _plain(module: MemoryDecoder) -> PreTrainedModel:

@@ -11,7 +11,7 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.eval_estimates import as_json, cell
 from awareness.cli.eval_shared import OutOption, SeedOption, stored_as, write_json
-from awareness.cli.workspace import pull_known, pull_model
+from awareness.engine.models import pull_known, pull_model
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _arm(name: str, config: TrainConfig, quant: str) -> Arm:
     assert config.data is not None
     if not (config.memory.has_memory or config.memory.has_lora) and config.model.freeze_base_model:  # nothing to train
         base = config.model.base_model_name
-        folder = pull_model(base or config.model.tokenizer_name)
+        folder = pull_model(base or config.model.tokenizer_name, render.REPORTER)
         reads = "text" if config.data.reads == "text" else "none"
         (arm,) = open_arms([reads], model=folder, pull=pull_known, quant=quant)
         return replace(arm, name=name)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from awareness.cli import render
-from awareness.cli.origin import opened, search_all, workspaces_asked
-from awareness.cli.routers import renew
-from awareness.cli.workspace import Workspace, pull_model
+from awareness.engine.corpus import open_corpora, open_workspaces, search_corpora
+from awareness.engine.embedders import renew_vectors
+from awareness.engine.models import pull_model
+from awareness.engine.workspace import Workspace
 from awareness.errors import UsageError
 from awareness.evals.question_files import Asked, Question
 from awareness.index.search.ranking import GATHERED, Rules
@@ -22,7 +23,7 @@ _RULES = (GATHERED, WORDS_ALONE)
 
 def route(questions: Sequence[Question], repos: Sequence[Path] | None, *, model: str | None, top_k: int) -> list[Asked]:
     """Those of the questions that are about one of `repos`. Raises UsageError if none is."""
-    workspaces = workspaces_asked(repos, None, None)
+    workspaces = open_workspaces(repos or (), (), None)
     found: list[Asked] = []
     for workspace in workspaces:
         name = workspace.repository.root.name
@@ -31,9 +32,9 @@ def route(questions: Sequence[Question], repos: Sequence[Path] | None, *, model:
         if not own:
             continue
         _bring_up_to_date(workspace, model)
-        with opened([workspace], None) as origins:
+        with open_corpora([workspace], ()) as origins:
             for one in own:
-                routed, words = (search_all(origins, one.question, None, top_k, rules) for rules in _RULES)
+                routed, words = (search_corpora(origins, one.question, None, top_k, rules) for rules in _RULES)
                 chunks, bm25 = (tuple(hit.hit.chunk for hit in hits) for hits in (routed, words))
                 found.append(Asked(one, chunks, bm25))
     names = ", ".join(workspace.repository.root.name for workspace in workspaces)
@@ -49,8 +50,8 @@ def route(questions: Sequence[Question], repos: Sequence[Path] | None, *, model:
 
 def _bring_up_to_date(workspace: Workspace, model: str | None) -> None:
     """As `ask` does before it searches; latents are not made."""
-    folder = pull_model(workspace.model_name(model))
+    folder = pull_model(workspace.model_name(model), render.REPORTER)
     with writing(workspace.layout), Store.create(workspace.layout) as store:
         known = store.snapshot(workspace.snapshot_name)
-        workspace.refresh(store, folder, scope=known.scope if known else ())
-        renew(store)
+        workspace.refresh(store, folder, scope=known.scope if known else (), reporter=render.REPORTER)
+        renew_vectors(store, render.REPORTER)

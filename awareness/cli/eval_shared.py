@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import DEFAULT_QUANT, pull_known, pull_model
+from awareness.engine.models import pull_known, pull_model
+from awareness.engine.workspace import DEFAULT_QUANT
 from awareness.errors import UsageError
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile, decode
@@ -69,7 +70,7 @@ def model_asked(model: str | None, checkpoints: Sequence[Path] | None) -> source
         from awareness.model.checkpoint import Checkpoint
 
         return pull_known(Checkpoint.read(checkpoints[0]).base)
-    return pull_model(model or sources.DEFAULT_MODEL)
+    return pull_model(model or sources.DEFAULT_MODEL, render.REPORTER)
 
 
 def arms_asked(

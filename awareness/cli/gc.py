@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import Workspace, quant_of
+from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import UsageError
 from awareness.index.store.garbage import collect_garbage
 from awareness.index.store.lock import writing

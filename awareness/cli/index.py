@@ -14,10 +14,12 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.cli.options import parse_bytes
 from awareness.cli.pace import Pace
-from awareness.cli.routers import choose_router, find_router, renew
 from awareness.cli.watch import watching
-from awareness.cli.workspace import LoadedModel, Workspace, load_model, parse_bytes, pull_model, quant_of
+from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
+from awareness.engine.models import LoadedModel, load_model, pull_model
+from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, UsageError
 from awareness.index import build
 from awareness.index.store.layout import IndexLayout
@@ -60,8 +62,15 @@ def index(
     workspace = Workspace.open(repo, rev=rev, local=local)
     if watch and (workspace.rev or workspace.repository.is_bare):
         raise UsageError("a commit does not change, so there is nothing to --watch", hint="--watch without --rev")
-    folder = pull_model(workspace.model_name(model))
-    indexer = _Indexer(workspace, folder, tuple(scope or ()), quant, find_router(router), limit)
+    folder = pull_model(workspace.model_name(model), render.REPORTER)
+    indexer = _Indexer(
+        workspace,
+        folder,
+        tuple(scope or ()),
+        quant.value if quant else None,
+        resolve_router(router, render.REPORTER),
+        limit,
+    )
     if not watch:
         _report(indexer, indexer.run(seconds, rebuild=rebuild), format)
         return
@@ -126,7 +135,7 @@ class _Indexer:
     workspace: Workspace
     folder: ModelFolder
     scope: tuple[str, ...]
-    quant: options.Quant | None
+    quant: str | None
     router: str | None
     budget: int
     _encoders: dict[str, KVEncoder] = field(default_factory=dict, init=False)
@@ -149,8 +158,8 @@ class _Indexer:
                 store.latents.sweep()
                 stored_as = quant_of(store, self.quant)
                 choose_router(store, self.router)
-                refreshed = self.workspace.refresh(store, self.folder, scope=self.scope)
-                renew(store)
+                refreshed = self.workspace.refresh(store, self.folder, scope=self.scope, reporter=render.REPORTER)
+                renew_vectors(store, render.REPORTER)
                 layers = default_layers(self.folder.num_layers)
                 spec = store.latents.spec_made_by(self.folder.fingerprint, layers, stored_as)
                 if spec and build.is_encoded(store, refreshed.snapshot, spec, self.budget):
@@ -199,7 +208,7 @@ class _Indexer:
 
     @cached_property
     def _model(self) -> LoadedModel:
-        return load_model(self.folder, weights=None)
+        return load_model(self.folder, weights=None, reporter=render.REPORTER)
 
 
 def _nothing_encoded(store: Store, snapshot: int, spec: MemorySpec | None, budget: int) -> build.Encoded:

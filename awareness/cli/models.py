@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import pull_model
+from awareness.engine.models import pull_model
 from awareness.errors import ModelNotAvailable
 from awareness.model import sources
 from awareness.model.presets import KNOWN, Preset
@@ -68,7 +68,7 @@ def pull(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Fetch a model; nothing to do if it is there."""
-    _print(pull_model(name), format)
+    _print(pull_model(name, render.REPORTER), format)
 
 
 @app.command()

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.workspace import Workspace, load_model, pull_model, quant_of
+from awareness.engine.models import load_model, pull_model
+from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import UsageError
 from awareness.index import build
 from awareness.index.files.repository import build_scope
@@ -42,12 +43,14 @@ def pack(
     if file.exists() and not (force and file.is_file()):
         raise UsageError(f"{file} is there already", hint="--force replaces it, or name another file")
     workspace = Workspace.open(repo, rev=rev)
-    folder = pull_model(workspace.model_name(model))
+    folder = pull_model(workspace.model_name(model), render.REPORTER)
     with writing(workspace.layout), Store.create(workspace.layout) as store:
         known = store.snapshot(workspace.snapshot_name)
-        snapshot = workspace.refresh(store, folder, scope=known.scope if known else ()).snapshot
+        snapshot = workspace.refresh(
+            store, folder, scope=known.scope if known else (), reporter=render.REPORTER
+        ).snapshot
         stored_as = quant.value if quant else quant_of(store)
-        encoder = load_model(folder, stored_as).encoder
+        encoder = load_model(folder, stored_as, reporter=render.REPORTER).encoder
         # A model's folder is named without the way to it, which is nobody else's business.
         name = Path(folder.name).name if Path(folder.name).is_dir() else folder.name
         about = About(name, workspace.repository.root.name, workspace.rev, store.chunking_of(snapshot) or "")

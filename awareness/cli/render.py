@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from awareness.config.environment import Secrets
+from awareness.engine.reporter import Reporter
 from awareness.types import Progress as ProgressCallback
 from awareness.types import printable, silent
 
@@ -221,3 +222,21 @@ class _Lines:
         self._told = now
         left = (now - self._began) * (total - done) / (done - self._first)
         note(f"{what}: {quantity(done, what)} of {quantity(total, what)}, about {duration(left)} for the rest")
+
+
+class TerminalReporter(Reporter):
+    """Shows on stderr what the library reports."""
+
+    @contextmanager
+    def progress(self) -> Iterator[ProgressCallback]:
+        with progress() as move:
+            yield move
+
+    def note(self, message: str) -> None:
+        note(message)
+
+    def detail(self, message: str) -> None:
+        detail(message)
+
+
+REPORTER = TerminalReporter()

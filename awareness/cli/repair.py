@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awareness.cli import options, render
-from awareness.cli.routers import renew
-from awareness.cli.workspace import Workspace, load_model, pull_model, quant_of
+from awareness.engine.embedders import renew_vectors
+from awareness.engine.models import load_model, pull_model
+from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import AwarenessError
 from awareness.index import build
 from awareness.index.store.check import Damage, drop_damage, find_damage, is_sound, remake_manifest
@@ -73,20 +74,22 @@ class _Mended:
 
 def _remake(workspace: Workspace, model: str | None) -> None:
     """The manifest anew: the shards are taken up, every snapshot that can still be read is cut again."""
-    folder = pull_model(workspace.model_name(model))
+    folder = pull_model(workspace.model_name(model), render.REPORTER)
     known = remake_manifest(workspace.layout)
     if not any(snapshot.name == workspace.snapshot_name for snapshot in known):
         with Store.open(workspace.layout) as store:
-            workspace.refresh(store, folder)
+            workspace.refresh(store, folder, reporter=render.REPORTER)
     for snapshot in known:
         try:
             other = _workspace_of(workspace, snapshot)
             with Store.open(workspace.layout) as store:
-                other.refresh(store, pull_model(snapshot.model), scope=snapshot.scope)
+                other.refresh(
+                    store, pull_model(snapshot.model, render.REPORTER), scope=snapshot.scope, reporter=render.REPORTER
+                )
         except AwarenessError as error:
             render.note(f"{snapshot.name} is left out: {error.message}")
     with Store.open(workspace.layout) as store:
-        renew(store)
+        renew_vectors(store, render.REPORTER)
 
 
 def _workspace_of(workspace: Workspace, snapshot: Snapshot) -> Workspace:
@@ -102,7 +105,9 @@ def _encode_again(workspace: Workspace, store: Store, damage: Damage, model: str
     shown = store.chunks_by_digest(lost - {SINK})
     if not shown and not any(name.chunk == SINK for name in damage.latents):
         return _Mended()
-    encoder = load_model(pull_model(workspace.model_name(model)), quant).encoder
+    encoder = load_model(
+        pull_model(workspace.model_name(model), render.REPORTER), quant, reporter=render.REPORTER
+    ).encoder
     build.keep_sink(store, encoder)
     ours = {name.chunk for name in damage.latents if name.spec == encoder.spec.to_json()}
     wanted = [chunk for name, chunk in shown.items() if name in ours]

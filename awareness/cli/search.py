@@ -1,4 +1,4 @@
-"""`awareness search`: ranked hits, no decoder, no torch."""
+"""`awareness search`: ranked hits, without a decoder and without torch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.origin import Found, opened, search_all, workspaces_asked
+from awareness.engine.engine import Engine
 from awareness.errors import NothingFound
 from awareness.index.search.ranking import WEAK_SCORE
-from awareness.types import Hit, printable
+from awareness.types import printable
 
 
 def search(
@@ -27,41 +27,20 @@ def search(
 ) -> None:
     """Find the places that a question is about."""
     started = time.perf_counter()
-    with opened(workspaces_asked(repo, memory, rev), memory) as origins:
-        found = search_all(origins, query, scope, top_k)
+    with Engine(repo or (), memory or (), rev=rev, reporter=render.REPORTER) as engine:
+        hits = engine.search(query, scope=scope, top_k=top_k)
+        listed = [hit.to_json() for hit in hits]
     seconds = round(time.perf_counter() - started, 4)
-    weak = not found or found[0].hit.score < WEAK_SCORE
+    is_weak = not hits or hits[0].score < WEAK_SCORE
     if format is options.Format.json:
-        listed = [as_json(one) for one in found]
-        told = {"hits": [], "nearest": listed} if weak else {"hits": listed}
-        render.data({"query": query, **told, "seconds": seconds})
+        results = {"hits": [], "nearest": listed} if is_weak else {"hits": listed}
+        render.data({"query": query, **results, "seconds": seconds})
     else:
-        if weak and found:
+        if is_weak and hits:
             render.text("Not found in this repository. Nearest:")
-        for one in found:
-            render.text(f"{one.place}  {printable(one.hit.chunk.symbol)}  {one.hit.score:.2f}", style="bold")
-            for line in preview(one.hit).split("\n"):
+        for hit in hits:
+            render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}", style="bold")
+            for line in hit.preview().split("\n"):
                 render.text(f"    {line}")
-    if weak:
+    if is_weak:
         raise NothingFound(f"nothing found for '{printable(query[:80])}'", hint="other words, or a wider --scope")
-
-
-def preview(hit: Hit, lines: int = 3) -> str:
-    """The first lines of a chunk that say something."""
-    telling = [line for line in hit.chunk.text.split("\n") if line.strip()]
-    return "\n".join(line[:120] for line in telling[:lines])
-
-
-def as_json(found: Found, *, with_preview: bool = True) -> dict[str, object]:
-    chunk = found.hit.chunk
-    shown = {"preview": preview(found.hit)} if with_preview else {}
-    return {
-        "path": chunk.path,
-        "start_line": chunk.start_line,
-        "end_line": chunk.end_line,
-        "symbol": chunk.symbol,
-        "score": found.hit.score,
-        "rev": found.origin.rev,
-        "origin": found.origin.name,
-        **shown,
-    }

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from awareness.cli import options, render
-from awareness.cli.workspace import Workspace, parse_bytes, quant_of
+from awareness.cli.options import parse_bytes
+from awareness.engine.workspace import Workspace, quant_of
 from awareness.index import build
 from awareness.index.files.file_kinds import kind_of
 from awareness.index.store.layout import FORMAT_VERSION

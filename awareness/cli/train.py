@@ -12,7 +12,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.cli.eval_shared import write_json
-from awareness.cli.workspace import pull_model
+from awareness.engine.models import pull_model
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _term_vectors(config: RouterConfig) -> Trained:
     if config.model.words_from:
         from awareness.model.text_embedder import TextEmbedder
 
-        embed_words = TextEmbedder(pull_model(config.model.words_from)).words
+        embed_words = TextEmbedder(pull_model(config.model.words_from, render.REPORTER)).words
     with render.progress() as progress:
         return train_router(config, embed_words=embed_words, progress=progress, log=render.note)
 
@@ -179,6 +179,6 @@ def _head(config: HiddenRouterConfig) -> Trained:
     from awareness.model.load import load
     from awareness.train.routers.hidden import train_hidden_router
 
-    decoder = load(pull_model(config.model.decoder))
+    decoder = load(pull_model(config.model.decoder, render.REPORTER))
     with render.progress() as progress:
         return train_hidden_router(config, decoder, progress=progress, log=render.note)

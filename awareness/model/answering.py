@@ -107,6 +107,7 @@ def answer(
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     on_sentence: Callable[[Sentence], None] = lambda _: None,
     on_begun: Callable[[str], None] = lambda _: None,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Answer:
     """Asks, and cuts what comes into sentences while it comes.
 
@@ -114,6 +115,7 @@ def answer(
     texts: to stand in the prompt instead, in reading order. with_system: as of `question_ids`. is_long: explains, where
     a short answer ends after three sentences. max_new_tokens: a sentence begun before is finished all the same.
     on_sentence: gets each sentence once it is complete; on_begun: what has been said of the next one, as it grows.
+    is_cancelled: asked after every token; once True, the answer ends with what is complete.
     """
     record = AttentionRecord(retrieval_layers(decoder.model, memory), steps=True) if memory is not None else None
     sources = Sources(chunks, question)
@@ -123,7 +125,7 @@ def answer(
     def stop() -> bool:
         nonlocal tokens
         tokens += 1
-        return writer.is_full or (tokens >= max_new_tokens and writer.is_between_sentences)
+        return is_cancelled() or writer.is_full or (tokens >= max_new_tokens and writer.is_between_sentences)
 
     asked = question + (settings.long if is_long else settings.brief)
     generation = generate(

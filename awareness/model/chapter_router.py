@@ -1,7 +1,7 @@
 """Which chapters of a bank are read: a learned router, its strategies, and the losses that keep it even.
 
 A bank of N tokens is split into C chapters. The router is one linear map from hidden states to C logits; the k
-chapters of the highest logits are read (chapter_attention.py). What a decision is made from is the strategy: the prompt,
+chapters of the highest logits are read (chapter_attention.py). The strategy says what decides: the whole prompt,
 a window of the last tokens, or the token alone. What decode steps need of earlier tokens enters and leaves as a
 `RoutingPast`.
 

@@ -30,9 +30,9 @@ import torch
 from common import processor, table
 from questions import Question, load_questions, matches
 
-from awareness.cli.options import Weights
-from awareness.cli.origin import opened, search_all
-from awareness.cli.workspace import DEFAULT_QUANT, LoadedModel, Workspace, load_model, pull_model
+from awareness.engine.corpus import open_corpora, search_corpora
+from awareness.engine.models import LoadedModel, load_model, pull_model
+from awareness.engine.workspace import DEFAULT_QUANT, Workspace
 from awareness.evals.intervals import bootstrap, wilson
 from awareness.index.search.ranking import GATHERED
 from awareness.index.store.lock import writing
@@ -96,9 +96,9 @@ def _routed(questions: list[Question], folder: Path, model: str, top_k: int) -> 
         workspace = Workspace.open(folder / repo)
         with writing(workspace.layout), Store.create(workspace.layout) as store:
             workspace.refresh(store, decoder)
-        with opened([workspace], None) as origins:
+        with open_corpora([workspace], ()) as origins:
             for question in (q for q in questions if q.repo == repo):
-                hits = search_all(origins, question.question, None, top_k, GATHERED)
+                hits = search_corpora(origins, question.question, None, top_k, GATHERED)
                 yield question, [found.hit.chunk for found in hits]
 
 
@@ -140,7 +140,7 @@ def _asked(
     loaded: LoadedModel | None = None
     for arm in _arms(options, settings):
         if loaded is None or loaded.weights != arm.weights:
-            loaded = load_model(folder, weights=Weights(arm.weights))
+            loaded = load_model(folder, weights=arm.weights)
         if arm.kind == "latents" and not raw:
             raw = _encoded(loaded, routed)
         stored: dict[str, Latent] = {}

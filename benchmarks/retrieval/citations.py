@@ -29,8 +29,8 @@ from metrics import Place, Question
 from ours import built
 from run import HERE, _repositories
 
-from awareness.cli.routers import embedder_of
-from awareness.cli.workspace import LoadedModel, load_model, pull_model
+from awareness.engine.embedders import embedder_of
+from awareness.engine.models import LoadedModel, load_model, pull_model
 from awareness.index.search.ranking import GATHERED, HybridRouter
 from awareness.model import sources
 from awareness.model.assemble import assemble

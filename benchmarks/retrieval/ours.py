@@ -10,8 +10,9 @@ from pathlib import Path
 from metrics import Place
 from peers import TOP, Answers
 
-from awareness.cli.routers import choose_router, embedder_of, find_router, renew
-from awareness.cli.workspace import Workspace, pull_model
+from awareness.engine.embedders import choose_router, embedder_of, renew_vectors, resolve_router
+from awareness.engine.models import pull_model
+from awareness.engine.workspace import Workspace
 from awareness.index.search.ranking import GATHERED, SPREAD, HybridRouter, Rules
 from awareness.index.search.routing_index import SHIPPED_ROUTER
 from awareness.index.store.lock import writing
@@ -51,8 +52,8 @@ def with_router(store: Store, router: str | None) -> float:
     """Makes the index use this router, the shipped one for None; the seconds that its vectors took."""
     started = time.perf_counter()
     with writing(store.layout):
-        choose_router(store, find_router(router or SHIPPED_ROUTER))
-        renew(store)
+        choose_router(store, resolve_router(router or SHIPPED_ROUTER))
+        renew_vectors(store)
     return time.perf_counter() - started
 
 

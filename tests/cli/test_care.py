@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from awareness.cli.app import run
-from awareness.cli.workspace import Workspace
+from awareness.engine.workspace import Workspace
 from awareness.index.store.layout import FORMAT_VERSION, IndexLayout
 from tests.conftest import git, write_tree
 
@@ -224,7 +224,7 @@ def test_a_lost_manifest_is_made_again_and_nothing_is_encoded(at, json_of, sampl
     layout.manifest.write_bytes(b"garbage" * 1000)
     assert at("search", "cookie")[0] == 12
     with monkeypatch.context() as patch:
-        patch.setattr("awareness.cli.repair.load_model", lambda *_: pytest.fail("the model was loaded"))
+        patch.setattr("awareness.cli.repair.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
         found = json_of("repair")
     assert (found["manifest_remade"], found["latents_damaged"], found["encoded"]) == (True, 0, 0)
     assert json_of("check", "--read-data")["ok"]

@@ -86,7 +86,7 @@ def test_the_adapter_answers_otherwise_and_reads_the_latents_that_are_there(
     asked(capfd, sample, "--adapter", soft)  # its latents are others
     after = json.loads(call(capfd, "status", "--repo", sample, "--format", "json")[1])
     with monkeypatch.context() as patch:  # its own latents are all there
-        patch.setattr("awareness.cli.index.load_model", lambda folder: pytest.fail("the model was loaded"))
+        patch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
         assert call(capfd, "index", sample, "--all", "--model", model_folder)[0] == 0
     assert asked(capfd, sample)["answer"] == plain["answer"]
     assert after["bytes"]["shards"] > before["bytes"]["shards"]
@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused(capfd, sample, trained, model_folder, tmp_
     for options, match in (
         (("--mode", "tanh"), "--mode tanh has to be trained"),
         (("--adapter", run_, "--mode", "joint"), "was trained for tanh"),
-        (("--adapter", run_, "--model", other), f"is of the model {model_folder}, not of {other}"),
+        (("--adapter", run_, "--model", other), f"was trained for the model {model_folder}, not for {other}"),
         (("--adapter", tmp_path), "is not a checkpoint"),
         (("--adapter", stranger), "it needs the model 'evil/evil'"),
     ):

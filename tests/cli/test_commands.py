@@ -14,7 +14,7 @@ import pytest
 
 from awareness import __version__
 from awareness.cli.app import run
-from awareness.cli.workspace import Workspace
+from awareness.engine.workspace import Workspace
 from awareness.index.search.term_vectors import SHIPPED, term_embedder
 from awareness.index.store.manifest import checksum_vfs
 from tests.conftest import git, write_tree
@@ -61,7 +61,7 @@ def test_index_reports_what_it_did(at):
 
 def test_index_again_loads_no_model(at, monkeypatch):
     at("index")
-    monkeypatch.setattr("awareness.cli.index.load_model", lambda folder: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     assert at("index")[0] == 0
 
 
@@ -159,7 +159,7 @@ def test_ask_sees_edits_made_since_the_index(at, sample, model_folder):
 def test_a_citation_that_no_longer_holds_is_not_printed(at, sample, model_folder, monkeypatch):
     """The file changes between routing and printing: what it says now was never encoded."""
     at("index")
-    monkeypatch.setattr("awareness.cli.ask._bring_up_to_date", lambda *_: None)
+    monkeypatch.setattr("awareness.engine.engine.Engine.refresh", lambda _: [])
     write_tree(sample, {"src/pool.py": "class HTTPConnectionPool: ...\n"})
     answer = json.loads(at("ask", "HTTPConnectionPool acquire cookie", "-n", "2", "--format", "json")[1])
     cited = answer["citations"] + answer.get("nearest", [])
@@ -219,7 +219,7 @@ def test_models_list(capfd):
 
 def test_a_damaged_manifest_says_how_to_go_on(at, sample):
     at("index", "--lazy")
-    from awareness.cli.workspace import Workspace
+    from awareness.engine.workspace import Workspace
 
     Workspace.open(sample).layout.manifest.write_bytes(b"garbage" * 1000)
     code, out, err = at("search", "x")

@@ -11,7 +11,7 @@ import pytest
 from awareness.cli import pace, render
 from awareness.cli.app import run
 from awareness.cli.pace import Pace, estimate
-from awareness.cli.workspace import Workspace
+from awareness.engine.workspace import Workspace
 from awareness.index.build import Missing
 from awareness.index.store.store import Store, StoredChunk
 from awareness.types import Chunk
@@ -80,13 +80,13 @@ def test_an_index_is_not_complete_before_it_is(index, monkeypatch):
     index("--minutes", "0.0001")
     _, found, _ = index("--all")
     assert (found["encoded"], found["pending"]) == (found["chunks"] - 1, 0)
-    monkeypatch.setattr("awareness.cli.index.load_model", lambda folder: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     assert index("--minutes", "0.0001")[1]["pending"] == 0
 
 
 @pytest.mark.parametrize("arguments", [["--lazy"], ["--minutes", "0"]])
 def test_no_minutes_are_lazy(index, monkeypatch, arguments):
-    monkeypatch.setattr("awareness.cli.index.load_model", lambda folder: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     _, found, _ = index(*arguments)
     assert (found["encoded"], found["latents"], found["pending"]) == (0, 0, found["chunks"])
 

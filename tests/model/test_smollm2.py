@@ -83,7 +83,7 @@ def test_a_constant_is_read_from_memory(decoder):
 
 def test_the_adapter_that_ships_changes_nothing_without_memory():
     """Bit for bit the base model, LoRA and all."""
-    from awareness.cli.readers import shipped_adapter
+    from awareness.engine.modes import shipped_adapter
     from awareness.model.checkpoint import load_checkpoint
 
     folder = pull("smollm2-135m")

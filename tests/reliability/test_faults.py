@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from awareness.cli.app import run
-from awareness.cli.workspace import Workspace
+from awareness.engine.workspace import Workspace
 from awareness.errors import StorageFailed
 from awareness.index import build
 from awareness.index.store.check import check, drop_damage, find_damage

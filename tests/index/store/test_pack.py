@@ -853,7 +853,7 @@ def forbid_models(monkeypatch, *names: str) -> None:
 
     for name in names or ("find", "pull"):
         monkeypatch.setattr(f"awareness.model.sources.{name}", refuse)
-    monkeypatch.setattr("awareness.cli.ask.load_model", refuse)
+    monkeypatch.setattr("awareness.engine.engine.load_model", refuse)
 
 
 def test_checking_a_pack_holds_few_latents_at_once(tmp_path, monkeypatch):

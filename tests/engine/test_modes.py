@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from awareness.cli import readers
-from awareness.cli.readers import Mode, reader_asked, shipped_adapter
+from awareness.engine import modes
+from awareness.engine.modes import Mode, choose_reading, shipped_adapter
 from awareness.errors import UsageError
 from awareness.model.sources import ModelFolder, pull
 from tests.conftest import write_tree
@@ -20,15 +20,15 @@ def shipped(tmp_path, monkeypatch):
     config = json.dumps({"fingerprint": "print", "memory": {"memory_form": "tanh"}})
     for name in (OURS.name, "stranger"):
         write_tree(tmp_path / name, {"config.json": config})
-    monkeypatch.setattr(readers, "_ADAPTERS", tmp_path)
+    monkeypatch.setattr(modes, "_ADAPTERS", tmp_path)
     return tmp_path / OURS.name
 
 
 def test_what_comes_with_a_model_is_read_by_unless_something_else_is_asked_for(shipped):
-    found = reader_asked(None, None, OURS.name).for_model(OURS)
+    found = choose_reading(None, None, OURS.name).for_model(OURS)
     assert (found.mode, found.adapter) == (Mode.tanh, shipped)
     for adapter, mode in (("none", None), (None, Mode.joint), (None, Mode.text), (None, Mode.none)):
-        found = reader_asked(adapter, mode, OURS.name).for_model(OURS)
+        found = choose_reading(adapter, mode, OURS.name).for_model(OURS)
         assert (found.mode, found.adapter) == (mode or Mode.joint, None)
 
 
@@ -40,8 +40,8 @@ def test_it_is_of_exactly_these_weights_and_of_a_preset(shipped):
 
 
 def test_shipped_by_name_where_nothing_is(shipped, model_folder):
-    with pytest.raises(UsageError, match="no adapter comes with"):
-        reader_asked("shipped", None, str(model_folder))
+    with pytest.raises(UsageError, match="no adapter is shipped for"):
+        choose_reading("shipped", None, str(model_folder))
 
 
 def test_the_adapter_that_ships_is_whole_and_small():

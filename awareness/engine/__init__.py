@@ -1,0 +1,11 @@
+"""The library that every front end stands on: open, refresh, search, attach, ask. Knows neither Typer nor Rich.
+
+engine.py      `Engine`: many questions on one model in memory
+answer.py      what `Engine.ask` returns, and its JSON
+corpus.py      a repository's index or a pack, opened to be searched
+workspace.py   a repository together with its index
+models.py      pulls and loads decoders, and the encoders that make their latents
+modes.py       how a question is read: the mode, the adapter, the model
+embedders.py   which embedding model an index is searched with
+reporter.py    how the library tells a front end what it is doing
+"""

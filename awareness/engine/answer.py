@@ -1,0 +1,148 @@
+"""What `Engine.ask` returns or raises, and the JSON form that front ends share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from awareness.engine.corpus import CorpusHit
+from awareness.engine.modes import Mode
+from awareness.errors import NothingFound
+from awareness.types import Citation, printable
+
+if TYPE_CHECKING:
+    from awareness.model.sentences import Sentence
+
+
+@dataclass(frozen=True)
+class MemorySize:
+    """What was attached: chunks in any mode, tokens and bytes of their latents."""
+
+    chunks: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds: searching; loading the model and latents; from then to the first token; the whole question."""
+
+    route_s: float = 0.0
+    load_s: float = 0.0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+    def to_json(self) -> dict[str, float]:
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with its sources.
+
+    sentences: each with the place of its source in `hits`. hits: the chunks that were attached, best first; citations:
+    the same, as they are printed. adapter: the checkpoint that the decoder read with. weights: what it decoded with.
+    is_cancelled: True if the caller ended it early.
+    """
+
+    question: str
+    sentences: tuple[Sentence, ...]
+    hits: tuple[CorpusHit, ...]
+    citations: tuple[Citation, ...]
+    mode: Mode
+    model: str
+    adapter: Path | None
+    weights: str
+    memory: MemorySize
+    timings: Timings
+    tokens_per_s: float
+    is_cancelled: bool = False
+
+    @property
+    def text(self) -> str:
+        """The answer, with `[n]` after what rests on source n and `(not in the sources)` after unknown names."""
+        return "".join(sentence.marked for sentence in self.sentences).strip()
+
+    @property
+    def cited(self) -> list[int]:
+        """Places in `hits` of the sources that sentences rest on, ascending."""
+        return sorted({sentence.source for sentence in self.sentences if sentence.source is not None})
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "question": self.question,
+            "answer": self.text,
+            "sentences": [_sentence_json(sentence) for sentence in self.sentences],
+            "abstained": False,
+            "mode": self.mode.value,
+            "model": self.model,
+            "adapter": None if self.adapter is None else str(self.adapter),
+            "weights": self.weights,
+            "citations": [asdict(citation) for citation in self.citations],
+            "memory": asdict(self.memory),
+            "timings": self.timings.to_json(),
+            "tokens_per_s": round(self.tokens_per_s, 2),
+        }
+
+
+def _sentence_json(sentence: Sentence) -> dict[str, object]:
+    """source: the number of the citation that the sentence rests on, counted from 1."""
+    source = None if sentence.source is None else sentence.source + 1
+    return {"text": sentence.text.strip(), "source": source, "unknown": list(sentence.unknown)}
+
+
+def cite(hits: Sequence[CorpusHit], attention: dict[str, float]) -> tuple[Citation, ...]:
+    """attention: the share of memory attention of each hit, by its place in `hits`."""
+    citations = []
+    for place, hit in enumerate(hits):
+        chunk, share = hit.chunk, attention.get(str(place))
+        citations.append(
+            Citation(
+                chunk.path,
+                chunk.start_line,
+                chunk.end_line,
+                chunk.symbol,
+                hit.score,
+                None if share is None else round(share, 4),
+                verified=True,
+                rev=hit.corpus.rev,
+                origin=hit.corpus.name,
+            )
+        )
+    return tuple(citations)
+
+
+class NotAnswered(NothingFound):
+    """No chunk seems to answer the question, so the decoder was not asked.
+
+    nearest: the hits that come nearest, best first. looked_at: how many chunks were searched.
+    """
+
+    def __init__(
+        self, question: str, nearest: Sequence[CorpusHit], looked_at: int, mode: Mode, model: str, timings: Timings
+    ) -> None:
+        chunks = f"{looked_at} chunk" if looked_at == 1 else f"{looked_at} chunks"
+        super().__init__(
+            f"none of {chunks} seems to answer '{printable(question[:80])}'",
+            hint="name a file, class or function you know of, or look yourself: awareness search WORDS",
+        )
+        self.question, self.nearest, self.looked_at = question, tuple(nearest), looked_at
+        self.mode, self.model, self.timings = mode, model, timings
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "question": self.question,
+            "answer": "",
+            "sentences": [],
+            "abstained": True,
+            "mode": self.mode.value,
+            "model": self.model,
+            "citations": [],
+            "nearest": [hit.to_json(with_preview=False) for hit in self.nearest],
+            "looked_at": {"chunks": self.looked_at},
+            "memory": asdict(MemorySize()),
+            "timings": self.timings.to_json(),
+            "tokens_per_s": 0.0,
+        }

@@ -1,0 +1,84 @@
+"""Which embedding model an index is searched with: chosen by name, remembered in the index, loaded on first use."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from awareness.engine.models import pull_model
+from awareness.engine.reporter import SILENT, Reporter
+from awareness.errors import UsageError
+from awareness.index import build
+from awareness.index.search.routing_index import HEAD_SUFFIX, SHIPPED_ROUTER, is_term_vectors
+from awareness.index.search.term_vectors import TermEmbedder
+from awareness.index.store.store import Store
+from awareness.model import sources
+from awareness.model.sources import ModelFolder
+from awareness.types import Embedder
+
+_ROUTERS = "--router shipped, all-minilm-l6-v2, a hub id, a folder, or a .safetensors file that `awareness train` wrote"
+
+
+def resolve_router(name: str | None, reporter: Reporter = SILENT) -> str | None:
+    """The router's name as an index remembers it; None for no change.
+
+    name: `shipped`, a file of term vectors, or an embedding model. Raises UsageError or ModelNotAvailable for anything
+    else.
+    """
+    if name is None or name == SHIPPED_ROUTER:
+        return name
+    if not name.strip():
+        raise UsageError(f"'{name}' is no router", hint=_ROUTERS)
+    path = Path(name).expanduser()
+    router = str(path.absolute()) if path.exists() or is_term_vectors(name) else name
+    if is_term_vectors(name):
+        TermEmbedder(path).verify()
+    else:
+        load_embedder(router, reporter)
+    return router
+
+
+def choose_router(store: Store, router: str | None) -> None:
+    """Makes the index use what `resolve_router` returned; `renew_vectors` then makes its vectors. Call inside
+    `writing(layout)`."""
+    if router is not None and router != store.routing.router:
+        with store.changing():
+            store.routing.choose(router)
+
+
+def renew_vectors(store: Store, reporter: Reporter = SILENT) -> None:
+    """Makes the vectors that are missing. Call inside `writing(layout)`."""
+    build.renew_vectors(store)
+    embedder = embedder_of(store, reporter)
+    if embedder is not None:
+        with reporter.progress() as progress:
+            build.embed_pending(store, embedder, progress=progress)
+
+
+def embedder_of(store: Store, reporter: Reporter = SILENT) -> Embedder | None:
+    """The embedding model that the index is searched with; None for term vectors, which the index opens by itself."""
+    router = store.routing.router
+    return None if router == SHIPPED_ROUTER or is_term_vectors(router) else load_embedder(router, reporter)
+
+
+def _its_decoder(name: str) -> ModelFolder:
+    """The decoder that a head names; what a stranger's file names is not fetched from the hub."""
+    folder = pull_model(name) if name in sources.PRESETS else sources.find(name)
+    if folder is None:
+        raise UsageError(f"its decoder {name} is not on this machine", hint=f"awareness models pull {name}")
+    return folder
+
+
+@functools.lru_cache(maxsize=2)
+def load_embedder(name: str, reporter: Reporter = SILENT) -> Embedder:
+    """Raises UsageError or ModelNotAvailable."""
+    try:
+        if name.endswith(HEAD_SUFFIX):
+            from awareness.model.hidden import HiddenStateEmbedder
+
+            return HiddenStateEmbedder.of_file(Path(name), _its_decoder)
+        from awareness.model.text_embedder import TextEmbedder
+
+        return TextEmbedder(pull_model(name, reporter))
+    except UsageError as error:
+        raise UsageError(f"router {name}: {error.message}", hint=_ROUTERS) from error

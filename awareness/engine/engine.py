@@ -1,0 +1,392 @@
+"""`Engine`: searches repositories and packs, and answers questions about them, on one model in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
+from awareness.engine.corpus import Corpus, CorpusHit, open_corpora, open_workspaces, search_corpora
+from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
+from awareness.engine.models import LoadedModel, load_model, load_trained, pull_model
+from awareness.engine.modes import Mode, ReadingChoice, choose_reading
+from awareness.engine.reporter import SILENT, Reporter
+from awareness.engine.workspace import Workspace
+from awareness.errors import IndexLocked, ModelNotAvailable, StorageFailed, UsageError
+from awareness.index import build
+from awareness.index.search.ranking import GATHERED, SPREAD, WEAK_SCORE, Rules
+from awareness.index.store.lock import writing
+from awareness.index.store.store import Store
+from awareness.model import sources
+from awareness.types import Latent, MemorySpec, Sampling
+
+if TYPE_CHECKING:
+    from awareness.model.sentences import Sentence
+    from awareness.types import Memory
+
+DEFAULT_BUDGET = 2 << 30
+"""Bytes of latents that an index may hold on disk."""
+DEFAULT_TOP_K = 8
+BRIEF_TOKENS, LONG_TOKENS = 128, 512
+
+
+class Engine:
+    """Repositories and packs, opened to be searched and asked.
+
+    The model is loaded by the first question and stays in memory. All methods may be called from several threads:
+    searches wait for each other only, and one question is answered at a time. Everything that is refused is an
+    exception of `awareness.errors`. Use it in a `with` block, or call `close`.
+    """
+
+    def __init__(
+        self,
+        repos: Sequence[str | Path] = (),
+        packs: Sequence[str | Path] = (),
+        *,
+        model: str | None = None,
+        adapter: str | Path | None = None,
+        mode: Mode | str | None = None,
+        rev: str | None = None,
+        weights: str | None = None,
+        router: str | None = None,
+        budget: int = DEFAULT_BUDGET,
+        reporter: Reporter = SILENT,
+    ) -> None:
+        """repos: folders of repositories; without repos and packs, the current folder's. packs: files that `awareness
+        pack` wrote. model: a preset, hub id or folder; None for the index's own. adapter: the folder of a checkpoint,
+        `shipped` or `none`; None for the one that is shipped with the model, if any. mode: how the chunks are read;
+        None for the adapter's, or `joint`. rev: a commit instead of the work tree. weights: what to decode with, None
+        for the model's own choice. router: what a new index is searched with. budget: bytes of latents on disk.
+        Raises UsageError and ModelNotAvailable."""
+        self._reporter = reporter
+        self._choice = choose_reading(
+            None if adapter is None else str(adapter), None if mode is None else _mode(mode), model, reporter
+        )
+        self._packs = [Path(path) for path in packs]
+        self._workspaces = open_workspaces([Path(path) for path in repos], self._packs, rev)
+        self._weights, self._router, self._budget = weights, router, budget
+        self._model: LoadedModel | None = None
+        self._corpora: list[Corpus] | None = None
+        self._opened = contextlib.ExitStack()
+        # Taken in this order where both are needed.
+        self._model_lock, self._index_lock = threading.RLock(), threading.RLock()
+
+    @classmethod
+    def open(
+        cls,
+        *sources: str | Path,
+        model: str | None = None,
+        adapter: str | Path | None = None,
+        mode: Mode | str | None = None,
+        rev: str | None = None,
+        reporter: Reporter = SILENT,
+    ) -> Engine:
+        """sources: folders of repositories, and packs (files); without any, the current folder's repository. The other
+        arguments are those of `Engine`. Raises UsageError and ModelNotAvailable."""
+        paths = [Path(source) for source in sources]
+        packs = [path for path in paths if path.is_file()]
+        repos = [path for path in paths if not path.is_file()]
+        return cls(repos, packs, model=model, adapter=adapter, mode=mode, rev=rev, reporter=reporter)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the indexes and lets go of the model; a later call opens them again."""
+        with self._model_lock:
+            self._model = None
+            self._close_corpora()
+
+    # --- the index ------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> list[build.Refreshed]:
+        """Brings the routing index of every repository up to date, or makes it; latents are made when a question needs
+        them. An index that cannot be written now is left as it is, with a note. Returns what was refreshed.
+
+        Raises IndexLocked or StorageFailed if a repository has no index yet and none can be written."""
+        results = []
+        with self._index_lock:
+            for workspace in self._workspaces:
+                folder = pull_model(workspace.model_name(self._choice.model), self._reporter)
+                is_new = not workspace.layout.exists
+                try:
+                    results.append(self._refresh(workspace, folder, is_new))
+                except (IndexLocked, StorageFailed) as error:
+                    if is_new:
+                        raise
+                    self._reporter.note(f"{error.message}; answering from the index as it is")
+            self._close_corpora()
+        return results
+
+    def _refresh(self, workspace: Workspace, folder: sources.ModelFolder, is_new: bool) -> build.Refreshed:
+        with writing(workspace.layout), Store.create(workspace.layout) as store:
+            known = store.snapshot(workspace.snapshot_name)
+            if is_new:
+                choose_router(store, resolve_router(self._router, self._reporter))
+            scope = known.scope if known else ()
+            refreshed = workspace.refresh(store, folder, scope=scope, reporter=self._reporter)
+            renew_vectors(store, self._reporter)
+        if is_new:
+            self._reporter.note(
+                f"indexed {refreshed.files} files, {refreshed.chunks} chunks; latents are made as questions need them,"
+                " all at once with: awareness index"
+            )
+        return refreshed
+
+    @property
+    def corpora(self) -> list[Corpus]:
+        """What is searched, opened when first needed. Raises NoIndex."""
+        with self._index_lock:
+            if self._corpora is None:
+                self._corpora = self._opened.enter_context(open_corpora(self._workspaces, self._packs, self._reporter))
+            return self._corpora
+
+    def _close_corpora(self) -> None:
+        with self._index_lock:
+            self._corpora = None
+            self._opened.close()
+
+    def search(
+        self,
+        query: str,
+        *,
+        scope: Sequence[str] | None = None,
+        top_k: int = DEFAULT_TOP_K,
+        rules: Rules = SPREAD,
+    ) -> list[CorpusHit]:
+        """The chunks that the query is about, best first; a first hit below `WEAK_SCORE` means that nothing answers it.
+
+        scope: globs of paths ('src/**/*.py'); a leading `!` excludes. rules: how hits are ranked; `GATHERED` keeps
+        those of one file together, as questions need it. Raises NoIndex."""
+        with self._index_lock:
+            return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter)
+
+    # --- the model ------------------------------------------------------------------------------------------------
+
+    def reading(self) -> tuple[ReadingChoice, sources.ModelFolder]:
+        """The mode, the adapter and the model's folder that questions are answered with. Downloads the model if
+        necessary. Raises ModelNotAvailable."""
+        folder = pull_model(self._choice.model or _model_of(self.corpora), self._reporter)
+        return self._choice.for_model(folder), folder
+
+    def load(self) -> LoadedModel:
+        """The model, loaded once. Raises ModelNotAvailable and UsageError."""
+        with self._model_lock:
+            if self._model is None:
+                choice, folder = self.reading()
+                if choice.adapter is not None:
+                    self._model = load_trained(choice.adapter, self._weights, self._reporter)
+                else:
+                    self._model = load_model(folder, weights=self._weights, reporter=self._reporter)
+            return self._model
+
+    def attach(self, hits: Sequence[CorpusHit]) -> Memory:
+        """The latents of the hits as one memory, the best hit last, next to the question. Missing latents are encoded
+        now and kept. Each span is named by the place of its hit, '0' for the best.
+
+        Raises UsageError for a pack whose latents another model made."""
+        from awareness.model.assemble import assemble
+        from awareness.model.settings import settings_of
+
+        model = self.load()
+        with self._model_lock, self._index_lock:
+            base = model.encoder.spec
+            trained = None if model.trained is None else model.trained.adapter
+            reads = None if trained is None else trained.sets
+            latents: dict[tuple[int, str], tuple[Latent, MemorySpec]] = {}
+            for corpus in {id(hit.corpus): hit.corpus for hit in hits}.values():
+                spec = replace(base, quant=corpus.quant)
+                if corpus.spec not in (None, spec):
+                    raise _unreadable(corpus, base, model.decoder.folder.name)
+                chunks = [hit.chunk for hit in hits if hit.corpus is corpus]
+                encoder = model.encoder.storing_as(corpus.quant)
+                with corpus.blaming_the_pack(), self._reporter.progress() as progress:
+                    loaded = build.load_latents(corpus.store, encoder, chunks, budget=self._budget, progress=progress)
+                latents |= {(id(corpus), c.digest): (latent, spec) for c, latent in zip(chunks, loaded, strict=True)}
+            ordered = [latents[id(hit.corpus), hit.chunk.digest] for hit in reversed(hits)]
+            return assemble(
+                model.decoder.model,
+                base,
+                model.encoder.sink,
+                [latent for latent, _ in ordered],
+                [str(place) for place in reversed(range(len(hits)))],  # two repositories may have the same chunk
+                specs=[spec for _, spec in ordered],
+                sharpness=settings_of(model.decoder.folder.name).sharpness if reads is None else 1.0,
+                reads=reads,
+            )
+
+    # --- questions ------------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        question: str,
+        *,
+        scope: Sequence[str] | None = None,
+        top_k: int = DEFAULT_TOP_K,
+        max_new_tokens: int | None = None,
+        is_long: bool = False,
+        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        on_sentence: Callable[[Sentence], None] = lambda _: None,
+        on_begun: Callable[[str], None] = lambda _: None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Answer:
+        """Searches, attaches the hits that still read like the code, and answers.
+
+        max_new_tokens: a sentence that was begun is finished all the same; None for 128, or 512 if is_long, which
+        explains instead of answering in three sentences. on_sentence: gets each sentence once it is complete; on_begun:
+        the text of the next one as it grows. is_cancelled: asked before the model is loaded and after every token; the
+        answer then ends with what is complete. Raises NotAnswered if nothing seems to answer it, NoIndex,
+        ModelNotAvailable, UsageError."""
+        started = time.perf_counter()
+        choice, folder = self.reading()
+        with self._index_lock:
+            corpora, route_started = self.corpora, time.perf_counter()
+            hits = self.search(question, scope=scope, top_k=top_k, rules=GATHERED)
+            route_s = time.perf_counter() - route_started
+            hits = [hit for hit in hits if hit.is_current]
+            if choice.mode is not Mode.none and (not hits or hits[0].score < WEAK_SCORE):
+                looked_at = sum(corpus.store.totals(corpus.snapshot).chunks for corpus in corpora)
+                timings = Timings(route_s, total_s=time.perf_counter() - started)
+                raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings)
+        from awareness.model.answering import answer
+        from awareness.model.settings import settings_of
+
+        if choice.mode is Mode.none:
+            hits = []
+        reads_memory = choice.mode in (Mode.joint, Mode.tanh)
+        with self._model_lock:
+            load_started = time.perf_counter()
+            model = self.load()
+            memory = self.attach(hits) if reads_memory else None
+            load_s = time.perf_counter() - load_started
+            reply = answer(
+                model.decoder,
+                settings_of(model.decoder.folder.name),
+                question,
+                [hit.chunk for hit in hits],
+                memory,
+                texts=[hit.chunk.encoded_text for hit in reversed(hits)] if choice.mode is Mode.text else (),
+                # Self-attention reads the system turn as the sink of the memory; a block of its own does not.
+                with_system=memory is None or choice.mode is Mode.tanh,
+                max_new_tokens=max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS),
+                is_long=is_long,
+                adapter=model.trained.adapter if model.trained is not None and reads_memory else None,
+                sampling=sampling,
+                on_sentence=on_sentence,
+                on_begun=on_begun,
+                is_cancelled=is_cancelled,
+            )
+        generation = reply.generation
+        return Answer(
+            question=question,
+            sentences=reply.sentences,
+            hits=tuple(hits),
+            citations=cite(hits, generation.attention),
+            mode=choice.mode,
+            model=folder.name,
+            adapter=choice.adapter,
+            weights=model.weights,
+            memory=MemorySize(len(hits), memory.tokens if memory else 0, memory.nbytes if memory else 0),
+            timings=Timings(route_s, load_s, generation.first_token_s, time.perf_counter() - started),
+            tokens_per_s=generation.tokens_per_s,
+            is_cancelled=is_cancelled(),
+        )
+
+    def stream(
+        self,
+        question: str,
+        *,
+        scope: Sequence[str] | None = None,
+        top_k: int = DEFAULT_TOP_K,
+        max_new_tokens: int | None = None,
+        is_long: bool = False,
+        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    ) -> AnswerStream:
+        """As `ask`, in a thread: iterate over the sentences as they are completed, then read `.answer`."""
+
+        def run(on_sentence: Callable[[Sentence], None], is_cancelled: Callable[[], bool]) -> Answer:
+            return self.ask(
+                question,
+                scope=scope,
+                top_k=top_k,
+                max_new_tokens=max_new_tokens,
+                is_long=is_long,
+                sampling=sampling,
+                on_sentence=on_sentence,
+                is_cancelled=is_cancelled,
+            )
+
+        return AnswerStream(run)
+
+
+class AnswerStream:
+    """The sentences of an answer, as they are completed. Iterating raises what `ask` raised."""
+
+    def __init__(self, run: Callable[[Callable[[Sentence], None], Callable[[], bool]], Answer]) -> None:
+        self._sentences: queue.SimpleQueue[Sentence | None] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+        executor = ThreadPoolExecutor(1, "awareness-answer")
+        self._future = executor.submit(run, self._sentences.put, self._cancelled.is_set)
+        self._future.add_done_callback(lambda _: self._sentences.put(None))
+        executor.shutdown(wait=False)
+
+    def __iter__(self) -> Iterator[Sentence]:
+        while (sentence := self._sentences.get()) is not None:
+            yield sentence
+        self._sentences.put(None)  # so that a second loop ends at once
+        self._future.result()
+
+    def cancel(self) -> None:
+        """Ends the answer after the token that is being generated."""
+        self._cancelled.set()
+
+    @property
+    def answer(self) -> Answer:
+        """Waits for the end. Raises what `ask` raised."""
+        return self._future.result()
+
+
+def _mode(mode: Mode | str) -> Mode:
+    try:
+        return Mode(mode)
+    except ValueError:
+        raise UsageError(
+            f"there is no mode '{mode}'", hint=f"one of {', '.join(known.value for known in Mode)}"
+        ) from None
+
+
+def _model_of(corpora: Sequence[Corpus]) -> str:
+    """The model that made the first pack's latents, else the first repository's. A model that only a stranger's pack
+    names is never downloaded from the hub. Raises UsageError and ModelNotAvailable."""
+    pack = next((corpus for corpus in corpora if corpus.spec), None)
+    if pack is None:
+        return corpora[0].model
+    name = pack.model
+    if name not in sources.PRESETS:
+        raise UsageError(f"{pack.name} was made by the model '{name}'", hint="--model with a model that you trust")
+    if name != sources.DEFAULT_MODEL and sources.find(name) is None:
+        raise ModelNotAvailable(f"{pack.name} was made by {name}", hint=f"awareness models pull {name}")
+    return name
+
+
+def _unreadable(pack: Corpus, expected: MemorySpec, model: str) -> UsageError:
+    """Why the latents of a pack cannot be read. expected: the spec of the latents that this model makes."""
+    spec = pack.spec
+    if spec is not None and spec.model == expected.model:
+        parts = [part for part in ("layers", "encoder") if getattr(spec, part) != getattr(expected, part)]
+        what = f"other {' and '.join(parts)} than the adapter reads" if parts else "another sink"
+        return UsageError(f"the latents of {pack.name} are of {what}", hint="leave --adapter out, or ask --repo")
+    return UsageError(
+        f"the latents of {pack.name} were made by another model than {model}", hint=f"--model {pack.model}"
+    )

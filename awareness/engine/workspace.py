@@ -1,0 +1,106 @@
+"""A repository (its work tree, or one of its commits) together with its index."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from awareness.engine.reporter import SILENT, Reporter
+from awareness.errors import IndexCorrupt, NoIndex
+from awareness.index import build
+from awareness.index.files.repository import Repository, decode
+from awareness.index.store.layout import IndexLayout, layout_for
+from awareness.index.store.store import Snapshot, Store
+from awareness.model import sources
+from awareness.types import Chunk
+
+DEFAULT_QUANT = "int4"
+
+
+@dataclass
+class Workspace:
+    """rev: the commit that is indexed, or None for the work tree."""
+
+    repository: Repository
+    layout: IndexLayout
+    rev: str | None
+
+    @classmethod
+    def open(cls, path: Path, *, rev: str | None = None, local: bool = False) -> Workspace:
+        repository = Repository.open(path)
+        commit = repository.resolve(rev) if rev else None
+        return cls(repository, layout_for(repository.key, repository.root, local=local), commit)
+
+    @property
+    def snapshot_name(self) -> str:
+        return build.snapshot_name(self.repository, self.rev)
+
+    def existing_layout(self) -> IndexLayout:
+        """Where the index is. Raises NoIndex."""
+        if not self.layout.exists:
+            raise NoIndex(f"{self.repository.root} is not indexed yet", hint=f"awareness index {self.repository.root}")
+        return self.layout
+
+    def open_snapshot(self) -> tuple[Store, Snapshot]:
+        """The index and this workspace's snapshot in it. Raises NoIndex."""
+        command = f"awareness index {self.repository.root}" + (f" --rev {self.rev[:12]}" if self.rev else "")
+        try:
+            store = Store.open(self.layout)
+        except NoIndex:
+            raise NoIndex(f"{self.repository.root} is not indexed yet", hint=command) from None
+        snapshot = store.snapshot(self.snapshot_name)
+        if snapshot is None:
+            store.close()
+            raise NoIndex(f"{self.rev or self.repository.root} is not in the index yet", hint=command)
+        return store, snapshot
+
+    def model_name(self, requested: str | None) -> str:
+        """The model requested, else the one that the snapshot was indexed for, else the default."""
+        if requested:
+            return requested
+        if self.layout.exists:
+            with contextlib.suppress(IndexCorrupt), Store.open(self.layout) as store:
+                if known := store.snapshot(self.snapshot_name):
+                    return known.model
+        return sources.DEFAULT_MODEL
+
+    def shows(self, chunk: Chunk) -> bool:
+        """True if the chunk's lines, read again now, are still those that were encoded."""
+        data = self.repository.read(chunk.path, rev=self.rev)
+        if data is None:
+            return False
+        lines = decode(data).split("\n")[chunk.start_line - 1 : chunk.end_line]
+        now = "\n".join(lines)
+        return now == chunk.text or (chunk.start_line == chunk.end_line and chunk.text in now)
+
+    def refresh(
+        self,
+        store: Store,
+        folder: sources.ModelFolder,
+        *,
+        scope: Sequence[str] = (),
+        reporter: Reporter = SILENT,
+    ) -> build.Refreshed:
+        """Brings the routing index up to date. Call inside `writing(layout)`."""
+        with reporter.progress() as progress:
+            return build.refresh(
+                store,
+                self.repository,
+                model=folder.name,
+                fingerprint=folder.fingerprint,
+                token_starts=lambda: sources.token_starts(folder),
+                rev=self.rev,
+                scope=scope,
+                progress=progress,
+            )
+
+
+def quant_of(store: Store, requested: str | None = None) -> str:
+    """How this index stores latents: as requested (which is remembered), else as before, else `DEFAULT_QUANT`."""
+    if requested is None:
+        return store.setting("quant") or DEFAULT_QUANT
+    if store.setting("quant") != requested:
+        store.remember("quant", requested)
+    return requested
