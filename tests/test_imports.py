@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "train": {"train", "index", "model", "config", "types", "errors"},
     "config": {"config", "errors"},
     "evals": {"evals", "engine", "train", "index", "model", "types", "errors"},
-    "index": {"index", "types", "errors"},
+    "index": {"index", "config", "types", "errors"},
     "model": {"model", "config", "types", "errors"},
     "types": set(),
     "errors": set(),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from awareness.cli import options, render
+from awareness.config.environment import environment
 from awareness.engine.answer import Answer, NotAnswered
 from awareness.engine.engine import BRIEF_TOKENS, LONG_TOKENS, Engine
 from awareness.engine.modes import Mode
@@ -73,7 +73,7 @@ def ask(
         mode=mode,
         rev=rev,
         weights=None if weights is None else weights.value,
-        router=os.environ.get("AWARENESS_ROUTER"),
+        router=environment().router,
         budget=options.parse_bytes(budget),
         reporter=render.REPORTER,
     )

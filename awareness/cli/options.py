@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import render
+from awareness.config.environment import Environment, variable
 from awareness.errors import UsageError
 
 
@@ -57,7 +58,7 @@ MemoryOption = Annotated[
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Preset, hub id or folder. Default: the index's own.", envvar="AWARENESS_MODEL"),
+    typer.Option("--model", "-m", help="Preset, hub id or folder. Default: the index's own.", envvar=variable("model")),
 ]
 RevOption = Annotated[str | None, typer.Option("--rev", help="A commit, branch or tag instead of the work tree.")]
 ScopeOption = Annotated[
@@ -74,29 +75,29 @@ RouterOption = Annotated[
     str | None,
     typer.Option(
         "--router",
-        envvar="AWARENESS_ROUTER",
+        envvar=variable("router"),
         help="Whose vectors find chunks: shipped, a file that `awareness train` wrote, or an embedding model"
         " (all-minilm-l6-v2, a hub id, a folder). Default: the index's own.",
     ),
 ]
 BudgetOption = Annotated[
     str,
-    typer.Option("--budget", envvar="AWARENESS_LATENTS_BUDGET", help="Disk for latents, like 512MiB or 2GiB."),
+    typer.Option("--budget", envvar=variable("latents_budget"), help="Disk for latents, like 512MiB or 2GiB."),
 ]
 MinutesOption = Annotated[
     float | None,
     typer.Option(
         "--minutes",
-        envvar="AWARENESS_INDEX_MINUTES",
+        envvar=variable("index_minutes"),
         help="How long latents are made; the next run goes on where this one stopped. 0 is like --lazy. Default: 3.",
     ),
 ]
-DEFAULT_MINUTES = 3.0
+DEFAULT_MINUTES = float(Environment.model_fields["index_minutes"].default)
 AdapterOption = Annotated[
     str | None,
     typer.Option(
         "--adapter",
-        envvar="AWARENESS_ADAPTER",
+        envvar=variable("adapter"),
         help="How the decoder was trained to read: a checkpoint's folder, shipped, or none. Default: what comes with"
         " the model, if there is such an adapter.",
     ),
@@ -110,10 +111,10 @@ WeightsOption = Annotated[
         show_default="what was measured to be best for the model",
     ),
 ]
-DEFAULT_BUDGET = "2GiB"
+DEFAULT_BUDGET: str = Environment.model_fields["latents_budget"].default
 QuantOption = Annotated[
     Quant | None,
-    typer.Option("--quant", envvar="AWARENESS_LATENTS_QUANT", help="How latents are stored. Default: the index's own."),
+    typer.Option("--quant", envvar=variable("latents_quant"), help="How latents are stored. Default: the index's own."),
 ]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

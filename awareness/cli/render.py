@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from awareness.config.environment import Secrets
+from awareness.config.secrets import Secrets
 from awareness.engine.reporter import Reporter
 from awareness.types import Progress as ProgressCallback
 from awareness.types import printable, silent

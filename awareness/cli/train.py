@@ -97,7 +97,7 @@ def _read(config: Path | None, settings: list[str] | None) -> Config:
 
 
 def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> None:
-    from awareness.config.environment import load_env
+    from awareness.config.secrets import load_env
 
     render.hide(load_env(Path.cwd()))
     _may_be_written(config.output_dir / "checkpoint", "output_dir")

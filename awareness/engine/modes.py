@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from awareness.config.environment import environment
 from awareness.engine.models import pull_known, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
@@ -64,7 +64,7 @@ def choose_reading(
     from awareness.model.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.read(path)
-    is_explicit = model is not None and model != os.environ.get("AWARENESS_MODEL")  # the variable is only a default
+    is_explicit = model is not None and model != environment().model  # the variable is only a default
     if model is not None and is_explicit and pull_model(model, reporter).fingerprint != checkpoint.fingerprint:
         raise UsageError(
             f"--adapter {adapter} was trained for the model {checkpoint.base}, not for {model}",

@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from awareness.config.environment import environment
 from awareness.types import digest
 
 FORMAT_VERSION = 3
@@ -60,8 +61,8 @@ class IndexLayout:
 
 def indexes_dir() -> Path:
     """Where indexes are kept: AWARENESS_INDEX_DIR, else the user's cache."""
-    if configured := os.environ.get("AWARENESS_INDEX_DIR"):
-        return Path(configured).expanduser().absolute()
+    if configured := environment().index_dir:
+        return configured.expanduser().absolute()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "indexes"
