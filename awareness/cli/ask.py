@@ -11,6 +11,7 @@ from awareness.config.environment import environment
 from awareness.engine.answer import Answer, NotAnswered
 from awareness.engine.engine import BRIEF_TOKENS, LONG_TOKENS, Engine
 from awareness.engine.modes import Mode
+from awareness.engine.units import counted
 from awareness.types import Sampling
 
 
@@ -119,7 +120,7 @@ def _print_sources(answer: Answer) -> None:
 def _print_nearest(refusal: NotAnswered) -> None:
     if not refusal.nearest:
         return
-    searched = render.counted(refusal.looked_at, "chunk")
+    searched = counted(refusal.looked_at, "chunk")
     render.text(f"Not found in this repository ({searched} searched). Nearest:")
     for hit in refusal.nearest[:3]:
         render.text(f"  {hit.place}  {hit.symbol}  score {hit.score:.2f}")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from awareness.cli.render import quantity
+from awareness.engine.units import quantity
 from awareness.types import Progress as ProgressCallback
 
 

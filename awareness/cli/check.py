@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.engine.units import counted, human_bytes
 from awareness.engine.workspace import Workspace
 from awareness.index.store.check import check as check_index
 
@@ -37,8 +38,8 @@ def check(
             render.text(f"{problem.kind} {problem.where}: {problem.detail}")
         render.text(
             f"{report.files} files, {report.chunks} chunks, {report.latents} latents in {report.shards} shards,"
-            f" {render.human_bytes(report.bytes)}: "
-            + (render.counted(len(report.problems), "problem") if report.problems else "sound")
+            f" {human_bytes(report.bytes)}: "
+            + (counted(len(report.problems), "problem") if report.problems else "sound")
         )
     if report.orphans:
         render.note(f"{report.orphans} files belong to nothing; awareness gc deletes them")

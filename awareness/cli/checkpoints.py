@@ -11,6 +11,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.engine.models import pull_known, pull_model
+from awareness.engine.units import counted, human_bytes
 from awareness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def list_(
     rows = []
     for one, saved in zip(found, steps, strict=True):
         loss = "" if one["validation"] is None else f"{one['validation']:.4f}"
-        rows.append((saved.step, render.human_bytes(saved.bytes), loss, saved.damage or "whole"))
+        rows.append((saved.step, human_bytes(saved.bytes), loss, saved.damage or "whole"))
     render.table(columns, rows)
 
 
@@ -114,7 +115,7 @@ def prune(
     for path in gone:
         render.text(str(path))
     verb = "would be deleted" if dry_run else "deleted"
-    render.text(f"{render.counted(len(gone), 'checkpoint')} {verb}, {render.human_bytes(freed)}")
+    render.text(f"{counted(len(gone), 'checkpoint')} {verb}, {human_bytes(freed)}")
 
 
 def _steps(run: Path) -> list[SavedStep]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.engine.units import counted, human_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import UsageError
 from awareness.index.store.garbage import collect_garbage
@@ -38,9 +39,9 @@ def gc(
         render.data({"dry_run": dry_run, "dropped": names, **asdict(done)})
         return
     render.text(
-        f"{'would free about' if dry_run else 'freed'} {render.human_bytes(done.bytes)}:"
-        f" {render.counted(done.latents, 'latent')}, {render.counted(done.orphans, 'stray file')};"
-        f" {render.counted(done.shards_rewritten, 'shard')} {'to rewrite' if dry_run else 'rewritten'}"
+        f"{'would free about' if dry_run else 'freed'} {human_bytes(done.bytes)}:"
+        f" {counted(done.latents, 'latent')}, {counted(done.orphans, 'stray file')};"
+        f" {counted(done.shards_rewritten, 'shard')} {'to rewrite' if dry_run else 'rewritten'}"
     )
 
 

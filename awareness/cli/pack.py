@@ -10,6 +10,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.engine.models import load_model, pull_model
+from awareness.engine.units import human_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import UsageError
 from awareness.index import build
@@ -85,5 +86,5 @@ def pack(
         return
     render.text(
         f"{file}: {written.files} files, {written.chunks} chunks, {written.tokens:,} tokens,"
-        f" {render.human_bytes(written.bytes)}, in {seconds:.1f} s"
+        f" {human_bytes(written.bytes)}, in {seconds:.1f} s"
     )

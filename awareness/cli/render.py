@@ -23,6 +23,7 @@ from rich.text import Text
 
 from awareness.config.secrets import Secrets
 from awareness.engine.reporter import Reporter
+from awareness.engine.units import duration, quantity
 from awareness.types import Progress as ProgressCallback
 from awareness.types import printable, silent
 
@@ -158,37 +159,6 @@ def error(message: str, hint: str | None) -> None:
     _err.print(line, soft_wrap=True)
     if _volume.verbose:
         _err.print(safe(traceback.format_exc()), markup=False, soft_wrap=True)
-
-
-def counted(number: int, what: str) -> str:
-    """`1 shard`, `2 shards`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def human_bytes(number: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
-
-
-def quantity(number: float, what: str) -> str:
-    """`number` in the unit of what is being done, as `Progress` names it."""
-    if what.startswith(("downloading", "converting")):
-        return human_bytes(number)
-    return f"{number:,.0f} tokens" if what == "encoding" else f"{number:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `2 min 40 s`, `1 h 5 min`; never less than a second."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    (large, small), units = (
-        (divmod(whole, 60), ("min", "s")) if whole < 3600 else (divmod(whole // 60, 60), ("h", "min"))
-    )
-    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from awareness.cli import options, render
 from awareness.engine.embedders import renew_vectors
 from awareness.engine.models import load_model, pull_model
+from awareness.engine.units import counted
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import AwarenessError
 from awareness.index import build
@@ -61,7 +62,7 @@ def repair(
         render.text("nothing is damaged")
         return
     render.text(
-        f"{render.counted(len(damage.shards), 'damaged shard')}: {render.counted(len(damage.latents), 'latent')} lost,"
+        f"{counted(len(damage.shards), 'damaged shard')}: {counted(len(damage.latents), 'latent')} lost,"
         f" {mended.latents} encoded again, {dropped} dropped, in {seconds:.1f} s"
     )
 

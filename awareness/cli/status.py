@@ -10,6 +10,7 @@ from typing import Any
 
 from awareness.cli import options, render
 from awareness.cli.options import parse_bytes
+from awareness.engine.units import human_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.index import build
 from awareness.index.files.file_kinds import kind_of
@@ -120,16 +121,14 @@ def _print(found: dict[str, Any]) -> None:
         _paths([f"{word} {path}" for word, paths in drift.items() for path in paths])
     size = found["bytes"]
     render.text(
-        f"on disk: {render.human_bytes(size['shards'])} of latents (budget {render.human_bytes(found['budget'])}),"
-        f" {render.human_bytes(size['manifest'])} of text and routing index, in {found['index']}",
+        f"on disk: {human_bytes(size['shards'])} of latents (budget {human_bytes(found['budget'])}),"
+        f" {human_bytes(size['manifest'])} of text and routing index, in {found['index']}",
         style="bold",
     )
     router = found["router"]
     render.text(f"  routed by {router['name']}: {router['vectors']} vectors")
     for latents in found["latents"]:
-        kinds = ", ".join(
-            f"{kind} {render.human_bytes(size)}" for kind, size in sorted(latents["bytes_by_kind"].items())
-        )
+        kinds = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in sorted(latents["bytes_by_kind"].items()))
         render.text(f"  {latents['count']} latents, quant {latents['quant']}, {latents['layers']} layers: {kinds}")
     if found["secret_files"]:
         render.text(f"left out as secret: {len(found['secret_files'])} files", style="bold")

@@ -566,15 +566,15 @@ def test_watch_goes_on_encoding_while_nothing_changes(sample, model_folder):
 
 def test_an_index_inside_the_work_tree_does_not_wake_its_watcher(sample, model_folder, monkeypatch):
     """What the program writes there itself is no change. A third run would be one too many, and ends it."""
-    from awareness.cli.index import _Indexer
+    from awareness.engine.indexing import Indexer
 
     monkeypatch.setenv("AWARENESS_INDEX_DIR", str(sample / "state" / "indexes"))
     write_tree(sample, {".gitignore": "state/\n"})
     runs: list[int] = []
-    really = _Indexer.run
+    really = Indexer.run
     interrupt = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
 
-    def counted(indexer: _Indexer, seconds: float, **options: Any) -> Any:
+    def counted(indexer: Indexer, seconds: float, **options: Any) -> Any:
         runs.append(1)
         if len(runs) > 2:
             raise KeyboardInterrupt
@@ -585,7 +585,7 @@ def test_an_index_inside_the_work_tree_does_not_wake_its_watcher(sample, model_f
             interrupt.start()
         return outcome
 
-    monkeypatch.setattr(_Indexer, "run", counted)
+    monkeypatch.setattr(Indexer, "run", counted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = run(["index", str(sample), "--model", str(model_folder), "--watch", "--lazy"])

@@ -86,7 +86,7 @@ def test_the_adapter_answers_otherwise_and_reads_the_latents_that_are_there(
     asked(capfd, sample, "--adapter", soft)  # its latents are others
     after = json.loads(call(capfd, "status", "--repo", sample, "--format", "json")[1])
     with monkeypatch.context() as patch:  # its own latents are all there
-        patch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+        patch.setattr("awareness.engine.indexing.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
         assert call(capfd, "index", sample, "--all", "--model", model_folder)[0] == 0
     assert asked(capfd, sample)["answer"] == plain["answer"]
     assert after["bytes"]["shards"] > before["bytes"]["shards"]

@@ -61,7 +61,7 @@ def test_index_reports_what_it_did(at):
 
 def test_index_again_loads_no_model(at, monkeypatch):
     at("index")
-    monkeypatch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("awareness.engine.indexing.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     assert at("index")[0] == 0
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from awareness.cli import pace, render
+from awareness.cli import render
 from awareness.cli.app import run
-from awareness.cli.pace import Pace, estimate
+from awareness.engine import pace
+from awareness.engine.pace import Pace, estimate
+from awareness.engine.units import duration
 from awareness.engine.workspace import Workspace
 from awareness.index.build import Missing
 from awareness.index.store.store import Store, StoredChunk
@@ -59,7 +61,7 @@ def test_estimate(chunks, tokens, speed, seconds, said):
     [(0.2, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (160, "2 min 40 s"), (3600, "1 h"), (3905, "1 h 5 min")],
 )
 def test_duration(seconds, said):
-    assert render.duration(seconds) == said
+    assert duration(seconds) == said
 
 
 def test_a_run_that_ends_early_is_gone_on_with_and_nothing_is_made_twice(index):
@@ -80,13 +82,13 @@ def test_an_index_is_not_complete_before_it_is(index, monkeypatch):
     index("--minutes", "0.0001")
     _, found, _ = index("--all")
     assert (found["encoded"], found["pending"]) == (found["chunks"] - 1, 0)
-    monkeypatch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("awareness.engine.indexing.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     assert index("--minutes", "0.0001")[1]["pending"] == 0
 
 
 @pytest.mark.parametrize("arguments", [["--lazy"], ["--minutes", "0"]])
 def test_no_minutes_are_lazy(index, monkeypatch, arguments):
-    monkeypatch.setattr("awareness.cli.index.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("awareness.engine.indexing.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     _, found, _ = index(*arguments)
     assert (found["encoded"], found["latents"], found["pending"]) == (0, 0, found["chunks"])
 
@@ -122,8 +124,8 @@ def test_minutes_from_the_environment_are_a_default(index, monkeypatch):
 
 def test_the_speed_is_remembered_and_the_time_said_beforehand(index, sample, monkeypatch):
     """The first run, of an unknown speed, has nothing to say before it is over."""
-    monkeypatch.setattr(pace, "SURE_S", float("inf"))
-    monkeypatch.setattr(pace, "SURE_TOKENS", 100)
+    monkeypatch.setattr(pace, "SETTLED_S", float("inf"))
+    monkeypatch.setattr(pace, "SETTLED_TOKENS", 100)
     _, first, err = index("--all")
     assert first["tokens"] > 100 and "to encode" not in err
     with Store.open(Workspace.open(sample).layout) as store:
@@ -142,13 +144,13 @@ def missing(chunks: int, tokens: int) -> Missing:
 
 
 def test_an_unknown_speed_is_measured_on_the_first_batches(monkeypatch, capfd):
-    monkeypatch.setattr(pace, "SURE_S", 1000.0)
-    measuring = Pace(3600.0, None)
+    monkeypatch.setattr(pace, "SETTLED_S", 1000.0)
+    measuring = Pace(3600.0, None, render.REPORTER)
     measuring.begin(missing(10, 500))
     moved = measuring.follow(lambda *_: None)
     moved("encoding", 500, 5000)
     assert capfd.readouterr().err == ""
-    monkeypatch.setattr(pace, "SURE_S", 0.01)
+    monkeypatch.setattr(pace, "SETTLED_S", 0.01)
     time.sleep(0.06)
     moved("encoding", 1000, 5000)
     moved("encoding", 1500, 5000)
@@ -159,8 +161,8 @@ def test_an_unknown_speed_is_measured_on_the_first_batches(monkeypatch, capfd):
 
 
 def test_the_time_runs_from_the_first_chunk_on():
-    assert not Pace(float("inf"), None).is_over()
-    long, short = Pace(3600.0, None), Pace(0.01, None)
+    assert not Pace(float("inf"), None, None).is_over()
+    long, short = Pace(3600.0, None, render.REPORTER), Pace(0.01, None, None)
     for one in (long, short):
         one.begin(missing(1, 10))
     time.sleep(0.02)
