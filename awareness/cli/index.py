@@ -48,7 +48,7 @@ def index(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Build or refresh the index: only what changed is encoded again."""
-    limit = parse_bytes(budget)
+    limit = options.parse_bytes(budget)
     seconds = _seconds(context, minutes, everything=everything, lazy=lazy)
     workspace = Workspace.open(repo, rev=rev, local=local)
     if watch and (workspace.rev or workspace.repository.is_bare):
