@@ -1,4 +1,4 @@
-"""The `awareness` program: knows the commands, and catches what they raise in the one place that does."""
+"""The `awareness` program: its commands, and the only place where their exceptions are caught."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from awareness import __version__
 from awareness.cli import render
 from awareness.errors import AwarenessError
 
-# A command is the function or the Typer app of this name in the module of this name, which is imported only if it is
-# the one that runs: what is said of it here is the first line of its help.
+# A command is the function or the Typer app of this name in the module of this name. The module is imported only when
+# the command runs, so the first line of its help is repeated here.
 COMMANDS = {
     "index": "Build or refresh the index: only what changed is encoded again.",
     "ask": "Ask a question about a repository; indexes it first if there is no index.",
-    "search": "Find the places that a question is about.",
-    "status": "Say what is indexed, what has changed, what it takes on disk, and which secrets stand in the text.",
-    "check": "Look for damage in the index; exit code 1 if there is any. Changes nothing.",
-    "repair": "Mend a damaged index: only what is damaged is encoded again, the rest stays.",
-    "gc": "Delete latents that no snapshot shows, and close the gaps; what is still shown anywhere stays.",
+    "search": "Find the code that a question is about, without a language model.",
+    "status": "Show what is indexed, what has changed since, its size on disk, and secrets in the text.",
+    "check": "Check the index for damage; exit code 1 if there is any. Changes nothing.",
+    "repair": "Repair a damaged index: only what is damaged is encoded again.",
+    "gc": "Delete latents that no indexed commit or work tree needs, and reclaim the disk space.",
     "pack": "Write a repository's memory into one file, as in `awareness pack repo.awm --repo ./repo`.",
-    "train": "Train a memory, LoRA, a decoder or a router, as a YAML file says.",
-    "checkpoints": "What training wrote: what it is, merged, and ready to deploy.",
-    "models": "Presets and where they are.",
+    "train": "Train a memory, LoRA, a decoder or a router from a YAML configuration.",
+    "checkpoints": "List, inspect, merge and export training checkpoints.",
+    "models": "List and download models.",
     "eval": "Measure whether the memory is read, and how well.",
 }
 
 
 def load_command(name: str) -> Any:
-    """The command itself, as click has it."""
+    """The click command of this name."""
     module = importlib.import_module(f"awareness.cli.{name}")
     group = getattr(module, "app", None)
     if group is None:
@@ -45,7 +45,7 @@ def load_command(name: str) -> Any:
 
 
 class _Commands(TyperGroup):
-    """Lists the commands by their first lines, and imports the one that is called."""
+    """Lists the commands by the first lines of their help, and imports the one that is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
@@ -65,23 +65,23 @@ for _name, _first_line in COMMANDS.items():
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         render.text(__version__)
         raise typer.Exit
 
 
-# Typer brings its own copy of click or uses the installed one, by version: this is the base class in either case.
+# Depending on its version, Typer has its own copy of click or uses the installed one: the base class in either case.
 _BadCommandLine: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 INTERRUPTED = 130
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """One command line -> its exit code."""
+    """Runs one command line and returns its exit code."""
     render.set_volume(quiet=False, verbose=False)
     try:
         code = app(arguments, standalone_mode=False) or 0
-        if code == INTERRUPTED:  # how some versions of Typer pass Ctrl-C on
+        if code == INTERRUPTED:  # how some versions of Typer report Ctrl-C
             raise KeyboardInterrupt
         return code
     except AwarenessError as error:
@@ -90,10 +90,10 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         render.error("interrupted; what was committed stays", "the same command again, which goes on from there")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 - the one place that may; a user never sees a traceback unasked
+    except Exception as error:  # noqa: BLE001 - the only place that may; --verbose shows the traceback
         if isinstance(error, _BadCommandLine):
             render.error(error.format_message(), f"awareness {_command_of(arguments)}--help")
             return error.exit_code
@@ -103,7 +103,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _command_of(arguments: list[str] | None) -> str:
-    """The command that was meant, for the hint."""
+    """The command in the arguments, for the hint."""
     words = sys.argv[1:] if arguments is None else arguments
     return next((f"{word} " for word in words if word in COMMANDS), "")
 

@@ -1,4 +1,4 @@
-"""The progress bar. Imported when there is one to show: a search is over before Rich's bars are loaded."""
+"""The progress bar. Imported only when one is shown: loading Rich's bars takes longer than a search."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from awareness.types import Progress as ProgressCallback
 
 @contextmanager
 def shown(console: Console) -> Iterator[ProgressCallback]:
-    """A bar with rate and time left; yields the callback that moves it."""
+    """A bar with rate and time left; yields the callback that updates it."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -39,7 +39,7 @@ def shown(console: Console) -> Iterator[ProgressCallback]:
 
 
 class _Rate(ProgressColumn):
-    """Units a second, once it is known."""
+    """Units per second, once known."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

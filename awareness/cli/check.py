@@ -1,4 +1,4 @@
-"""`awareness check`: is what is on disk what was written?"""
+"""`awareness check`: compares what is on disk with its checksums."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def check(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> int:
-    """Look for damage in the index; exit code 1 if there is any. Changes nothing."""
+    """Check the index for damage; exit code 1 if there is any. Changes nothing."""
     started = time.perf_counter()
     layout = Workspace.open(repo).existing_layout()
     with render.progress() as progress:
         report = check_index(layout, read_data=read_data, progress=progress)
     seconds = time.perf_counter() - started
     if format is options.Format.json:
-        found = asdict(report)
-        render.data({"ok": not report.problems, "read_data": read_data, **found, "seconds": round(seconds, 3)})
+        counts = asdict(report)
+        render.data({"ok": not report.problems, "read_data": read_data, **counts, "seconds": round(seconds, 3)})
     else:
         for problem in report.problems:
             render.text(f"{problem.kind} {problem.where}: {problem.detail}")
@@ -42,9 +42,9 @@ def check(
             + (counted(len(report.problems), "problem") if report.problems else "sound")
         )
     if report.orphans:
-        render.note(f"{report.orphans} files belong to nothing; awareness gc deletes them")
+        render.note(f"{report.orphans} files are not part of the index; awareness gc deletes them")
     if report.problems:
-        render.note("what is sound is kept by: awareness repair")
+        render.note("awareness repair keeps what is sound and encodes the rest again")
     elif not read_data:
-        render.note("the latents themselves were not read; --read-data does")
+        render.note("the latents themselves were not read; --read-data reads them")
     return 1 if report.problems else 0

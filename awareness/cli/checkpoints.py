@@ -1,4 +1,4 @@
-"""`awareness checkpoints`: what training wrote, and how it leaves the house."""
+"""`awareness checkpoints`: list, inspect, merge and export training checkpoints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from awareness.model.memory_decoder import MemoryDecoder
     from awareness.train.resume import SavedStep
 
-app = typer.Typer(no_args_is_help=True, help="What training wrote: what it is, merged, and ready to deploy.")
+app = typer.Typer(no_args_is_help=True, help="List, inspect, merge and export training checkpoints.")
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that training wrote.")]
-OutArgument = Annotated[Path, typer.Argument(help="What is written; it must not be there yet.")]
+OutArgument = Annotated[Path, typer.Argument(help="The file or folder to write; it must not exist yet.")]
 
 
 @app.command()
@@ -33,32 +33,32 @@ def show(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Say what a checkpoint was trained on, by which settings, and how large it is."""
+    """Show the base model, the settings and the size of a checkpoint."""
     from awareness.model.checkpoint import WEIGHTS, Checkpoint
 
     read = Checkpoint.read(checkpoint)
     parts: dict[str, int] = defaultdict(int)
     for name, tensor in read.tensors(checkpoint).items():
         parts["lora" if "lora_" in name else ".".join(name.split(".")[:2])] += tensor.numel()
-    found = {
+    description = {
         "base": read.base,
         "fingerprint": read.fingerprint,
         "bank_quant": read.bank,
         "parameters": parts,
         "bytes": (checkpoint / WEIGHTS).stat().st_size,
-        "model": read.model.model_dump(exclude_unset=True),  # of an existing decoder: what such a one has
+        "model": read.model.model_dump(exclude_unset=True),  # for an existing decoder, only what was set
         "memory": read.memory.model_dump(mode="json"),
     }
     if format is options.Format.json:
-        render.data(found)
+        render.data(description)
         return
-    render.text(f"{checkpoint}: trained on {read.base}, {found['bytes']} bytes")
+    render.text(f"{checkpoint}: trained on {read.base}, {description['bytes']} bytes")
     render.table(("part", "parameters"), [(part, f"{size:,}") for part, size in sorted(parts.items())])
     settings = {**read.model.model_dump(exclude_defaults=True), **read.memory.model_dump(exclude_defaults=True)}
     render.table(("setting that is not the default", "value"), [(name, str(value)) for name, value in settings.items()])
 
 
-RunArgument = Annotated[Path, typer.Argument(help="The output_dir of a training.")]
+RunArgument = Annotated[Path, typer.Argument(help="The output_dir of a training run.")]
 
 
 @app.command("list")
@@ -68,12 +68,12 @@ def list_(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Say which checkpoints a training has left, whether each is whole, and how good it was."""
+    """List the checkpoints of a training run: step, size, validation loss, damage."""
     from awareness.train.log import read_log
 
     measured = {line["step"]: line["eval_loss"] for line in read_log(run) if "eval_loss" in line}
     steps = _steps(run)
-    found = [
+    listed = [
         {
             "path": str(saved.path),
             "step": saved.step,
@@ -84,12 +84,12 @@ def list_(
         for saved in steps
     ]
     if format is options.Format.json:
-        render.data({"run": str(run), "final": (run / "final").is_dir(), "checkpoints": found})
+        render.data({"run": str(run), "final": (run / "final").is_dir(), "checkpoints": listed})
         return
     columns = ("step", "size", "validation loss", "state")
     rows = []
-    for one, saved in zip(found, steps, strict=True):
-        loss = "" if one["validation"] is None else f"{one['validation']:.4f}"
+    for entry, saved in zip(listed, steps, strict=True):
+        loss = "" if entry["validation"] is None else f"{entry['validation']:.4f}"
         rows.append((saved.step, human_bytes(saved.bytes), loss, saved.damage or "whole"))
     render.table(columns, rows)
 
@@ -97,35 +97,35 @@ def list_(
 @app.command()
 def prune(
     run: RunArgument,
-    keep: Annotated[int, typer.Option("--keep", min=1, help="So many of the latest whole ones stay.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the latest checkpoints to keep.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Delete older checkpoints of a training, and damaged ones; its result and its best stay."""
+    """Delete old and damaged checkpoints of a training run; the final and the best one stay."""
     from awareness.train.resume import outdated, rotate
 
     before = {saved.path: saved.bytes for saved in _steps(run)}
-    gone = [saved.path for saved in outdated(run, keep)] if dry_run else rotate(run, keep)
-    freed = sum(before[path] for path in gone)
+    deleted = [saved.path for saved in outdated(run, keep)] if dry_run else rotate(run, keep)
+    freed = sum(before[path] for path in deleted)
     if format is options.Format.json:
-        render.data({"run": str(run), "deleted": [str(path) for path in gone], "bytes": freed, "dry_run": dry_run})
+        render.data({"run": str(run), "deleted": [str(path) for path in deleted], "bytes": freed, "dry_run": dry_run})
         return
-    for path in gone:
+    for path in deleted:
         render.text(str(path))
     verb = "would be deleted" if dry_run else "deleted"
-    render.text(f"{counted(len(gone), 'checkpoint')} {verb}, {human_bytes(freed)}")
+    render.text(f"{counted(len(deleted), 'checkpoint')} {verb}, {human_bytes(freed)}")
 
 
 def _steps(run: Path) -> list[SavedStep]:
-    """Raises UsageError for a folder that no training wrote."""
+    """Raises UsageError for a folder that is not the output of a training run."""
     from awareness.train.resume import saved_steps
 
-    found = saved_steps(run)
-    if not found and not (run / "log.jsonl").is_file():
-        raise UsageError(f"{run} is not the output_dir of a training", hint="awareness checkpoints list FOLDER")
-    return found
+    steps = saved_steps(run)
+    if not steps and not (run / "log.jsonl").is_file():
+        raise UsageError(f"{run} is not the output_dir of a training run", hint="awareness checkpoints list FOLDER")
+    return steps
 
 
 @app.command()
@@ -135,7 +135,7 @@ def merge(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Fold LoRA into the decoder's weights, and write a model folder that any program loads."""
+    """Merge LoRA into the decoder's weights and write a model folder that any program can load."""
     from torch.nn import LayerNorm
 
     from awareness.model import hf
@@ -146,12 +146,12 @@ def merge(
     module, base = _loaded(checkpoint)
     if module.adapter is not None:
         raise UsageError(
-            f"{checkpoint} has a memory adapter, and no place for it in the decoder's own weights",
+            f"{checkpoint} has a memory adapter, which cannot be merged into the decoder's weights",
             hint=f"awareness ask --adapter {checkpoint}, or awareness checkpoints export {checkpoint} FOLDER",
         )
     if isinstance(hf.rotary(module.decoder), NoPositions) or isinstance(hf.final_norm(module.decoder), LayerNorm):
         raise UsageError(
-            f"{checkpoint} is a decoder without RoPE or RMSNorm, which no other program would know of",
+            f"{checkpoint} is a decoder without RoPE or RMSNorm, which no other program can load",
             hint="python: awareness.model.checkpoint.load_checkpoint",
         )
     with written_aside(out) as partial:
@@ -166,14 +166,14 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="A folder that training wrote, or a model (preset, folder, hub id).")
     ],
-    out: Annotated[Path, typer.Argument(help="FILE.gguf, or a folder for `ask --adapter`; it must not be there yet.")],
+    out: Annotated[Path, typer.Argument(help="FILE.gguf, or a folder for `ask --adapter`; it must not exist yet.")],
     drop_memory: Annotated[
-        bool, typer.Option("--drop-memory", help="GGUF of the decoder as it is without its memory.")
+        bool, typer.Option("--drop-memory", help="Export the decoder alone, without its memory adapter.")
     ] = False,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Write what is deployed: a GGUF of the decoder, LoRA merged, or a folder with the bank in few bits."""
+    """Export for deployment: a GGUF of the decoder with LoRA merged, or a folder with the bank quantised."""
     _must_be_new(out)
     folder = Path(checkpoint)
     trained = (folder / "config.json").is_file() and (folder / "weights.safetensors").is_file()
@@ -185,14 +185,14 @@ def export(
 
         export_gguf(model, base.tokenizer, out)
     elif not trained:
-        raise UsageError(f"{checkpoint} is a model, not a checkpoint: it is written as GGUF", hint=f"{out}.gguf")
+        raise UsageError(f"{checkpoint} is a model, not a checkpoint: export it as GGUF", hint=f"{out}.gguf")
     else:
         _deploy(folder, out)
     render.text(str(out))
 
 
 def _deploy(checkpoint: Path, out: Path) -> None:
-    """The checkpoint for use and no longer for training: the bank as `quantize_memory` says."""
+    """Writes the checkpoint for inference, its bank quantised as `quantize_memory` says."""
     from awareness.model.bank import MemoryBank
     from awareness.model.checkpoint import Checkpoint, save_checkpoint
 
@@ -209,12 +209,12 @@ def _for_gguf(checkpoint: Path, drop_memory: bool) -> tuple[PreTrainedModel, Dec
     if module.adapter is not None:
         if not drop_memory:
             raise UsageError(
-                f"{checkpoint} has a memory adapter, which GGUF can't hold: only the decoder without it",
-                hint=f"--drop-memory for that, or awareness checkpoints export {checkpoint} FOLDER",
+                f"{checkpoint} has a memory adapter, which GGUF cannot hold",
+                hint=f"--drop-memory to export the decoder alone, or awareness checkpoints export {checkpoint} FOLDER",
             )
         from awareness.model.lora import remove_lora
 
-        remove_lora(module.decoder)  # it is off without memory
+        remove_lora(module.decoder)  # without memory it would be off
     return _plain(module), base
 
 
@@ -233,7 +233,7 @@ def _loaded(checkpoint: Path) -> tuple[MemoryDecoder, Decoder]:
 
 
 def _plain(module: MemoryDecoder) -> PreTrainedModel:
-    """The decoder as transformers has it, with LoRA in its weights."""
+    """The plain transformers model, with LoRA merged into its weights."""
     from awareness.model.fusion import unfuse
     from awareness.model.lora import merge_lora
 
@@ -242,6 +242,6 @@ def _plain(module: MemoryDecoder) -> PreTrainedModel:
 
 def _must_be_new(out: Path) -> None:
     if out.exists():
-        raise UsageError(f"{out} is there already", hint="another name, or delete it first")
+        raise UsageError(f"{out} exists already", hint="another name, or delete it first")
     if not out.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {out.absolute().parent}", hint="make it first")
+        raise UsageError(f"there is no folder {out.absolute().parent}", hint="create it first")

@@ -1,4 +1,4 @@
-"""`awareness gc`: frees what nothing needs any more."""
+"""`awareness gc`: deletes what nothing needs any more and reclaims the disk space."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def gc(
     repo: options.RepoOption = Path("."),
     drop: Annotated[
         list[str] | None,
-        typer.Option("--drop", help="Forget this commit or work tree, as `status` names it; repeatable."),
+        typer.Option("--drop", help="Also drop this commit or work tree, named as in `status`; repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be freed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be freed.")] = False,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Delete latents that no snapshot shows, and close the gaps; what is still shown anywhere stays."""
+    """Delete latents that no indexed commit or work tree needs, and reclaim the disk space."""
     workspace = Workspace.open(repo)
     with writing(workspace.existing_layout()), Store.open(workspace.layout) as store:
         names = [_snapshot_name(workspace, store, text) for text in drop or ()]
@@ -46,14 +46,14 @@ def gc(
 
 
 def _snapshot_name(workspace: Workspace, store: Store, text: str) -> str:
-    """A snapshot by its folder, a branch or tag, or the beginning of its commit. Raises UsageError."""
+    """The name of a snapshot, given its folder, a branch or tag, or a prefix of its commit. Raises UsageError."""
     snapshots = store.snapshots()
     wanted = {text, f"tree:{text}", f"tree:{Path(text).resolve()}"}
     with contextlib.suppress(UsageError):
         wanted.add(f"rev:{workspace.repository.resolve(text)}")
-    found = [s.name for s in snapshots if s.name in wanted or (s.rev and len(text) >= 4 and s.rev.startswith(text))]
-    if len(found) != 1:
+    matches = [s.name for s in snapshots if s.name in wanted or (s.rev and len(text) >= 4 and s.rev.startswith(text))]
+    if len(matches) != 1:
         listed = ", ".join(s.rev[:12] if s.rev else s.name.removeprefix("tree:") for s in snapshots) or "none"
-        how_many = "more than one" if found else "none"
+        how_many = "more than one" if matches else "none"
         raise UsageError(f"'{text}' is {how_many} of what is indexed: {listed}", hint="awareness status")
-    return found[0]
+    return matches[0]

@@ -1,4 +1,4 @@
-"""An answer that grows in a terminal, as Markdown. Imported when there is a terminal to show it."""
+"""An answer as Markdown that grows in a terminal. Imported only in a terminal, since Rich's parts take time to load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 
 @dataclass
 class _Growing:
-    """What is complete, and behind it what is being said: taken back where it does not become a sentence."""
+    """The complete sentences, and after them the unfinished one, which may still be removed."""
 
     live: Live
     safe: Callable[[str], str]
@@ -32,9 +32,9 @@ class _Growing:
 
 @contextmanager
 def growing(console: Console, safe: Callable[[str], str]) -> Iterator[_Growing]:
-    """Inside the block the answer is drawn again and again in its place; at the end only whole sentences stay.
+    """Inside the block the answer is redrawn in place; at the end only complete sentences remain.
 
-    safe: leaves no control character and no secret in a text.
+    safe: removes control characters and secrets from a text.
     """
     with Live(console=console, refresh_per_second=8, vertical_overflow="visible") as live:
         shown = _Growing(live, safe)

@@ -1,4 +1,4 @@
-"""`awareness models`: which models there are, and where."""
+"""`awareness models`: lists and downloads models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from awareness.errors import ModelNotAvailable
 from awareness.model import sources
 from awareness.model.presets import KNOWN, Preset
 
-app = typer.Typer(no_args_is_help=True, help="Presets and where they are.")
+app = typer.Typer(no_args_is_help=True, help="List and download models.")
 NameArgument = Annotated[str, typer.Argument(help="Preset, hub id or folder.")]
 
 
@@ -22,7 +22,7 @@ def list_models(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """The presets: licence, size, speed on two CPU cores, source, and which are on this machine."""
+    """List the presets: licence, size, speed on two CPU cores, source, and which are on this machine."""
     rows = [(preset, sources.find(name)) for name, preset in KNOWN.items()]
     if format is options.Format.json:
         render.data({"models": [_described(preset, found) for preset, found in rows]})
@@ -34,7 +34,7 @@ def list_models(
 
 
 def _described(preset: Preset, found: sources.ModelFolder | None) -> dict[str, object]:
-    """Sizes in bytes; tokens_per_s on two CPU cores, null where nobody measured it."""
+    """Sizes in bytes; tokens_per_s on two CPU cores, null where it was not measured."""
     return {
         "name": preset.name,
         "for": preset.task,
@@ -67,7 +67,7 @@ def pull(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Fetch a model; nothing to do if it is there."""
+    """Download a model, unless it is on this machine already."""
     _print(pull_model(name, render.REPORTER), format)
 
 
@@ -78,11 +78,11 @@ def path(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Print the folder of a model that is here."""
-    found = sources.find(name)
-    if found is None:
+    """Print the folder of a model that is on this machine."""
+    folder = sources.find(name)
+    if folder is None:
         raise ModelNotAvailable(f"{name} is not on this machine", hint=f"awareness models pull {name}")
-    _print(found, format)
+    _print(folder, format)
 
 
 def _print(folder: sources.ModelFolder, format: options.Format) -> None:

@@ -1,4 +1,4 @@
-"""Options that several commands share: written once, with their help."""
+"""Options that several commands share, with their help."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ReposOption = Annotated[
 ]
 MemoryOption = Annotated[
     list[Path] | None,
-    typer.Option("--memory", help="A file made by `awareness pack`; repeatable, with or without --repo."),
+    typer.Option("--memory", help="A file that `awareness pack` wrote; repeatable, with or without --repo."),
 ]
 ModelOption = Annotated[
     str | None,
@@ -63,21 +63,21 @@ ModelOption = Annotated[
 RevOption = Annotated[str | None, typer.Option("--rev", help="A commit, branch or tag instead of the work tree.")]
 ScopeOption = Annotated[
     list[str] | None,
-    typer.Option("--scope", help="Only paths like this glob ('src/**/*.py'); repeatable, a leading ! excludes."),
+    typer.Option("--scope", help="Only paths that match this glob ('src/**/*.py'); repeatable, a leading ! excludes."),
 ]
-TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, max=256, help="How many chunks at the most.")]
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What is printed on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Nothing on stderr but errors.")]
+TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, max=256, help="Maximum number of chunks.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Output format on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only errors on stderr.")]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", callback=_set_verbose, help="Details on stderr; tracebacks of errors.")
+    bool, typer.Option("--verbose", "-v", callback=_set_verbose, help="Print details and tracebacks on stderr.")
 ]
 RouterOption = Annotated[
     str | None,
     typer.Option(
         "--router",
         envvar=variable("router"),
-        help="Whose vectors find chunks: shipped, a file that `awareness train` wrote, or an embedding model"
-        " (all-minilm-l6-v2, a hub id, a folder). Default: the index's own.",
+        help="The vectors that the index is searched with: shipped, a file that `awareness train` wrote, or an"
+        " embedding model (all-minilm-l6-v2, a hub id, a folder). Default: the index's own.",
     ),
 ]
 BudgetOption = Annotated[
@@ -89,7 +89,7 @@ MinutesOption = Annotated[
     typer.Option(
         "--minutes",
         envvar=variable("index_minutes"),
-        help="How long latents are made; the next run goes on where this one stopped. 0 is like --lazy. Default: 3.",
+        help="How long to encode latents; the next run continues where this one stopped. 0: as --lazy. Default: 3.",
     ),
 ]
 DEFAULT_MINUTES = float(Environment.model_fields["index_minutes"].default)
@@ -98,17 +98,17 @@ AdapterOption = Annotated[
     typer.Option(
         "--adapter",
         envvar=variable("adapter"),
-        help="How the decoder was trained to read: a checkpoint's folder, shipped, or none. Default: what comes with"
-        " the model, if there is such an adapter.",
+        help="The adapter that the decoder reads with: a checkpoint folder, shipped, or none. Default: the one shipped"
+        " for the model, if there is one.",
     ),
 ]
 WeightsOption = Annotated[
     Weights | None,
     typer.Option(
         "--weights",
-        help="By which weights the decoder decodes: as published (none) or in fewer bits; fp8 and nf4 need: pip install"
-        ' "awareness[deploy]".',
-        show_default="what was measured to be best for the model",
+        help="The weights that the decoder decodes with: as published (none) or in fewer bits; fp8 and nf4 need"
+        ' pip install "awareness[deploy]".',
+        show_default="measured best for the model",
     ),
 ]
 DEFAULT_BUDGET: str = Environment.model_fields["latents_budget"].default

@@ -1,4 +1,4 @@
-"""`awareness pack`: a snapshot with its latents in one file, to be asked where the sources are not."""
+"""`awareness pack`: writes a snapshot with its latents into one file, which answers without the sources."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def pack(
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
     quant: options.QuantOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
     """Write a repository's memory into one file, as in `awareness pack repo.awm --repo ./repo`.
 
-    It is asked with `--memory repo.awm`, where the sources are not.
+    `awareness ask --memory repo.awm` answers from it without the sources.
     """
     started = time.perf_counter()
     if not file.absolute().parent.is_dir():
-        raise UsageError(f"{file.absolute().parent} is not a folder", hint="a file in a folder that is there")
+        raise UsageError(f"{file.absolute().parent} is not a folder", hint="a file in an existing folder")
     if file.is_dir():
         raise UsageError(f"{file} is a folder, not a file to write", hint=f"awareness pack FILE --repo {file}")
     if file.exists() and not (force and file.is_file()):
-        raise UsageError(f"{file} is there already", hint="--force replaces it, or name another file")
+        raise UsageError(f"{file} exists already", hint="--force replaces it, or name another file")
     workspace = Workspace.open(repo, rev=rev)
     folder = pull_model(workspace.model_name(model), render.REPORTER)
     with writing(workspace.layout), Store.create(workspace.layout) as store:
@@ -52,7 +52,7 @@ def pack(
         ).snapshot
         stored_as = quant.value if quant else quant_of(store)
         encoder = load_model(folder, stored_as, reporter=render.REPORTER).encoder
-        # A model's folder is named without the way to it, which is nobody else's business.
+        # Only the last part of a model folder's path: the rest would tell strangers about this machine.
         name = Path(folder.name).name if Path(folder.name).is_dir() else folder.name
         about = About(name, workspace.repository.root.name, workspace.rev, store.chunking_of(snapshot) or "")
         with render.progress() as progress:

@@ -1,8 +1,7 @@
-"""Everything that a person sees: the only module that prints, and with bar.py and live.py the only one that
-knows Rich.
+"""Output: the only module that prints, and with bar.py and live.py the only one that uses Rich.
 
-Data goes to stdout, all else to stderr. Text that comes from a repository or a model passes through `safe`, which
-leaves no control character, so that no escape sequence reaches the terminal, and no key or token that is known.
+Data goes to stdout, everything else to stderr. Text from a repository or a model passes through `safe`, which removes
+control characters (no escape sequence reaches the terminal) and masks known keys and tokens.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ class _Volume:
 
 
 LINE_S = 10.0
-"""Seconds between two lines of progress where no bar can be drawn."""
+"""Seconds between two progress lines where no bar can be drawn."""
 UNFOLDED = 240
-"""Columns of a table that no terminal shows: names stay whole for the program that reads it."""
+"""Width of a table outside a terminal, so that names are not folded."""
 
 _volume = _Volume()
 _hidden = Secrets()
@@ -46,13 +45,13 @@ _err = Console(stderr=True, highlight=False)
 
 
 def set_volume(*, quiet: bool | None = None, verbose: bool | None = None) -> None:
-    """Sets what is not None."""
+    """Changes what is not None."""
     _volume.quiet = _volume.quiet if quiet is None else quiet
     _volume.verbose = _volume.verbose if verbose is None else verbose
 
 
 def hide(secrets: Secrets) -> None:
-    """Masks these too from now on; those of the environment are masked in any case."""
+    """Also masks these from now on; secrets in environment variables are always masked."""
     global _hidden
     _hidden = _hidden | secrets
 
@@ -62,7 +61,7 @@ def _secrets() -> Secrets:
 
 
 def _masked(value: Any, secrets: Secrets) -> Any:
-    """A JSON value with no secret in its texts; done before it is written, as JSON writes some characters anew."""
+    """A JSON value with the secrets in its strings masked; before it is encoded, since JSON escapes characters."""
     if isinstance(value, str):
         return secrets.mask(value)
     if isinstance(value, dict):
@@ -71,7 +70,7 @@ def _masked(value: Any, secrets: Secrets) -> Any:
 
 
 def safe(text: str) -> str:
-    """`text` with its lines and tabs, every other control, bidi or surrogate character made visible, no secrets."""
+    """`text` with control, bidi and surrogate characters (but tabs and newlines) escaped, and secrets masked."""
     lines = _secrets().mask(text).split("\n")
     return "\n".join("\t".join(printable(cell) for cell in line.split("\t")) for line in lines)
 
@@ -88,7 +87,7 @@ def text(line: str = "", style: str | None = None) -> None:
 
 
 class Shown(Protocol):
-    """Where an answer goes while it is made: the sentence that was begun as it grows, and each that is complete."""
+    """Shows an answer while it is generated: the unfinished sentence as it grows, and each complete one."""
 
     def begun(self, text: str) -> None: ...
 
@@ -96,7 +95,7 @@ class Shown(Protocol):
 
 
 class _Hidden:
-    """The answer is printed later, as JSON."""
+    """Shows nothing: the answer is printed later, as JSON."""
 
     def begun(self, text: str) -> None: ...
 
@@ -104,7 +103,7 @@ class _Hidden:
 
 
 class _Plain(_Hidden):
-    """Whole sentences, at once: for a pipe, where nothing can be taken back."""
+    """Writes complete sentences only: in a pipe nothing can be erased."""
 
     def sentence(self, marked: str) -> None:
         sys.stdout.write(safe(marked))
@@ -113,7 +112,7 @@ class _Plain(_Hidden):
 
 @contextmanager
 def answering(*, is_shown: bool) -> Iterator[Shown]:
-    """Inside the block an answer is shown on stdout while it is made: as Markdown that grows in a terminal (live.py),
+    """Inside the block an answer is shown on stdout while it is generated: as growing Markdown in a terminal (live.py),
     as sentences elsewhere."""
     if not is_shown:
         yield _Hidden()
@@ -128,7 +127,7 @@ def answering(*, is_shown: bool) -> Iterator[Shown]:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows on stdout; columns of numbers are set to the right."""
+    """Prints rows on stdout; columns of numbers are right-aligned."""
     drawn = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
@@ -140,19 +139,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def note(message: str) -> None:
-    """What the program is doing, on stderr; silent with --quiet."""
+    """One line on stderr about what the program is doing; nothing with --quiet."""
     if not _volume.quiet:
         _err.print(Text(safe(message), style="dim"), soft_wrap=True)
 
 
 def detail(message: str) -> None:
-    """More of the same, with --verbose alone."""
+    """As `note`, with --verbose only."""
     if _volume.verbose:
         note(message)
 
 
 def error(message: str, hint: str | None) -> None:
-    """One line that says what is wrong, and the next command."""
+    """One line on stderr that says what is wrong, and the next command to try."""
     line = Text.assemble(("error: ", "bold red"), safe(message).replace("\n", " "))
     if hint:
         line.append(f"\n  try: {safe(hint)}", style="cyan")
@@ -163,8 +162,8 @@ def error(message: str, hint: str | None) -> None:
 
 @contextmanager
 def progress() -> Iterator[ProgressCallback]:
-    """A bar on stderr (bar.py), or a line now and then where stderr is no terminal; yields the callback that moves it.
-    Nothing with --quiet."""
+    """A progress bar on stderr (bar.py), or occasional lines where stderr is not a terminal; yields the callback that
+    updates it. Nothing with --quiet."""
     if _volume.quiet:
         yield silent
         return
@@ -178,18 +177,18 @@ def progress() -> Iterator[ProgressCallback]:
 
 
 class _Lines:
-    """Progress as a line every `LINE_S` seconds: what, how far, and how long it still takes."""
+    """Progress as a line every `LINE_S` seconds: the activity, how far it is, and the time left."""
 
     def __init__(self) -> None:
-        self._what, self._first, self._began, self._told = "", 0, 0.0, 0.0
+        self._what, self._first, self._began, self._printed = "", 0, 0.0, 0.0
 
     def move(self, what: str, done: int, total: int | None) -> None:
         now = time.monotonic()
         if what != self._what:
-            self._what, self._first, self._began, self._told = what, done, now, now
-        if total is None or not self._first < done < total or now - self._told < LINE_S:
+            self._what, self._first, self._began, self._printed = what, done, now, now
+        if total is None or not self._first < done < total or now - self._printed < LINE_S:
             return
-        self._told = now
+        self._printed = now
         left = (now - self._began) * (total - done) / (done - self._first)
         note(f"{what}: {quantity(done, what)} of {quantity(total, what)}, about {duration(left)} for the rest")
 

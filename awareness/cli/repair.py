@@ -1,4 +1,4 @@
-"""`awareness repair`: what is damaged is made again or dropped, what is sound is kept."""
+"""`awareness repair`: encodes again or drops what is damaged, and keeps what is sound."""
 
 from __future__ import annotations
 
@@ -26,55 +26,55 @@ def repair(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Mend a damaged index: only what is damaged is encoded again, the rest stays."""
+    """Repair a damaged index: only what is damaged is encoded again."""
     started = time.perf_counter()
     workspace = Workspace.open(repo)
     layout = workspace.layout
-    if not any(layout.shards.glob("*.safetensors")):  # from which alone a manifest can be made
+    if not any(layout.shards.glob("*.safetensors")):  # a manifest can be rebuilt from shards alone
         workspace.existing_layout()
     with writing(layout):
-        sound = is_sound(layout)
-        if not sound:
-            render.note("the manifest is damaged or of another format; it is made again from the files and the shards")
+        was_sound = is_sound(layout)
+        if not was_sound:
+            render.note("the manifest is damaged or of another format; rebuilding it from the files and the shards")
             _remake(workspace, model)
         with Store.open(layout) as store:
             store.latents.sweep()
             with render.progress() as progress:
                 damage = find_damage(store, progress=progress)
             drop_damage(store, damage)
-            mended = _encode_again(workspace, store, damage, model)
+            encoded = _encode_again(workspace, store, damage, model)
     seconds = time.perf_counter() - started
-    dropped = len(damage.latents) - mended.latents
+    dropped = len(damage.latents) - encoded.latents
     if format is options.Format.json:
         render.data(
             {
-                "manifest_remade": not sound,
+                "manifest_remade": not was_sound,
                 "shards_damaged": len(damage.shards),
                 "latents_damaged": len(damage.latents),
-                "encoded": mended.latents,
+                "encoded": encoded.latents,
                 "dropped": dropped,
-                "tokens": mended.tokens,
+                "tokens": encoded.tokens,
                 "seconds": round(seconds, 3),
             }
         )
         return
-    if sound and not damage.shards:
+    if was_sound and not damage.shards:
         render.text("nothing is damaged")
         return
     render.text(
         f"{counted(len(damage.shards), 'damaged shard')}: {counted(len(damage.latents), 'latent')} lost,"
-        f" {mended.latents} encoded again, {dropped} dropped, in {seconds:.1f} s"
+        f" {encoded.latents} encoded again, {dropped} dropped, in {seconds:.1f} s"
     )
 
 
 @dataclass(frozen=True)
-class _Mended:
+class _Encoded:
     latents: int = 0
     tokens: int = 0
 
 
 def _remake(workspace: Workspace, model: str | None) -> None:
-    """The manifest anew: the shards are taken up, every snapshot that can still be read is cut again."""
+    """Rebuilds the manifest: registers the shards and chunks every snapshot that can still be read."""
     folder = pull_model(workspace.model_name(model), render.REPORTER)
     known = remake_manifest(workspace.layout)
     if not any(snapshot.name == workspace.snapshot_name for snapshot in known):
@@ -99,13 +99,13 @@ def _workspace_of(workspace: Workspace, snapshot: Snapshot) -> Workspace:
     return Workspace.open(Path(snapshot.name.removeprefix("tree:")))
 
 
-def _encode_again(workspace: Workspace, store: Store, damage: Damage, model: str | None) -> _Mended:
-    """Those lost latents that some snapshot shows, and that this model makes."""
+def _encode_again(workspace: Workspace, store: Store, damage: Damage, model: str | None) -> _Encoded:
+    """Encodes the lost latents that a snapshot still needs and that this model makes."""
     quant = quant_of(store)
     lost = {name.chunk for name in damage.latents if MemorySpec.from_json(name.spec).quant == quant}
     shown = store.chunks_by_digest(lost - {SINK})
     if not shown and not any(name.chunk == SINK for name in damage.latents):
-        return _Mended()
+        return _Encoded()
     encoder = load_model(
         pull_model(workspace.model_name(model), render.REPORTER), quant, reporter=render.REPORTER
     ).encoder
@@ -114,4 +114,4 @@ def _encode_again(workspace: Workspace, store: Store, damage: Damage, model: str
     wanted = [chunk for name, chunk in shown.items() if name in ours]
     with render.progress() as progress:
         done = build.encode(store, encoder, wanted, progress=progress)
-    return _Mended(done.latents, done.tokens)
+    return _Encoded(done.latents, done.tokens)

@@ -25,7 +25,7 @@ def search(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Find the places that a question is about."""
+    """Find the code that a question is about, without a language model."""
     started = time.perf_counter()
     with Engine(repo or (), memory or (), rev=rev, reporter=render.REPORTER) as engine:
         hits = engine.search(query, scope=scope, top_k=top_k)

@@ -1,4 +1,4 @@
-"""`awareness status`: what is indexed, how it differs from the files, and what it costs."""
+"""`awareness status`: what is indexed, how it differs from the files now, and its size on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from awareness.index.store.layout import FORMAT_VERSION
 from awareness.index.store.store import Snapshot, Store
 from awareness.types import MemorySpec, printable
 
-SHOWN = 8  # paths of a list that are printed; JSON has all
+SHOWN = 8  # paths of a list that are printed; JSON has all of them
 
 
 def status(
@@ -28,12 +28,12 @@ def status(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Say what is indexed, what has changed, what it takes on disk, and which secrets stand in the text."""
+    """Show what is indexed, what has changed since, its size on disk, and secrets in the text."""
     limit = parse_bytes(budget)
     workspace = Workspace.open(repo)
     with Store.open(workspace.existing_layout()) as store, store.reading():
         here = store.snapshot(workspace.snapshot_name)
-        found: dict[str, Any] = {
+        report: dict[str, Any] = {
             "repository": str(workspace.repository.root),
             "index": str(workspace.layout.root),
             "format_version": FORMAT_VERSION,
@@ -49,17 +49,17 @@ def status(
         }
         if here:
             drift = build.drift(store, workspace.repository, here)
-            found["drift"] = {"added": drift.added, "changed": drift.changed, "removed": drift.removed}
-            found["secret_files"] = drift.secrets
-            found["secrets"] = [
+            report["drift"] = {"added": drift.added, "changed": drift.changed, "removed": drift.removed}
+            report["secret_files"] = drift.secrets
+            report["secrets"] = [
                 {"path": path, "line": secret.line, "rule": secret.rule}
                 for path, secrets in store.secrets(here.id).items()
                 for secret in secrets
             ]
     if format is options.Format.json:
-        render.data(found)
+        render.data(report)
     else:
-        _print(found)
+        _print(report)
 
 
 def _snapshot(store: Store, snapshot: Snapshot, here: Snapshot | None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _snapshot(store: Store, snapshot: Snapshot, here: Snapshot | None) -> dict[s
 
 
 def _latents(store: Store) -> list[dict[str, Any]]:
-    """For each way in which latents are stored: how many, and their bytes by the kind of file that they are of."""
+    """For each MemorySpec: how many latents there are, and their bytes by kind of file."""
     kinds: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     counts: dict[str, int] = defaultdict(int)
     for spec, path, size in store.latents.sizes():
@@ -99,12 +99,12 @@ def _bytes(workspace: Workspace, store: Store) -> dict[str, int]:
     return {"manifest": manifest, "shards": store.latents.total_bytes()}
 
 
-def _print(found: dict[str, Any]) -> None:
-    render.text(found["repository"], style="bold")
-    for snapshot in found["snapshots"]:
+def _print(report: dict[str, Any]) -> None:
+    render.text(report["repository"], style="bold")
+    for snapshot in report["snapshots"]:
         name = f"commit {snapshot['rev'][:12]}" if snapshot["rev"] else snapshot["folder"]
         marks = (
-            "  (here)" if snapshot["here"] else "" if snapshot["exists"] else "  (gone; awareness gc --drop forgets it)"
+            "  (here)" if snapshot["here"] else "" if snapshot["exists"] else "  (gone; awareness gc --drop removes it)"
         )
         render.text(f"  {name}{marks}")
         scope = f", only {' '.join(snapshot['scope'])}" if snapshot["scope"] else ""
@@ -112,30 +112,30 @@ def _print(found: dict[str, Any]) -> None:
             f"    {snapshot['files']} files, {snapshot['chunks']} chunks, {snapshot['tokens']:,} tokens"
             f" of {snapshot['model']}{scope}, {snapshot['updated']}"
         )
-    drift = found["drift"]
+    drift = report["drift"]
     if drift is None:
         render.text("  this work tree is not indexed yet: awareness index")
     else:
         changes = [f"{len(paths)} {word}" for word, paths in drift.items() if paths]
-        render.text(f"since then: {', '.join(changes) or 'nothing has changed'}", style="bold")
+        render.text(f"since then: {', '.join(changes) or 'no changes'}", style="bold")
         _paths([f"{word} {path}" for word, paths in drift.items() for path in paths])
-    size = found["bytes"]
+    size = report["bytes"]
     render.text(
-        f"on disk: {human_bytes(size['shards'])} of latents (budget {human_bytes(found['budget'])}),"
-        f" {human_bytes(size['manifest'])} of text and routing index, in {found['index']}",
+        f"on disk: {human_bytes(size['shards'])} of latents (budget {human_bytes(report['budget'])}),"
+        f" {human_bytes(size['manifest'])} of text and routing index, in {report['index']}",
         style="bold",
     )
-    router = found["router"]
+    router = report["router"]
     render.text(f"  routed by {router['name']}: {router['vectors']} vectors")
-    for latents in found["latents"]:
+    for latents in report["latents"]:
         kinds = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in sorted(latents["bytes_by_kind"].items()))
         render.text(f"  {latents['count']} latents, quant {latents['quant']}, {latents['layers']} layers: {kinds}")
-    if found["secret_files"]:
-        render.text(f"left out as secret: {len(found['secret_files'])} files", style="bold")
-        _paths(found["secret_files"])
-    if found["secrets"]:
-        render.text(f"looks like a secret, and is indexed: {len(found['secrets'])} places", style="bold")
-        _paths([f"{secret['path']}:{secret['line']}  {secret['rule']}" for secret in found["secrets"]])
+    if report["secret_files"]:
+        render.text(f"left out as secret: {len(report['secret_files'])} files", style="bold")
+        _paths(report["secret_files"])
+    if report["secrets"]:
+        render.text(f"looks like a secret, and is indexed: {len(report['secrets'])} places", style="bold")
+        _paths([f"{secret['path']}:{secret['line']}  {secret['rule']}" for secret in report["secrets"]])
         render.note("leave a file out with a line in .awarenessignore, then: awareness index && awareness gc")
 
 

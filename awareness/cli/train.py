@@ -1,7 +1,8 @@
-"""`awareness train`: trains what a YAML file says; `train find-lr` finds its learning rate."""
+"""`awareness train`: trains from a YAML configuration; `train find-lr` finds a learning rate for it."""
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import asdict
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from awareness.train.data.pairs import Trained
 
 app = typer.Typer(invoke_without_command=True)
+_PULL = functools.partial(pull_model, reporter=render.REPORTER)
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="A YAML file, like configs/smollm2-memory.yaml.")
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Lays a value over the file: training.max_steps=100; repeatable.")
+    list[str] | None, typer.Option("--set", help="Override a value of the file: training.max_steps=100; repeatable.")
 ]
 
 
@@ -35,14 +37,14 @@ def train(
     context: typer.Context,
     config: ConfigOption = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", help="`latest`, or a checkpoint's folder: goes on from there.")
+        str | None, typer.Option("--resume", help="Resume from `latest` or from a checkpoint folder.")
     ] = None,
     settings: SetOption = None,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Train a memory, LoRA, a decoder or a router, as a YAML file says."""
+    """Train a memory, LoRA, a decoder or a router from a YAML configuration."""
     if context.invoked_subcommand is not None:
         return
     read = _read(config, settings)
@@ -50,7 +52,7 @@ def train(
         _memory(read, resume, format)
         return
     if resume is not None:
-        raise UsageError("--resume goes on with a training of task: memory", hint="leave --resume out")
+        raise UsageError("--resume works for task: memory only", hint="leave --resume out")
     _router(read, format)
 
 
@@ -58,21 +60,21 @@ def train(
 def find_lr(
     config: ConfigOption = None,
     settings: SetOption = None,
-    steps: Annotated[int, typer.Option("--steps", min=5, help="How many rates are tried.")] = 60,
-    highest: Annotated[float, typer.Option("--highest", help="The last rate; the first is 100,000 times less.")] = 1.0,
+    steps: Annotated[int, typer.Option("--steps", min=5, help="Number of learning rates to try.")] = 60,
+    highest: Annotated[float, typer.Option("--highest", help="Last learning rate; the first is 1e-5 of it.")] = 1.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for find_lr.json and find_lr.png.")] = None,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Raise the learning rate step by step, and say where the loss falls fastest. Nothing is kept of the training."""
+    """Raise the learning rate step by step and report where the loss falls fastest. Writes no checkpoint."""
     read = _read(config, settings)
     if read.task != "memory":
         raise UsageError(f"find-lr is for task: memory, not {read.task}", hint="--config configs/smollm2-memory.yaml")
     from awareness.train.find_lr import draw_rates, find_rate
 
     with render.progress() as progress:
-        found = find_rate(read, pull=pull_model, steps=steps, highest=highest, progress=progress, say=render.note)
+        found = find_rate(read, pull=_PULL, steps=steps, highest=highest, progress=progress, say=render.note)
     result = asdict(found)
     if out is not None:
         write_json(out, "find_lr", result)
@@ -92,7 +94,7 @@ def _read(config: Path | None, settings: list[str] | None) -> Config:
     from awareness.config.read import read_config
 
     if config is None:
-        raise UsageError("what is to be trained?", hint="awareness train --config configs/smollm2-memory.yaml")
+        raise UsageError("no configuration was given", hint="awareness train --config configs/smollm2-memory.yaml")
     return read_config(config, settings or [])
 
 
@@ -108,7 +110,7 @@ def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> 
     if int(os.environ.get("RANK", "0")):
         render.set_volume(quiet=True)
     with render.progress() as progress:
-        done = train_memory(config, pull=pull_model, resume=resume, progress=progress, say=render.note)
+        done = train_memory(config, pull=_PULL, resume=resume, progress=progress, say=render.note)
     if int(os.environ.get("RANK", "0")):
         return
     result = {"task": config.task, **asdict(done), "output": str(done.output), "seconds": round(done.seconds, 1)}
@@ -123,7 +125,7 @@ def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> 
 
 
 def _launch(processes: int) -> None:
-    """This command again, in as many processes, by torch's own launcher. Raises SystemExit with their code."""
+    """Runs this command again in several processes through torchrun. Raises Exit with their code."""
     import subprocess
     import sys
 
@@ -145,22 +147,22 @@ def _router(config: Any, format: options.Format) -> None:
         return
     if done.held_out:
         before_after = f"{done.before:.3f} before, {done.after:.3f} after"
-        render.text(f"MRR on {done.held_out} folders that were not learned from: {before_after}")
+        render.text(f"MRR on {done.held_out} held-out folders: {before_after}")
     else:
-        render.text("no folder was held out, so nothing says whether this is better: data.held_out")
+        render.text("no folder was held out (data.held_out), so it is unknown whether this is better")
     render.text(f"{config.output}: learned from {done.pairs} pairs in {seconds:.0f} s")
     render.note(f"use it: awareness index --router {config.output}")
 
 
 def _may_be_written(path: Path, key: str) -> None:
-    """Before hours of training. Raises UsageError."""
+    """Checks the output path before hours of training. Raises UsageError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fits = not path.is_dir() and os.access(path.parent, os.W_OK)
     except OSError:
         fits = False
     if not fits:
-        raise UsageError(f"{key}: {path} can't be written", hint=f"--set {key}=ANOTHER")
+        raise UsageError(f"{key}: {path} cannot be written", hint=f"--set {key}=ANOTHER")
 
 
 def _term_vectors(config: RouterConfig) -> Trained:

@@ -1,7 +1,7 @@
-"""Keys and tokens: read from a `.env` file where that is asked for, and kept out of all that is printed.
+"""Keys and tokens: read from a `.env` file when training asks for it, and masked in everything that is printed.
 
-The file may have come with a repository that somebody else wrote, so that it sets a few names and no others: none
-that says which programs run, which files are written or which server a key is sent to.
+The file may have come with a stranger's repository, so it may only set the names in `_MAY_SET`: none of them decides
+which programs run, which files are written or which server a key is sent to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from awareness.errors import UsageError
 MAX_BYTES = 64 << 10
 MASK = "****"
 MIN_CHARS = 8
-"""Shorter values are not masked: they stand in ordinary words."""
+"""Shorter values are not masked: they occur in ordinary words."""
 _SECRET_ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 _MAY_SET = {
     "HF_TOKEN",
@@ -30,7 +30,7 @@ _HINT = "export WANDB_API_KEY=…, which needs no file"
 
 @dataclass(frozen=True)
 class Secrets:
-    """Texts that nobody may see, the longest first: one may hold another."""
+    """Texts to mask, longest first, since one may contain another."""
 
     values: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ def load_env(folder: Path) -> Secrets:
 
 def _read(path: Path) -> str:
     """The text of a regular file that is not a link, or nothing if there is none."""
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not hold us
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK  # opening a FIFO must not block
     try:
         with open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags)) as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)

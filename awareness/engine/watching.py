@@ -1,4 +1,4 @@
-"""Waiting for the files of a work tree to change: many changes together are one."""
+"""Waits for files of a work tree to change; changes in quick succession count as one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from awareness.index.files.work_tree import TOOL_FOLDERS
 from awareness.index.store.layout import LOCAL_FOLDER
 
-QUIET_MS = 100  # without a change, after which what has changed is reported
-STORM_MS = 5_000  # of changes without a pause, after which they are reported all the same
+QUIET_MS = 100  # milliseconds without a change after which the changes are reported
+STORM_MS = 5_000  # milliseconds of uninterrupted changes after which they are reported all the same
 _IGNORED = {".git", LOCAL_FOLDER, *TOOL_FOLDERS}
 
 
 class Changes:
-    """Whether a file has changed since `clear`."""
+    """Whether a file has changed since the last `clear`."""
 
     def __init__(self) -> None:
-        self._changed, self._standing = threading.Event(), threading.Event()
+        self._changed, self._ready = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
 
     def pending(self) -> bool:
@@ -29,7 +29,7 @@ class Changes:
         self._changed.clear()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Returns once something has changed, or after `timeout` seconds. Raises what ended the watching."""
+        """Returns when something has changed, or after `timeout` seconds. Raises the error that ended the watcher."""
         while not self._changed.wait(0.5 if timeout is None else timeout) and timeout is None:
             if self._failure is not None:
                 raise self._failure
@@ -54,26 +54,26 @@ class Changes:
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             ):
-                self._standing.set()
+                self._ready.set()
                 if changes:
                     self._changed.set()
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             self._failure = error
             self._changed.set()
-            self._standing.set()
+            self._ready.set()
 
 
 @contextmanager
 def watching(root: Path, own: Path) -> Iterator[Changes]:
-    """Inside the block a thread of its own looks out for changes below `root`, but not below `own`: the index.
+    """Inside the block a thread watches for changes below `root`, except below `own` (the index).
 
-    No change is missed from the beginning of the block on: it is entered when the watch stands.
+    The block is entered once the watcher is ready, so no change after that is missed.
     """
     changes, stop = Changes(), threading.Event()
     thread = threading.Thread(target=changes._watch, args=(root, own, stop), name="awareness-watch", daemon=True)
     thread.start()
     try:
-        changes._standing.wait()
+        changes._ready.wait()
         yield changes
     finally:
         stop.set()

@@ -185,13 +185,13 @@ def test_merge_and_export_of_lora(capfd, trained, tmp_path):
     back = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="merged.gguf", config=merged.model.config)
     assert torch.equal(back.generate(ids, max_new_tokens=8, do_sample=False), want)
     code, _, err = call(capfd, "checkpoints", "merge", lora, tmp_path / "merged")
-    assert code == 2 and "is there already" in err
+    assert code == 2 and "exists already" in err
 
 
 def test_export_of_a_memory(capfd, sample, trained, model_folder, tmp_path):
     run_ = trained("run", num_memory_tokens=64, use_both_memory_and_lora=True, quantize_memory=True, **LORA)
     code, _, err = call(capfd, "checkpoints", "export", run_, tmp_path / "no.gguf")
-    assert code == 2 and "which GGUF can't hold" in " ".join(err.split()) and not (tmp_path / "no.gguf").exists()
+    assert code == 2 and "which GGUF cannot hold" in " ".join(err.split()) and not (tmp_path / "no.gguf").exists()
     assert call(capfd, "checkpoints", "merge", run_, tmp_path / "no")[0] == 2
     assert call(capfd, "checkpoints", "export", run_, tmp_path / "base.gguf", "--drop-memory")[0] == 0
     assert call(capfd, "checkpoints", "export", model_folder, tmp_path / "same.gguf")[0] == 0
@@ -202,7 +202,7 @@ def test_export_of_a_memory(capfd, sample, trained, model_folder, tmp_path):
     assert parts["bank_quant"] == "int8"
     assert asked(capfd, sample, "--adapter", tmp_path / "deployed")["mode"] == "tanh"
     code, _, err = call(capfd, "checkpoints", "export", model_folder, tmp_path / "folder")
-    assert code == 2 and "written as GGUF" in err
+    assert code == 2 and "export it as GGUF" in err
 
 
 def test_list_and_prune(tmp_path, capfd):

@@ -412,8 +412,8 @@ def test_repair_keeps_the_router(at, trained, tmp_path, sample):
 def test_training_that_can_not_be_kept_is_refused_first(trained, tmp_path, capfd):
     (tmp_path / "folder.safetensors").mkdir()
     for output, says in (
-        (tmp_path / "folder.safetensors", "can't be written"),
-        ("/proc/x/y.safetensors", "can't be written"),
+        (tmp_path / "folder.safetensors", "cannot be written"),
+        ("/proc/x/y.safetensors", "cannot be written"),
         (tmp_path / "r.txt", "ends in .safetensors"),
     ):
         assert run(["train", "--config", str(trained), "--set", f"output={output}"]) == 2
