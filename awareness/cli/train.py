@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from awareness.errors import UsageError
 
 if TYPE_CHECKING:
     from awareness.config.read import Config
-    from awareness.config.routers import HiddenRouterConfig, RouterConfig
+    from awareness.config.routers import RouterConfig
     from awareness.config.training import TrainConfig
     from awareness.train.data.pairs import Trained
 
@@ -134,12 +134,10 @@ def _launch(processes: int) -> None:
     raise typer.Exit(code)
 
 
-def _router(config: Any, format: options.Format) -> None:
-    from awareness.config.routers import RouterConfig
-
+def _router(config: RouterConfig, format: options.Format) -> None:
     started = time.perf_counter()
     _may_be_written(config.output, "output")
-    done = _term_vectors(config) if isinstance(config, RouterConfig) else _head(config)
+    done = _term_vectors(config)
     seconds = round(time.perf_counter() - started, 1)
     if format is options.Format.json:
         figures = {name: round(value, 4) for name, value in asdict(done).items()}
@@ -166,7 +164,7 @@ def _may_be_written(path: Path, key: str) -> None:
 
 
 def _term_vectors(config: RouterConfig) -> Trained:
-    from awareness.train.routers.router import train_router
+    from awareness.train.router_training import train_router
 
     embed_words = None
     if config.model.words_from:
@@ -175,12 +173,3 @@ def _term_vectors(config: RouterConfig) -> Trained:
         embed_words = TextEmbedder(pull_model(config.model.words_from, render.REPORTER)).words
     with render.progress() as progress:
         return train_router(config, embed_words=embed_words, progress=progress, log=render.note)
-
-
-def _head(config: HiddenRouterConfig) -> Trained:
-    from awareness.model.load import load
-    from awareness.train.routers.hidden import train_hidden_router
-
-    decoder = load(pull_model(config.model.decoder, render.REPORTER))
-    with render.progress() as progress:
-        return train_hidden_router(config, decoder, progress=progress, log=render.note)

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from awareness.config.routers import HiddenRouterConfig, RouterConfig
+from awareness.config.routers import RouterConfig
 from awareness.config.training import TrainConfig
 from awareness.errors import UsageError
 
-TASKS = ("router", "hidden_router", "memory")
-Config = RouterConfig | HiddenRouterConfig | TrainConfig
+TASKS = ("router", "memory")
+Config = RouterConfig | TrainConfig
 _CONFIG: TypeAdapter[Config] = TypeAdapter(Annotated[Config, Field(discriminator="task")])
 
 
@@ -23,6 +23,11 @@ def read_config(path: Path, settings: list[str]) -> Config:
     found = _extended(path)
     for setting in settings:
         _lay_over(found, setting)
+    if found.get("task") == "hidden_router":
+        raise UsageError(
+            f"{path}: task: hidden_router was removed; it was hardly better than the shipped router (docs/routing.md)",
+            hint="train term vectors instead: task: router, as in configs/router.yaml",
+        )
     try:
         return _CONFIG.validate_python(found)
     except ValidationError as error:

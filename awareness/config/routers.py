@@ -1,4 +1,4 @@
-"""What trains a router: `task: router` (term vectors) and `task: hidden_router` (a head on the decoder's states)."""
+"""Settings of `task: router`, which trains term vectors for search."""
 
 from __future__ import annotations
 
@@ -52,46 +52,10 @@ class RouterTraining(Section):
 
 
 class RouterConfig(Section):
-    """`task: router`: what `train/routers/router.py` reads. output: the file that is written."""
+    """`task: router`: output: the file that is written."""
 
     task: Literal["router"]
     data: RouterData
     model: RouterModel = RouterModel()
     training: RouterTraining = RouterTraining()
     output: Annotated[Path, AfterValidator(_is_router)] = Path("router.safetensors")
-
-
-def _is_head(path: Path) -> Path:
-    if not path.name.endswith(".head.safetensors"):
-        raise ValueError("the name of a head ends in .head.safetensors")
-    return path
-
-
-class HiddenRouterModel(Section):
-    """decoder: whose hidden states, after so many of its layers. dim: of the vectors. queries: that look at the tokens,
-    on each side."""
-
-    decoder: str = "smollm2-135m"
-    layer: int = Field(default=14, ge=1)
-    dim: int = Field(default=256, ge=8, le=4096)
-    queries: int = Field(default=4, ge=1)
-
-
-class HiddenRouterTraining(Section):
-    """batch_size pairs a step, of two folders. temperature: of the softmax at the start, it is learned."""
-
-    epochs: int = Field(default=8, ge=1)
-    batch_size: int = Field(default=128, ge=4)
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
-    seed: int = 0
-
-
-class HiddenRouterConfig(Section):
-    """`task: hidden_router`: what `train/routers/hidden.py` reads. output: the head, a file `….head.safetensors`."""
-
-    task: Literal["hidden_router"]
-    data: RouterData
-    model: HiddenRouterModel = HiddenRouterModel()
-    training: HiddenRouterTraining = HiddenRouterTraining()
-    output: Annotated[Path, AfterValidator(_is_head)] = Path("router.head.safetensors")

@@ -12,8 +12,6 @@ from awareness.index import build
 from awareness.index.search.routing_index import HEAD_SUFFIX, SHIPPED_ROUTER, is_term_vectors
 from awareness.index.search.term_vectors import TermEmbedder
 from awareness.index.store.store import Store
-from awareness.model import sources
-from awareness.model.sources import ModelFolder
 from awareness.types import Embedder
 
 _ROUTERS = "--router shipped, all-minilm-l6-v2, a hub id, a folder, or a .safetensors file that `awareness train` wrote"
@@ -61,22 +59,15 @@ def embedder_of(store: Store, reporter: Reporter = SILENT) -> Embedder | None:
     return None if router == SHIPPED_ROUTER or is_term_vectors(router) else load_embedder(router, reporter)
 
 
-def _its_decoder(name: str) -> ModelFolder:
-    """The decoder that a head names; what a stranger's file names is not fetched from the hub."""
-    folder = pull_model(name) if name in sources.PRESETS else sources.find(name)
-    if folder is None:
-        raise UsageError(f"its decoder {name} is not on this machine", hint=f"awareness models pull {name}")
-    return folder
-
-
 @functools.lru_cache(maxsize=2)
 def load_embedder(name: str, reporter: Reporter = SILENT) -> Embedder:
     """Raises UsageError or ModelNotAvailable."""
+    if name.endswith(HEAD_SUFFIX):
+        raise UsageError(
+            f"router {name} is a head for hidden states, and routers of that kind were removed (docs/routing.md)",
+            hint="awareness index --router shipped",
+        )
     try:
-        if name.endswith(HEAD_SUFFIX):
-            from awareness.model.hidden import HiddenStateEmbedder
-
-            return HiddenStateEmbedder.of_file(Path(name), _its_decoder)
         from awareness.model.text_embedder import TextEmbedder
 
         return TextEmbedder(pull_model(name, reporter))

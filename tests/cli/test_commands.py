@@ -16,7 +16,9 @@ from awareness import __version__
 from awareness.cli.app import run
 from awareness.engine.workspace import Workspace
 from awareness.index.search.term_vectors import SHIPPED, term_embedder
+from awareness.index.store.lock import writing
 from awareness.index.store.manifest import checksum_vfs
+from awareness.index.store.store import Store
 from tests.conftest import git, write_tree
 
 
@@ -355,17 +357,19 @@ def test_a_trained_router_is_used_and_remembered(at, trained, tmp_path, capfd):
     assert at("search", "HTTPConnectionPool")[0] == 0
 
 
-def test_a_head_for_hidden_states_routes_as_well(at, trained, tmp_path, model_folder, capfd):
-    head = tmp_path / "mine.head.safetensors"
-    text = trained.read_text().partition("training:")[0].replace("task: router", "task: hidden_router")
-    trained.write_text(f"{text}model: {{decoder: '{model_folder}', layer: 2, dim: 8}}\noutput: {head}\n")
-    assert run(["train", "--config", str(trained), "--set", "training.epochs=1"]) == 0
-    assert "no folder was held out" in capfd.readouterr().out
-    assert at("index", "--router", str(head))[0] == 0
-    found = json.loads(at("status", "--format", "json")[1])
-    assert found["router"] == {"name": str(head), "vectors": found["snapshots"][0]["chunks"]}
-    code, _, err = at("search", "HTTPConnectionPool")
-    assert code == 0, err
+def test_an_index_with_a_removed_router_says_what_to_do(at, sample):
+    """The kind on hidden states. Nothing of such an index is lost."""
+    assert at("index")[0] == 0
+    before = json.loads(at("status", "--format", "json")[1])
+    workspace = Workspace.open(sample)
+    with writing(workspace.layout), Store.create(workspace.layout) as store, store.changing():
+        store.routing.choose("/old/mine.head.safetensors")
+    for command in (["search", "HTTPConnectionPool"], ["index"]):
+        code, _, err = at(*command)
+        assert code == 2 and "were removed" in err and "awareness index --router shipped" in err
+    assert at("index", "--router", "shipped", "--format", "json")[0] == 0
+    assert json.loads(at("status", "--format", "json")[1])["snapshots"] == before["snapshots"]
+    assert at("search", "HTTPConnectionPool")[0] == 0
 
 
 @pytest.mark.parametrize("router", ["nothing", "there/is/none", "missing.safetensors", "missing.head.safetensors"])

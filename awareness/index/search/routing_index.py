@@ -28,7 +28,7 @@ from awareness.types import Chunk, Embedder
 SCHEMA = postings.SCHEMA + dense_vectors.SCHEMA + definitions.SCHEMA
 SYMBOL_WEIGHT, PATH_WEIGHT = 6, 4  # of a word there, against one in the text
 SHIPPED_ROUTER = "shipped"
-HEAD_SUFFIX = ".head.safetensors"  # of a file that makes vectors of a decoder's hidden states
+HEAD_SUFFIX = ".head.safetensors"  # of a router on a decoder's hidden states, a kind that was removed
 _SUFFIX = ".safetensors"
 
 

@@ -1,8 +1,8 @@
-"""Trains the term vectors that search works with (index/search/term_vectors.py), from code and its descriptions.
+"""Train the term vectors of search (index/search/term_vectors.py) on pairs of a description and its code.
 
-The loss is InfoNCE in both directions (van den Oord et al. 2018, arXiv 1807.03748) over a batch of pairs, most of them
-of the same few repositories: what is said has to find its own code among the others, and the code what is said of it.
-Some of the words that are said are hidden from the code, so that meaning has to do what the same words can't.
+The loss is InfoNCE in both directions (van den Oord et al. 2018, arXiv 1807.03748). The other pairs of a batch are the
+negatives; most of them come from the same few repositories. Words of the description are dropped from the code at
+random, so that the vectors learn meaning and not only equal words.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from awareness.index.search.term_vectors import SHIPPED, TermEmbedder
 from awareness.index.search.terms import query_terms, stem
 from awareness.index.store.tensorfile import TensorInfo, write
 from awareness.train.data.pairs import Trained, chosen_pairs
-from awareness.train.routers.ranking import copy_of, info_nce, reciprocal_rank
 from awareness.types import Progress, digest, silent
 
-_LEAST_CHUNKS = 8  # that a term is in before it gets a vector
-_LEAST_TERMS = (2, 5)  # of what is said, and of the code
-_LONGEST = 32  # characters of a term with a vector
-_EVERY = 50  # steps between two looks at the held-out folders
-_MEASURED = 300  # pairs of a held-out folder
+_MIN_CHUNKS = 8  # chunks a term must occur in to get a vector
+_MIN_TERMS = (2, 5)  # of a description, of its code
+_MAX_LENGTH = 32  # characters of a term
+_EVAL_STEPS = 50  # steps between two evaluations
+_EVAL_PAIRS = 300  # pairs of a held-out folder
 
 
 @dataclass(frozen=True)
 class Bags:
-    """Bags of terms, one behind the other: of bag i `terms[starts[i]:starts[i + 1]]`, and how often each counts."""
+    """Bags of terms in one array: bag i is `terms[starts[i]:starts[i + 1]]`, with the count of each term."""
 
     terms: np.ndarray
     counts: np.ndarray
@@ -50,7 +49,7 @@ class Bags:
         return cls(flat[:, 0].astype(np.int32), np.minimum(flat[:, 1], 255).astype(np.float32), starts)
 
     def take(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Terms, counts, and the bag (from 0) of each, of some bags."""
+        """The bags of these indices: terms, counts, and for each term the position of its bag in `which`."""
         lengths = self.starts[which + 1] - self.starts[which]
         begins = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         at = np.repeat(self.starts[which] - begins, lengths) + np.arange(lengths.sum())
@@ -59,7 +58,7 @@ class Bags:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Pairs as bags. folder: which folder each pair is of. frequency: in how many bags each term is."""
+    """Pairs as bags of terms. folder: the folder of each pair. frequency: in how many bags a term occurs."""
 
     vocabulary: list[str]
     frequency: np.ndarray
@@ -73,7 +72,7 @@ class Corpus:
 
 
 class TermVectors(nn.Module):
-    """What is learned. vectors: [V, D]; query, document: [V], softplus of them are the weights of a term."""
+    """The trained module. vectors: [V, D]; query, document: [V], whose softplus are the weights of a term."""
 
     def __init__(self, vectors: torch.Tensor, query: torch.Tensor, document: torch.Tensor, temperature: float) -> None:
         super().__init__()
@@ -82,7 +81,7 @@ class TermVectors(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
     def said(self, terms: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
-        """Unit vectors [bags, D] of what is said."""
+        """Unit vectors [bags, D] of descriptions."""
         return self._sum(terms, np.ones(len(terms), dtype=np.float32), owners, bags, self.query)
 
     def code(self, terms: np.ndarray, counts: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
@@ -105,9 +104,9 @@ def train_router(
     progress: Progress = silent,
     log: Callable[[str], None] = lambda line: None,
 ) -> Trained:
-    """Learns a router and writes it to `config.output`: the best one by the held-out folders, if there are any.
+    """Train a router and write it to `config.output`; with held-out folders the best one by their MRR.
 
-    embed_words: words -> [n, D'], where `model.words_from` asks for it. Raises UsageError if there is nothing to learn.
+    embed_words: words -> [n, D'], the initial vectors for `model.words_from`. Raises UsageError without enough pairs.
     """
     start = _start(config)
     corpus = collect(config, start, progress)
@@ -118,28 +117,28 @@ def train_router(
     groups = {f: pairs for f, pairs in groups.items() if len(pairs) >= 2}
     if not groups:
         raise UsageError("no pair to learn from is left", hint="more data.folders, or a smaller data.held_out")
-    measured = [np.flatnonzero(corpus.folder == f)[:_MEASURED] for f in held_out]
+    measured = [np.flatnonzero(corpus.folder == f)[:_EVAL_PAIRS] for f in held_out]
     torch.manual_seed(config.training.seed)
     model = _new(config, corpus, start, embed_words)
     before = best = _mrr(model, corpus, measured)
     log(f"{corpus.pairs} pairs, {len(folders)} folders, {len(held_out)} held out, MRR {before:.4f}")
-    kept = copy_of(model)
+    kept = _state(model)
     for step, loss in enumerate(_steps(model, corpus, groups, config, generator), 1):
         progress("training", step, config.training.steps)
         if not math.isfinite(loss):
             raise UsageError(f"the loss is {loss} at step {step}", hint="a smaller training.learning_rate")
-        if step % _EVERY == 0 or step == config.training.steps:
+        if step % _EVAL_STEPS == 0 or step == config.training.steps:
             now = _mrr(model, corpus, measured)
             log(f"step {step}: loss {loss:.3f}, held-out MRR {now:.4f}")
             if now > best or not measured:
-                best, kept = now, copy_of(model)
+                best, kept = now, _state(model)
     model.load_state_dict(kept)
     _write(model, corpus, config.output)
     return Trained(corpus.pairs, len(folders), len(measured), before, best)
 
 
 def collect(config: RouterConfig, start: TermEmbedder | None, progress: Progress = silent) -> Corpus:
-    """Reads the folders; chooses the terms that get a vector: those of `start`, and whatever else is frequent."""
+    """Read the folders and choose the vocabulary: the terms of `start`, then the most frequent others."""
     frequency: Counter[str] = Counter()
     pairs: list[tuple[int, list[str], Counter[str]]] = []
     folders = 0
@@ -154,14 +153,14 @@ def collect(config: RouterConfig, start: TermEmbedder | None, progress: Progress
     known = [start.term(row) for row in range(start.terms)] if start else []
     room = max(len(known), config.model.vocabulary) - len(known)
     held = set(known)
-    frequent = (t for t, n in frequency.most_common() if n >= _LEAST_CHUNKS and t not in held and _has_meaning(t))
+    frequent = (t for t, n in frequency.most_common() if n >= _MIN_CHUNKS and t not in held and _has_meaning(t))
     vocabulary = known + [term for term, _ in zip(frequent, range(room), strict=False)]
     row = {term: at for at, term in enumerate(vocabulary)}
     said_bags, code_bags, of_folder = [], [], []
     for number, said, counts in pairs:
         asked = [(row[term], 1) for term in said if term in row]
         answer = [(row[term], count) for term, count in counts.items() if term in row]
-        if len(asked) >= _LEAST_TERMS[0] and len(answer) >= _LEAST_TERMS[1]:
+        if len(asked) >= _MIN_TERMS[0] and len(answer) >= _MIN_TERMS[1]:
             said_bags.append(asked)
             code_bags.append(answer)
             of_folder.append(number)
@@ -174,7 +173,7 @@ def collect(config: RouterConfig, start: TermEmbedder | None, progress: Progress
 
 
 def _has_meaning(term: str) -> bool:
-    return not term.isdigit() and len(term) <= _LONGEST
+    return not term.isdigit() and len(term) <= _MAX_LENGTH
 
 
 def _start(config: RouterConfig) -> TermEmbedder | None:
@@ -189,7 +188,7 @@ def _new(
     start: TermEmbedder | None,
     embed_words: Callable[[Sequence[str]], np.ndarray] | None,
 ) -> TermVectors:
-    """The module as training begins: weights by rarity, vectors from the start, the words of a model, or at random."""
+    """The module before training: weights by rarity; vectors of `start`, of an embedding model, or random."""
     size, dim = len(corpus.vocabulary), start.dim if start else config.model.dim
     rarity = torch.from_numpy(np.log(2 * corpus.pairs / (corpus.frequency + 1)).astype(np.float32)) / 5
     vectors = torch.randn(size, dim) / math.sqrt(dim)
@@ -204,7 +203,7 @@ def _new(
 
 
 def _principal(vectors: torch.Tensor, dim: int) -> torch.Tensor:
-    """The `dim` directions in which they differ most, each row of length 1."""
+    """Project on the first `dim` principal components; rows have length 1."""
     centred = F.normalize(vectors.float(), dim=-1)
     centred = centred - centred.mean(0)
     _, _, directions = torch.linalg.svd(centred[:20_000], full_matrices=False)
@@ -222,7 +221,7 @@ def _steps(
     config: RouterConfig,
     generator: np.random.Generator,
 ) -> Iterator[float]:
-    """Yields the loss of each step."""
+    """Train, and yield the loss of each step."""
     training = config.training
     names = list(groups)
     likely = np.array([len(groups[name]) for name in names], dtype=float) ** 0.7
@@ -256,7 +255,7 @@ def _steps(
 
 @torch.no_grad()
 def _mrr(model: TermVectors, corpus: Corpus, measured: Sequence[np.ndarray]) -> float:
-    """Mean reciprocal rank of a pair's code among the code of its folder; 0 with nothing to measure on."""
+    """Mean reciprocal rank of a pair's code among the code of its folder; 0 without held-out folders."""
     found = []
     for pairs in measured:
         said, _, said_owner = corpus.said.take(pairs)
@@ -268,7 +267,7 @@ def _mrr(model: TermVectors, corpus: Corpus, measured: Sequence[np.ndarray]) -> 
 
 @torch.no_grad()
 def _write(model: TermVectors, corpus: Corpus, path: Path) -> None:
-    """The file that `TermEmbedder` reads; its terms are sorted as bytes."""
+    """Write the file that `TermEmbedder` reads; its terms are sorted as bytes."""
     names = [term.encode("utf-8", "surrogatepass") for term in corpus.vocabulary]
     order = sorted(range(len(names)), key=names.__getitem__)
     vectors = model.bag.weight[order]
@@ -286,3 +285,26 @@ def _write(model: TermVectors, corpus: Corpus, path: Path) -> None:
     about = {"format": "awareness-router", "digest": digest(*(data.tobytes() for data in tensors.values()))[:32]}
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, infos, (data.tobytes() for data in tensors.values()), lambda checksums: about)
+
+
+def info_nce(queries: torch.Tensor, answers: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
+    """InfoNCE in both directions; the other rows are the negatives.
+
+    queries, answers: unit vectors [B, D], row i of both is a pair. sharpness: log of 1 / temperature, learned; the
+    factor is at most 100.
+    """
+    logits = queries @ answers.T * sharpness.exp().clamp(max=100)
+    own = torch.arange(len(queries))
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def reciprocal_rank(queries: torch.Tensor, answers: torch.Tensor) -> float:
+    """Mean reciprocal rank of each row's own answer among all answers; both [B, D]."""
+    scores = queries @ answers.T
+    ranks = (scores > scores.diag()[:, None]).sum(1) + 1
+    return (1 / ranks.float()).mean().item()
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the tensors as they are now."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -1,1 +1,0 @@
-"""Routers that are trained on what is said about code: term vectors, and a head on hidden states."""
