@@ -25,7 +25,7 @@ from awareness.index.chunks.chunking import chunk_file
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
 from awareness.index.store.store import IndexedFile, Store
-from awareness.model import sources
+from awareness.model import model_files, presets, token_offsets
 from awareness.model.assemble import assemble
 from awareness.model.generate import generate
 from awareness.model.prompts import question_ids
@@ -37,17 +37,17 @@ QUESTION = "Where is the retry budget of the upload queue computed?"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1024,2048,4096,8192")
-    parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--quant", default=DEFAULT_QUANT, help="how latents are stored")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--decode", type=int, default=48, help="tokens decoded for the speed")
     parser.add_argument("--png", type=Path)
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
-    folder = sources.pull(options.model)
+    folder = model_files.pull(options.model)
     model = load_model(folder, weights=None)  # as `ask` does
     decoder, encoder = model.decoder, model.encoder.storing_as(options.quant)
-    token_starts = sources.token_starts(folder)
+    token_starts = token_offsets.token_starts(folder.path)
     chunks = make_chunks(token_starts, max(sizes))
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

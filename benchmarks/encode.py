@@ -31,7 +31,7 @@ from awareness.index.files.repository import Repository
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
 from awareness.index.store.store import Store
-from awareness.model import sources
+from awareness.model import model_files, presets, token_offsets
 from awareness.model.encoder import SelfEncoder
 from awareness.model.load import load
 
@@ -42,7 +42,7 @@ TURN = 1500
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=12_000)
-    parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--quant", default=DEFAULT_QUANT, help="how latents are stored")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch, by default as many as it takes by itself")
@@ -50,11 +50,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    folder = sources.pull(options.model)
+    folder = model_files.pull(options.model)
     decoder = load(folder)
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint, quant=options.quant)
     with tempfile.TemporaryDirectory() as scratch:
-        repository = make_repository(Path(scratch) / "repo", options.tokens, sources.token_starts(folder))
+        repository = make_repository(Path(scratch) / "repo", options.tokens, token_offsets.token_starts(folder.path))
         if options.only_index:
             own, tokens = index_cost(Path(scratch) / "index", repository, folder, encoder)
             print(f"{tokens} tokens at {1 / own.wall:.0f} tokens/s, peak memory {peak():.2f} GiB")
@@ -137,7 +137,7 @@ def bare_cost(model: torch.nn.Module, rows: int, tokens: int) -> Cost:
 def index_cost(
     root: Path,
     repository: Repository,
-    folder: sources.ModelFolder,
+    folder: model_files.ModelFolder,
     encoder: SelfEncoder,
     beside: Callable[[int], object] | None = None,
 ) -> tuple[Cost, int]:
@@ -150,7 +150,7 @@ def index_cost(
             repository,
             model=folder.name,
             fingerprint=folder.fingerprint,
-            token_starts=lambda: sources.token_starts(folder),
+            token_starts=lambda: token_offsets.token_starts(folder.path),
         )
         last, away = 0, (0.0, 0.0)
 

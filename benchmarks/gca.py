@@ -34,7 +34,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from awareness.config.memory import MemoryConfig
-from awareness.model import hf, sources
+from awareness.model import hf, model_files, presets
 from awareness.model.adapter import MemoryAdapter, build_adapter
 from awareness.model.assemble import joined
 from awareness.model.fusion import attached
@@ -228,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1024,4096,16384")
     parser.add_argument("--forms", default=";".join(FORMS), help="with semicolons")
-    parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="decoding steps a round")
@@ -239,7 +239,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = load(sources.pull(options.model)).model
+    model = load(model_files.pull(options.model)).model
     ids = torch.randint(0, model.config.vocab_size, (1, options.prompt), device=model.device)
     if options.peak_of:
         print(json.dumps(peak(model, ids, options.peak_of, options.peak_tokens)))

@@ -23,7 +23,7 @@ from awareness.cli.eval_shared import chunk_pool
 from awareness.engine.models import load_model
 from awareness.evals.needle import make_cases, share_found
 from awareness.index.files.repository import Repository
-from awareness.model import sources
+from awareness.model import model_files, presets
 from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder, spec_for, with_quant
 from awareness.model.generate import generate
@@ -68,13 +68,13 @@ def kept(row: Row, tokens: list[str], latent: torch.Tensor) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repo", type=Path, required=True)
-    parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--chunks", default="4,8,16")
     parser.add_argument("--rows", default=ROWS)
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
-    folder = sources.pull(options.model)
+    folder = model_files.pull(options.model)
     loaded = load_model(folder)
     decoder = loaded.decoder
     num_layers = decoder.model.config.num_hidden_layers

@@ -23,7 +23,7 @@ from awareness.index import build
 from awareness.index.files.repository import Repository
 from awareness.index.store.lock import writing
 from awareness.index.store.store import Store
-from awareness.model import sources
+from awareness.model import model_files, presets, token_offsets
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         os.environ["AWARENESS_INDEX_DIR"] = scratch
         awareness("index", str(options.repo), "--lazy")
         workspace = Workspace.open(options.repo)
-        folder = sources.pull(sources.DEFAULT_MODEL)
+        folder = model_files.pull(presets.DEFAULT_MODEL)
         listed, refreshed = [], []
         with writing(workspace.layout), Store.open(workspace.layout) as store:
             for _ in range(options.rounds):
@@ -50,7 +50,7 @@ def main() -> None:
                     Repository.open(options.repo),
                     model=folder.name,
                     fingerprint=folder.fingerprint,
-                    token_starts=lambda: sources.token_starts(folder),
+                    token_starts=lambda: token_offsets.token_starts(folder.path),
                 )
                 refreshed.append(time.perf_counter() - started)
                 assert (found.added, found.removed) == (0, 0)

@@ -28,7 +28,7 @@ from awareness.engine.workspace import Workspace
 from awareness.index.search.ranking import HybridRouter
 from awareness.index.store.lock import writing
 from awareness.index.store.store import Store
-from awareness.model import sources
+from awareness.model import model_files, presets
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
             watcher.terminate()
             watcher.wait()
         with writing(workspace.layout), Store.open(workspace.layout) as store:
-            folder = sources.pull(sources.DEFAULT_MODEL)
+            folder = model_files.pull(presets.DEFAULT_MODEL)
             refresh = statistics.median(once(lambda: workspace.refresh(store, folder)) for _ in range(5))
     times.sort()
     header = (

@@ -22,7 +22,7 @@ from common import processor, seconds, table
 from transformers import DynamicCache
 
 from awareness.engine.models import LoadedModel, load_model, pull_model
-from awareness.model import hf, sources
+from awareness.model import hf, presets
 from awareness.model.assemble import assemble
 from awareness.model.generate import generate
 from awareness.model.prompts import encode, question_ids
@@ -36,7 +36,7 @@ PERPLEXITY_TOKENS = 512  # of each module, after a beginning that tells what it 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=sources.DEFAULT_MODEL)
+    parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--weights", default="none,int8,int4")
     parser.add_argument("--memory", type=int, default=1600, help="tokens")
     parser.add_argument("--rounds", type=int, default=5)

@@ -26,7 +26,7 @@ from awareness.cli.eval_shared import (
     write_json,
 )
 from awareness.index.files.repository import Repository
-from awareness.model import sources
+from awareness.model import token_offsets
 
 
 def latency(
@@ -64,7 +64,7 @@ def latency(
         rows = run(
             asked,
             pool,
-            sources.token_starts(folder),
+            token_offsets.token_starts(folder.path),
             tokens=sizes,
             rounds=rounds,
             decode=decode,

@@ -24,7 +24,7 @@ from awareness.cli.eval_shared import (
     write_json,
 )
 from awareness.index.files.repository import Repository, SourceFile, decode
-from awareness.model import sources
+from awareness.model import model_files, token_offsets
 
 if TYPE_CHECKING:
     from awareness.evals.next_line_cases import LineCase
@@ -87,12 +87,12 @@ def perplexity(
 
 
 def _cases(
-    repository: Repository, folder: sources.ModelFolder, samples: int, chunks: int, chunk_tokens: int, seed: int
+    repository: Repository, folder: model_files.ModelFolder, samples: int, chunks: int, chunk_tokens: int, seed: int
 ) -> list[LineCase]:
     from awareness.evals.next_line_cases import make_cases
 
     files = {file.path: decode(file.data) for file in repository.scan() if isinstance(file, SourceFile)}
-    token_starts = sources.token_starts(folder)
+    token_starts = token_offsets.token_starts(folder.path)
     return make_cases(files, token_starts, samples=samples, chunks=chunks, chunk_tokens=chunk_tokens, seed=seed)
 
 

@@ -27,7 +27,7 @@ from awareness.cli.eval_shared import (
 )
 from awareness.errors import UsageError
 from awareness.evals.question_files import read_questions
-from awareness.model.settings import settings_of
+from awareness.model.presets import settings_of
 
 if TYPE_CHECKING:
     from awareness.evals.qa import ArmScores

@@ -30,7 +30,7 @@ from awareness.cli.eval_shared import (
 from awareness.errors import UsageError
 from awareness.evals.question_files import read_questions
 from awareness.index.files.repository import Repository
-from awareness.model.settings import settings_of
+from awareness.model.presets import settings_of
 from awareness.types import Sample
 
 if TYPE_CHECKING:

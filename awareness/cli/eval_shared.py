@@ -15,7 +15,7 @@ from awareness.engine.workspace import DEFAULT_QUANT
 from awareness.errors import UsageError
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile, decode
-from awareness.model import sources
+from awareness.model import model_files, presets, token_offsets
 from awareness.types import Chunk
 
 if TYPE_CHECKING:
@@ -64,19 +64,19 @@ def numbers_in(text: str, option: str = "--chunks") -> list[int]:
     return numbers
 
 
-def model_asked(model: str | None, checkpoints: Sequence[Path] | None) -> sources.ModelFolder:
+def model_asked(model: str | None, checkpoints: Sequence[Path] | None) -> model_files.ModelFolder:
     """The model of the untrained arms, whose tokens all arms' chunks are counted in."""
     if model is None and checkpoints:
         from awareness.model.checkpoint import Checkpoint
 
         return pull_known(Checkpoint.read(checkpoints[0]).base)
-    return pull_model(model or sources.DEFAULT_MODEL, render.REPORTER)
+    return pull_model(model or presets.DEFAULT_MODEL, render.REPORTER)
 
 
 def arms_asked(
     names: Sequence[str],
     checkpoints: Sequence[Path] | None,
-    folder: sources.ModelFolder,
+    folder: model_files.ModelFolder,
     quant: options.Quant | None = None,
 ) -> list[Arm]:
     from awareness.evals.arms import open_arms
@@ -91,11 +91,11 @@ def stored_as(quant: options.Quant | None) -> str:
     return quant.value if quant else DEFAULT_QUANT
 
 
-def chunk_pool(repository: Repository, folder: sources.ModelFolder, chunk_tokens: int) -> list[Chunk]:
+def chunk_pool(repository: Repository, folder: model_files.ModelFolder, chunk_tokens: int) -> list[Chunk]:
     """The repository's source chunks that fill at least half of their size: the hay."""
     from awareness.index.chunks.chunking import chunk_file
 
-    token_starts = sources.token_starts(folder)
+    token_starts = token_offsets.token_starts(folder.path)
     pool: dict[str, Chunk] = {}
     for file in repository.scan():
         if isinstance(file, SourceFile) and kind_of(file.path) is FileKind.SOURCE:

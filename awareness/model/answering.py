@@ -10,9 +10,9 @@ from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import retrieval_layers
 from awareness.model.generate import Generation, generate, span_shares
 from awareness.model.load import Decoder
+from awareness.model.presets import ReadingSettings
 from awareness.model.prompts import question_ids
 from awareness.model.sentences import SENTENCES, Sentence, Sentences, Sources, is_whole, without_echo
-from awareness.model.settings import ReadingSettings
 from awareness.types import Chunk, Memory, Sampling
 
 GRACE = 64

@@ -26,7 +26,7 @@ from awareness.errors import StorageFailed, UsageError
 from awareness.model.bank import MemoryBank, QuantisedBank
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
-from awareness.model.sources import ModelFolder, sync_tree
+from awareness.model.model_files import ModelFolder, sync_tree
 
 FORMAT_VERSION = 1
 _CONFIG, WEIGHTS = "config.json", "weights.safetensors"

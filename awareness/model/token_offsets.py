@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from itertools import accumulate, chain, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from awareness.errors import UsageError
@@ -17,10 +18,8 @@ from awareness.errors import UsageError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from awareness.model.sources import ModelFolder
 
-
-def token_starts(folder: ModelFolder) -> Callable[[str], Sequence[int]]:
+def token_starts(folder: Path) -> Callable[[str], Sequence[int]]:
     """text -> the character offset of each of its tokens, by the model's own tokenizer, without torch.
 
     A tokenizer that is known to split text into words, and to read each alone, is asked for a word once: repositories
@@ -28,9 +27,9 @@ def token_starts(folder: ModelFolder) -> Callable[[str], Sequence[int]]:
     """
     from tokenizers import Tokenizer
 
-    path = folder.path / "tokenizer.json"
+    path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UsageError(f"{folder.path} has no tokenizer.json", hint="save the model's fast tokenizer beside it")
+        raise UsageError(f"{folder} has no tokenizer.json", hint="save the model's fast tokenizer beside it")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()

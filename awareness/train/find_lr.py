@@ -13,7 +13,7 @@ import torch
 
 from awareness.config.training import TrainConfig
 from awareness.errors import UsageError
-from awareness.model.sources import ModelFolder
+from awareness.model.model_files import ModelFolder
 from awareness.train.log import smooth
 from awareness.train.run import prepare
 from awareness.types import Progress, silent

@@ -21,7 +21,8 @@ from awareness.model.checkpoint import begin_with, save_checkpoint
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
-from awareness.model.sources import ModelFolder, token_starts
+from awareness.model.model_files import ModelFolder
+from awareness.model.token_offsets import token_starts
 from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.mixture import KINDS, SampleStream
 from awareness.train.data.pool import Pool
@@ -138,7 +139,7 @@ def held_out_samples(
     stage; other ones than it evaluated by. Raises UsageError if it holds none out."""
     data = config.data
     assert data is not None
-    tokens = token_starts(pull(config.model.base_model_name or config.model.tokenizer_name))
+    tokens = token_starts(pull(config.model.base_model_name or config.model.tokenizer_name).path)
     stack = read_stack(data, seed=config.training.seed, token_starts=tokens, progress=progress)
     if not stack.validation:
         raise UsageError("data.validation: no repository is held out", hint="--set data.validation=0.1")
@@ -203,7 +204,7 @@ def _of_repositories(
     assert data is not None
     if data.reads == "memory" and module.adapter is None:
         raise UsageError("data.reads: memory, but memory.use_memory_adapter is false", hint="--set data.reads=text")
-    stack = read_stack(data, seed=training.seed, token_starts=token_starts(base.folder), progress=progress)
+    stack = read_stack(data, seed=training.seed, token_starts=token_starts(base.folder.path), progress=progress)
     say(_summary(stack))
     group = _samples_a_step(training)
 

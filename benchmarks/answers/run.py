@@ -39,8 +39,8 @@ from awareness.index.store.lock import writing
 from awareness.index.store.store import Store
 from awareness.model.answering import answer
 from awareness.model.assemble import assemble
+from awareness.model.presets import ReadingSettings, settings_of
 from awareness.model.quantisation import to_latent, to_tensor
-from awareness.model.settings import ReadingSettings, settings_of
 from awareness.types import Chunk, Latent
 
 

@@ -32,13 +32,13 @@ from run import HERE, _repositories
 from awareness.engine.embedders import embedder_of
 from awareness.engine.models import LoadedModel, load_model, pull_model
 from awareness.index.search.ranking import GATHERED, HybridRouter
-from awareness.model import sources
+from awareness.model import presets
 from awareness.model.assemble import assemble
 from awareness.model.attention import AttentionRecord
 from awareness.model.fusion import RETRIEVAL_DEPTH
 from awareness.model.generate import generate
+from awareness.model.presets import settings_of
 from awareness.model.prompts import BRIEFLY, question_ids
-from awareness.model.settings import settings_of
 from awareness.types import Hit
 
 TOP_K = 8
@@ -79,7 +79,7 @@ def main() -> None:
 def _collected(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """shares [n, L, H, 8] of the memory's attention that a head gave each chunk, best routed first; gold: bool [n, 8];
     scores [n, 8] of routing."""
-    model = load_model(pull_model(sources.DEFAULT_MODEL))
+    model = load_model(pull_model(presets.DEFAULT_MODEL))
     rows, rng = [], random.Random(0)
     for name, asked in _repositories(options).items():
         store, snapshot, _ = built((options.folder / name).resolve())

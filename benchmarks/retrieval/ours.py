@@ -17,7 +17,7 @@ from awareness.index.search.ranking import GATHERED, SPREAD, HybridRouter, Rules
 from awareness.index.search.routing_index import SHIPPED_ROUTER
 from awareness.index.store.lock import writing
 from awareness.index.store.store import Snapshot, Store
-from awareness.model import sources
+from awareness.model import presets
 
 WHOLE = SPREAD
 BARE = Rules(lexical=0.0, dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0)
@@ -40,7 +40,7 @@ def built(root: Path) -> tuple[Store, Snapshot, float]:
     workspace = Workspace.open(root)
     seconds = 0.0
     if not workspace.layout.exists:
-        folder = pull_model(sources.DEFAULT_MODEL)
+        folder = pull_model(presets.DEFAULT_MODEL)
         started = time.perf_counter()
         with writing(workspace.layout), Store.create(workspace.layout) as store:
             workspace.refresh(store, folder)

@@ -15,7 +15,7 @@ from awareness.config.memory import MemoryConfig
 from awareness.model.checkpoint import save_checkpoint
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
-from awareness.model.sources import find
+from awareness.model.model_files import find
 from tests.conftest import tiny_model, write_tree
 
 QUESTION = "how is the cookie signed by the session"

@@ -9,7 +9,7 @@ import pytest
 from awareness.engine import modes
 from awareness.engine.modes import Mode, choose_reading, shipped_adapter
 from awareness.errors import UsageError
-from awareness.model.sources import ModelFolder, pull
+from awareness.model.model_files import ModelFolder, pull
 from tests.conftest import write_tree
 
 OURS = ModelFolder("qwen3-0.6b", None, "print")  # type: ignore[arg-type]

@@ -19,9 +19,9 @@ from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
+from awareness.model.model_files import find
+from awareness.model.presets import SETTINGS, ReadingSettings
 from awareness.model.prompts import answer_ids, sample_ids, sink_ids
-from awareness.model.settings import SETTINGS, ReadingSettings
-from awareness.model.sources import find
 from awareness.types import Chunk, Sample
 
 TEXTS = ("# file: a.py\nlimit = 3\n", "# file: b.py · run\ndef run(): pass\n", "# file: c.py\nx = 1\n")

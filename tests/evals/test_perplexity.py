@@ -14,7 +14,7 @@ from awareness.evals.perplexity import perplexity, run
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder
-from awareness.model.sources import ModelFolder
+from awareness.model.model_files import ModelFolder
 from tests.conftest import tiny_model, tiny_tokenizer
 
 SHAPES = (

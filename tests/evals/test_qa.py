@@ -15,7 +15,7 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.generate import Generation
 from awareness.model.load import Decoder
-from awareness.model.sources import ModelFolder
+from awareness.model.model_files import ModelFolder
 from awareness.types import Chunk
 from tests.conftest import tiny_model, tiny_tokenizer
 

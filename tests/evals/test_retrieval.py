@@ -14,8 +14,8 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
+from awareness.model.model_files import ModelFolder
 from awareness.model.prompts import encode
-from awareness.model.sources import ModelFolder
 from awareness.types import Sample
 from tests.conftest import tiny_model, tiny_tokenizer
 

@@ -14,9 +14,9 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate, span_shares
 from awareness.model.load import Decoder
+from awareness.model.model_files import ModelFolder
+from awareness.model.presets import NEUTRAL, settings_of
 from awareness.model.sentences import SENTENCES, Sources
-from awareness.model.settings import NEUTRAL, SETTINGS, settings_of
-from awareness.model.sources import PRESETS, ModelFolder
 from awareness.types import Chunk
 
 CHUNKS = [
@@ -109,10 +109,16 @@ def test_a_generation_stops_when_it_is_told_to(decoder):
     assert said.tokens == 3 and not said.is_ended
 
 
-def test_every_setting_is_of_a_model_that_exists_and_others_are_neutral(decoder, memory):
-    presets = set(PRESETS)
-    assert all(name in presets or name.count("/") == 1 for name in SETTINGS)
+def test_settings_of_presets_hub_ids_and_adapters(decoder, memory):
     assert settings_of("/some/folder") is NEUTRAL
     assert NEUTRAL.sharpness == NEUTRAL.repetition_penalty == 1.0
+    assert settings_of("Qwen/Qwen2.5-Coder-0.5B-Instruct") is settings_of("qwen2.5-coder-0.5b") is not NEUTRAL
+    smollm2 = settings_of("smollm2-135m")
+    assert smollm2.sharpness == 1.2 and settings_of("smollm2-135m", "joint").sharpness == 1.0
+    assert [settings_of("smollm2-135m", form).system_with_memory for form in (None, "joint", "tanh")] == [
+        False,
+        False,
+        True,
+    ]
     with attached(decoder.model, memory), torch.inference_mode():
         decoder.model(torch.tensor([[40, 41]]))  # still readable

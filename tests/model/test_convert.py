@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from awareness.model import convert, token_offsets
 from awareness.model.gguf_header import read_header
-from awareness.model.sources import ModelFolder
 from tests.model.gguf_models import HEADS, HIDDEN, INNER, KV_HEADS, LAYERS, MERGES, ROWS, TOKENS, tensors, write_gguf
 
 MIXED = {"token_embd.weight": Kind.Q5_0, "output.weight": Kind.Q8_0, "*": Kind.Q5_0, "blk.1.attn_v.weight": Kind.Q8_0}
@@ -219,7 +218,7 @@ def test_text_is_normalised_as_published_and_words_are_learnt(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer("e\u0301").input_ids == tokenizer("\u00e9").input_ids
     assert token_offsets._words_of(tokenizer.backend_tokenizer) is not None
-    starts = token_offsets.token_starts(ModelFolder("tiny", folder, "f"))
+    starts = token_offsets.token_starts(folder)
     assert list(starts("def f(): return")) == [0, 3, 4, 5, 6, 7, 8, 9]
 
 

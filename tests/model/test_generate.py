@@ -11,7 +11,7 @@ from awareness.model.assemble import stacked
 from awareness.model.fusion import fuse
 from awareness.model.generate import generate, generate_batch
 from awareness.model.load import load
-from awareness.model.sources import find
+from awareness.model.model_files import find
 from awareness.types import Sampling
 from tests.model.test_forms import memory_of
 

@@ -19,7 +19,7 @@ from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import build_memory_decoder
-from awareness.model.sources import ModelFolder, find
+from awareness.model.model_files import ModelFolder, find
 from awareness.types import Memory
 from tests.conftest import GEOMETRY, tiny_model
 from tests.model.test_forms import PROMPT, config_of, learn, logits, memory_of

@@ -15,7 +15,7 @@ from awareness.errors import StorageFailed, UsageError
 from awareness.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from awareness.model.encoder import SelfEncoder
 from awareness.model.memory_decoder import build_memory_decoder
-from awareness.model.sources import find
+from awareness.model.model_files import find
 from awareness.types import Memory
 from tests.model.test_forms import FORMS, config_of, memory_of
 

@@ -18,7 +18,7 @@ from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
-from awareness.model.sources import find
+from awareness.model.model_files import find
 from tests.conftest import tiny_model, tiny_tokenizer
 from tests.model.test_flags import shapes
 from tests.model.test_forms import PROMPT, logits, memory_of

@@ -12,9 +12,9 @@ from awareness.errors import UsageError
 from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
+from awareness.model.model_files import ModelFolder
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.quantisation import to_tensor
-from awareness.model.sources import ModelFolder
 from awareness.model.text_embedder import TextEmbedder
 from awareness.types import KVEncoder
 from tests.conftest import tiny_model

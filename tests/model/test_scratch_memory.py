@@ -12,7 +12,7 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
-from awareness.model.sources import ModelFolder
+from awareness.model.model_files import ModelFolder
 from awareness.types import Latent
 from tests.model.test_scratch import CHUNK, PROMPT, SINK, decoder, drawn, kinds, logits
 

@@ -11,8 +11,8 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.load import load
+from awareness.model.model_files import pull
 from awareness.model.prompts import encode, question_ids, sink_ids
-from awareness.model.sources import pull
 from awareness.types import Latent
 
 CHUNK = "# file: a.py\nclass Auth:\n    def login(self, user):\n        return check(user)\nMAX_TRIES = 4821\n"

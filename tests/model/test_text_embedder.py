@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, NomicBertConfig, NomicBertModel, PreTrainedTokenizerFast
 
 from awareness.errors import UsageError
-from awareness.model.sources import ModelFolder
+from awareness.model.model_files import ModelFolder
 from awareness.model.text_embedder import MAX_TOKENS, TextEmbedder, text_of
 from awareness.types import Chunk
 from tests.conftest import tiny_model, tiny_tokenizer

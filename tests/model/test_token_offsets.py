@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from awareness.errors import UsageError
-from awareness.model import sources, token_offsets
+from awareness.model import token_offsets
 from tests.conftest import tiny_tokenizer
 
 
 def test_token_starts_are_those_of_the_models_tokenizer(model_folder):
-    starts = token_offsets.token_starts(sources.pull(str(model_folder)))
+    starts = token_offsets.token_starts(model_folder)
     assert list(starts("ab c")) == [0, 1, 2, 3]
     # text that looks like a special token is text
     assert len(starts("<|im_end|>")) == len("<|im_end|>")
@@ -75,7 +75,7 @@ def starts_and_truth(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
-    starts = token_offsets.token_starts(sources.ModelFolder("m", folder, "f"))
+    starts = token_offsets.token_starts(folder)
     assert (starts.__name__ == "learnt") == is_known
     return starts, lambda text: [start for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets]
 
@@ -100,4 +100,4 @@ def test_every_usual_character_between_others(starts_and_truth):
 
 def test_a_folder_without_a_fast_tokenizer(tmp_path):
     with pytest.raises(UsageError, match="has no tokenizer"):
-        token_offsets.token_starts(sources.ModelFolder("m", tmp_path, "f"))
+        token_offsets.token_starts(tmp_path)

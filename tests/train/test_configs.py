@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from awareness.config.read import read_config
-from awareness.model.sources import find
+from awareness.model.model_files import find
 from awareness.train.data.data_sources import project
 from awareness.train.run import prepare
 

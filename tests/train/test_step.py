@@ -10,8 +10,8 @@ from awareness.config.memory import MemoryConfig
 from awareness.config.training import LossConfig
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
+from awareness.model.model_files import find
 from awareness.model.prompts import answer_ids, sample_ids
-from awareness.model.sources import find
 from awareness.train.batch_memory import LatentCache, MemoryMaker
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher

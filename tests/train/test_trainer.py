@@ -19,7 +19,7 @@ from awareness.config.read import read_config
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.checkpoint import Checkpoint, load_checkpoint
-from awareness.model.sources import find
+from awareness.model.model_files import find
 from awareness.train.log import read_log
 from awareness.train.run import prepare, train_memory
 from awareness.train.trainer import learning_rate_factor, learning_rate_of

