@@ -25,17 +25,16 @@ from awareness.index.search.terms import weighted_terms
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.assemble import assemble
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord, retrieval_layers
 from awareness.model.checkpoint import Checkpoint, load_for_use
 from awareness.model.encoder import SelfEncoder
-from awareness.model.fusion import attached, retrieval_layers
+from awareness.model.fusion import attached
 from awareness.model.generate import Generation, generate
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import settings_of
 from awareness.model.prompts import answer_ids, sample_ids
-from awareness.model.reading import Routed
 from awareness.types import Chunk, KVEncoder, Latent, Memory, Sample
 
 Reads = Literal["memory", "text", "none"]
@@ -152,8 +151,8 @@ class Arm:
             return 0.0, 0
         device = self.decoder.model.device
         ids = torch.tensor([prompt + answer], device=device)
-        routed = Routed(torch.ones(1, len(prompt), dtype=torch.bool, device=device))
-        with attached(self.decoder.model, self.memory(sample.texts), adapter=self.adapter, routed=routed):
+        mask = torch.ones(1, len(prompt), dtype=torch.bool, device=device)
+        with attached(self.decoder.model, self.memory(sample.texts), adapter=self.adapter, prompt=mask):
             logits = hf.last_logits(self.decoder.model, ids, len(answer) + 1)
         logits = logits[0, :-1].float()  # [A, V]: those of t tell of the token at t + 1
         return float(cross_entropy(logits, ids[0, -len(answer) :], reduction="sum")), len(answer)

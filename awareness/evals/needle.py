@@ -18,7 +18,7 @@ from awareness.errors import UsageError
 from awareness.evals.arms import Arm, Bm25
 from awareness.evals.intervals import Estimate, wilson
 from awareness.evals.needle_shapes import LIST_MARK, SHAPES
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.generate import Generation
 from awareness.model.prompts import answer_ids
 from awareness.types import Chunk, Progress, Sample, silent

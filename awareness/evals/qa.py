@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from awareness.evals.arms import Arm
 from awareness.evals.intervals import Estimate, bootstrap
 from awareness.evals.question_files import Asked, Question
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.prompts import BRIEFLY
 from awareness.types import Chunk, Progress, Sample, silent
 

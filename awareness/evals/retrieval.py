@@ -19,11 +19,10 @@ import torch
 from awareness.evals.arms import Arm, Bm25
 from awareness.evals.intervals import Estimate, wilson
 from awareness.model import hf
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.prompts import BRIEFLY, encode
-from awareness.model.reading import Routed
 from awareness.types import SINK, Memory, Progress, Sample, silent
 
 BASELINES = ("bm25", "nearest", "routing")
@@ -103,11 +102,11 @@ def _read(arm: Arm, sample: Sample, memory: Memory, record: AttentionRecord) -> 
     last. What is before them is read without a record."""
     prompt, answer = arm.prompt(sample), encode(arm.decoder.tokenizer, sample.answer)
     model, device = arm.decoder.model, arm.decoder.model.device
-    routed = Routed(torch.ones(1, len(prompt), dtype=torch.bool, device=device))
-    with attached(model, memory, adapter=arm.adapter, routed=routed):
+    mask = torch.ones(1, len(prompt), dtype=torch.bool, device=device)
+    with attached(model, memory, adapter=arm.adapter, prompt=mask) as session:
         _, cache = hf.continued(model, torch.tensor([prompt[:-1]], device=device))
     ids = torch.tensor([[prompt[-1], *answer[:-1]]], device=device)
-    with attached(model, memory, adapter=arm.adapter, record=record, routed=routed):
+    with attached(model, memory, adapter=arm.adapter, record=record, prompt=mask, continues=session):
         hf.continued(model, ids, cache)
 
 

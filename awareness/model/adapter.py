@@ -15,12 +15,13 @@ from transformers import PreTrainedModel
 from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.model import hf
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention import LayerMemory
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.bank import BankHeads, BankTokens, MemoryBank, QuantisedBank
 from awareness.model.chapter_router import ChapterRouter
 from awareness.model.cross_attention import JointGates, MemoryBlock
-from awareness.model.kernels import LayerMemory
-from awareness.model.reading import LayerReading, Routed
+from awareness.model.layer_reading import LayerReading
+from awareness.model.router_state import RouterState
 from awareness.types import Memory
 
 
@@ -45,7 +46,9 @@ class MemoryAdapter(nn.Module):
         self.bank = bank
         self.encoder: nn.Module | None = None
 
-    def readings(self, memory: Memory | None, record: AttentionRecord | None, routed: Routed) -> list[LayerReading]:
+    def readings(
+        self, memory: Memory | None, record: AttentionRecord | None, routing: RouterState
+    ) -> list[LayerReading]:
         """What each layer reads. Raises UsageError if the memory lacks a layer."""
         if memory is None and self.bank is None:
             return []
@@ -66,7 +69,7 @@ class MemoryAdapter(nn.Module):
                     own if isinstance(own, JointGates) else None,
                     self.bank,
                     self.bank.keys_values(layer) if known and self.bank is not None else None,
-                    routed,
+                    routing,
                     record,
                     dropout=self.config.memory_dropout if self.training else 0.0,
                     recompute=self.config.memory_gradient_checkpointing,

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from awareness.model.adapter import MemoryAdapter
-from awareness.model.attention import AttentionRecord
-from awareness.model.fusion import retrieval_layers
-from awareness.model.generate import Generation, generate, span_shares
+from awareness.model.attention_record import AttentionRecord, retrieval_layers, span_shares
+from awareness.model.generate import Generation, generate
 from awareness.model.load import Decoder
 from awareness.model.presets import ReadingSettings
 from awareness.model.prompts import question_ids
@@ -73,7 +72,7 @@ class _Writer:
         if self.record is None or self.memory is None:
             return []
         start, self._step = self._step, self.record.step_count
-        weights = self.record.of_steps(start, self._step)
+        weights = self.record.sum_of_steps(start, self._step)
         if weights is None:
             return []
         shares = span_shares(self.memory, weights)

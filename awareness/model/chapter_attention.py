@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from awareness.model.attention import Kernel, plain
 from awareness.model.chapter_router import ChapterChoice
-from awareness.model.kernels import Kernel, plain
 
 BLOCK_TOKENS = 64
 """Tokens whose chapters are gathered at once."""

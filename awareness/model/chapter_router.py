@@ -80,6 +80,10 @@ class ChapterRouter(nn.Module):
         nn.init.normal_(self.classifier.weight, std=init_std)
 
     @property
+    def num_chapters(self) -> int:
+        return self.classifier.out_features
+
+    @property
     def strategy(self) -> str:
         return self.strategy_train if self.training else self.strategy_inference
 

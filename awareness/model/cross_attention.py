@@ -18,8 +18,16 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from awareness.model import hf
-from awareness.model.attention import AttentionRecord, BankPart, attend_part, pick_kernel
-from awareness.model.kernels import LayerMemory, attend_alone, memory_probabilities, merge
+from awareness.model.attention import (
+    BankPart,
+    LayerMemory,
+    attend_alone,
+    attend_part,
+    memory_probabilities,
+    merge,
+    pick_kernel,
+)
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.projection import Projection, trainable_copy
 
 
@@ -92,8 +100,8 @@ class GatedCrossAttention(nn.Module):
                 other, lse = attend_part(part, query, self.scaling, chosen)
                 output = merge((output, own_lse), (other, lse))
         if recorded and record is not None and isinstance(first, LayerMemory):
-            lse = None if lse is None else record.of(lse)
-            record.add(layer, memory_probabilities(record.of(query), first, lse, self.scaling))
+            lse = None if lse is None else record.recorded(lse)
+            record.add(layer, memory_probabilities(record.recorded(query), first, lse, self.scaling))
         return output
 
 

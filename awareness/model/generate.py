@@ -19,11 +19,10 @@ from transformers import (
 
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord, recorded_shares
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
-from awareness.model.reading import Routed
-from awareness.types import SINK, Memory, Sampling
+from awareness.types import Memory, Sampling
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def generate(
         tokens=stream.count,
         first_token_s=(stream.first_at or now) - started,
         total_s=now - started,
-        attention=_by_span(memory, record),
+        attention=recorded_shares(memory, record),
         is_ended=int(out[0, -1]) in hf.end_tokens(decoder.model),
     )
 
@@ -175,22 +174,8 @@ def _reading(
     with (
         torch.inference_mode(),
         torch.random.fork_rng(enabled=sampling.temperature > 0.0),
-        attached(decoder.model, memory, adapter=adapter, record=record, routed=Routed(prompt)),
+        attached(decoder.model, memory, adapter=adapter, record=record, prompt=prompt),
     ):
         if sampling.temperature > 0.0:
             torch.manual_seed(sampling.seed)
         yield
-
-
-def _by_span(memory: Memory | None, record: AttentionRecord | None) -> dict[str, float]:
-    """Share of memory attention that each chunk got; the sink, where heads park what they don't use, is left out."""
-    if memory is None or record is None or not record.sums:
-        return {}
-    return span_shares(memory, torch.stack([total.sum(dim=(0, 1)) for total in record.sums.values()]).sum(dim=0))
-
-
-def span_shares(memory: Memory, weights: torch.Tensor) -> dict[str, float]:
-    """weights [M], of the memory's tokens -> the share of each chunk's span, summing to 1; empty where all are 0."""
-    mass = {s.name: float(weights[s.start : s.stop].sum()) for s in memory.spans if s.name != SINK}
-    total = sum(mass.values())
-    return {name: value / total for name, value in mass.items()} if total > 0 else {}

@@ -20,7 +20,7 @@ from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.model.adapter import MemoryAdapter, build_adapter
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.chapter_router import router_losses
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
@@ -28,8 +28,8 @@ from awareness.model.load import Decoder, default_device, load, load_tokenizer
 from awareness.model.lora import add_lora
 from awareness.model.model_files import ModelFolder
 from awareness.model.projected import ProjectedEncoder
-from awareness.model.reading import Routed, adapter_is_read
 from awareness.model.scratch import build_decoder
+from awareness.model.session import Session, adapter_is_read
 from awareness.model.soft_tokens import SoftTokens, digest_of
 from awareness.model.text_embedder import TextEmbedder
 from awareness.types import Memory, default_layers
@@ -54,12 +54,19 @@ class MemoryDecoder(nn.Module):
         self.decoder, self.adapter, self.config = decoder, adapter, config
 
     def attached(
-        self, memory: Memory | None, *, record: AttentionRecord | None = None, routed: Routed | None = None
-    ) -> AbstractContextManager[None]:
-        """Inside the block the decoder reads `memory` and the bank, as the adapter says. Raises UsageError."""
+        self,
+        memory: Memory | None,
+        *,
+        record: AttentionRecord | None = None,
+        prompt: Tensor | None = None,
+        keep_choices: bool = False,
+    ) -> AbstractContextManager[Session]:
+        """`fusion.attached` with this decoder and its adapter. Raises UsageError."""
         if memory is not None and self.adapter is None:
             raise UsageError("this decoder has no memory adapter to read by", hint="memory.use_memory_adapter: true")
-        return attached(self.decoder, memory, adapter=self.adapter, record=record, routed=routed)
+        return attached(
+            self.decoder, memory, adapter=self.adapter, record=record, prompt=prompt, keep_choices=keep_choices
+        )
 
     def encoder(self, base: Decoder, quant: str = "none") -> SelfEncoder | ProjectedEncoder:
         """What makes the latents that the adapter reads. Those of the frozen decoder alone are the ones that any index
@@ -107,8 +114,7 @@ class MemoryDecoder(nn.Module):
         if prompt is None and labels is not None:
             prompt = (labels != -100).cumsum(dim=1) == 0  # what stands before the answer, and nothing behind it
             prompt = prompt | ~prompt.any(dim=1, keepdim=True)  # plain text has no prompt: all of it
-        routed = Routed(prompt, choices=[] if labels is not None else None)
-        with self.attached(memory, record=record, routed=routed):
+        with self.attached(memory, record=record, prompt=prompt, keep_choices=labels is not None) as session:
             if (
                 labels is not None
             ):  # as indices: a slice is no whole block of memory, and the product would copy W for it
@@ -119,7 +125,7 @@ class MemoryDecoder(nn.Module):
         if labels is None:
             return MemoryOutput(logits, None)
         real = None if attention_mask is None else attention_mask.bool()
-        terms = {"answer": next_token_loss(logits, labels), **router_losses(routed.choices or [], self.config, real)}
+        terms = {"answer": next_token_loss(logits, labels), **router_losses(session.choices, self.config, real)}
         return MemoryOutput(logits, torch.stack(list(terms.values())).sum(), terms)
 
     def trainable(self) -> dict[str, nn.Parameter]:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from awareness.config.training import LossConfig
-from awareness.model.attention import AttentionRecord
-from awareness.model.fusion import retrieval_layers
+from awareness.model.attention_record import AttentionRecord, retrieval_layers
 from awareness.model.memory_decoder import MemoryDecoder, answer_length, next_token_loss
 from awareness.model.prompts import answer_ids, sample_ids
 from awareness.train.batch_memory import BatchMemory, MemoryMaker

@@ -34,8 +34,7 @@ from awareness.engine.models import LoadedModel, load_model, pull_model
 from awareness.index.search.ranking import GATHERED, HybridRouter
 from awareness.model import presets
 from awareness.model.assemble import assemble
-from awareness.model.attention import AttentionRecord
-from awareness.model.fusion import RETRIEVAL_DEPTH
+from awareness.model.attention_record import RETRIEVAL_DEPTH, AttentionRecord
 from awareness.model.generate import generate
 from awareness.model.presets import settings_of
 from awareness.model.prompts import BRIEFLY, question_ids

@@ -12,7 +12,7 @@ from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm, Bm25, CachedEncoder, open_arms
 from awareness.model.assemble import assemble
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.checkpoint import save_checkpoint
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached

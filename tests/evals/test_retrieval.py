@@ -9,7 +9,7 @@ import torch
 
 from awareness.evals.arms import Arm
 from awareness.evals.retrieval import attention_by_chunk, rank_of, run
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate

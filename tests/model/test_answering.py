@@ -9,10 +9,10 @@ import torch
 
 from awareness.model.answering import GRACE, _Writer, answer
 from awareness.model.assemble import assemble
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord, span_shares
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
-from awareness.model.generate import generate, span_shares
+from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import NEUTRAL, settings_of
@@ -84,9 +84,9 @@ def test_the_attention_of_steps_adds_up_to_that_of_the_answer(decoder, memory):
     record = AttentionRecord(range(6), steps=True)
     said = generate(decoder, [40, 41, 42], memory, max_new_tokens=7, min_new_tokens=7, record=record)
     assert record.step_count == 6  # the first token comes out of the prompt's own pass
-    parts = [record.of_steps(0, 2), record.of_steps(2, 6)]
+    parts = [record.sum_of_steps(0, 2), record.sum_of_steps(2, 6)]
     assert span_shares(memory, parts[0] + parts[1]) == pytest.approx(said.attention, abs=1e-5)
-    assert record.of_steps(6, 6) is None
+    assert record.sum_of_steps(6, 6) is None
 
 
 def test_an_answer_stays_within_its_limit_and_is_read_from_memory(decoder, memory):

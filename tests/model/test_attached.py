@@ -10,12 +10,11 @@ import torch
 from awareness.errors import UsageError
 from awareness.model.adapter import build_adapter
 from awareness.model.assemble import joined, stacked
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.cross_attention import GatedCrossAttention
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.projected import ProjectedEncoder
-from awareness.model.reading import Routed
 from awareness.types import Memory
 from tests.conftest import tiny_model
 from tests.model.test_forms import PROMPT, READERS, config_of, learn, logits, memory_of
@@ -150,7 +149,7 @@ def test_autocast(form, bank):
 
 @pytest.mark.parametrize("strategy", ["sequence", "rolling", "token", "hybrid"])
 class TestCaches:
-    """What a router has seen hangs on the KV cache, not on the block that it was attached in."""
+    """A session knows what its routers have seen of the text in each KV cache; a later block may continue it."""
 
     def adapted(self, strategy):
         return adapted("qwen3", "tanh A", "chapters", routing_strategy_inference=strategy, routing_window_size=3)
@@ -158,12 +157,24 @@ class TestCaches:
     def test_a_cache_goes_on_in_another_block(self, strategy):
         model, adapter, memory = self.adapted(strategy)
         prompt = torch.tensor([[True] * 4] * 2)
-        with attached(model, memory, adapter=adapter, routed=Routed(prompt)):
+        with attached(model, memory, adapter=adapter, prompt=prompt):
             whole = logits(model)[:, 4:]
-        with torch.no_grad(), attached(model, memory, adapter=adapter, routed=Routed(prompt)):
+        options = {"adapter": adapter, "prompt": prompt}
+        with torch.no_grad(), attached(model, memory, **options) as session:
             cache = model(PROMPT[:, :4], use_cache=True).past_key_values
-        with torch.no_grad(), attached(model, memory, adapter=adapter, routed=Routed(prompt)):
+        with torch.no_grad(), attached(model, memory, **options, continues=session):
             assert torch.allclose(model(PROMPT[:, 4:], past_key_values=cache).logits, whole, atol=1e-5)
+
+    def test_a_cache_of_another_session_is_refused(self, strategy):
+        model, adapter, memory = self.adapted(strategy)
+        with torch.no_grad(), attached(model, memory, adapter=adapter):
+            cache = model(PROMPT[:, :4], use_cache=True).past_key_values
+        with torch.no_grad(), attached(model, memory, adapter=adapter):
+            if strategy == "token":  # each token decides alone
+                model(PROMPT[:, 4:], past_key_values=cache)
+            else:
+                with pytest.raises(UsageError, match="holds 4 tokens, and the router of chapters has seen 0"):
+                    model(PROMPT[:, 4:], past_key_values=cache)
 
     def test_a_cache_that_is_not_what_was_seen_is_refused(self, strategy):
         model, adapter, memory = self.adapted(strategy)
@@ -173,23 +184,48 @@ class TestCaches:
             if strategy in ("token", "sequence"):  # a sequence has been decided on
                 model(PROMPT[:, 4:], past_key_values=cache)
             else:
-                with pytest.raises(UsageError, match="holds 4 tokens, of which the router of chapters has seen 6"):
+                with pytest.raises(UsageError, match="holds 4 tokens, and the router of chapters has seen 6"):
                     model(PROMPT[:, 4:], past_key_values=cache)
 
     def test_static_caches_and_beams(self, strategy):
         model, adapter, memory = self.adapted(strategy)
         options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
-        with attached(model, memory, adapter=adapter, routed=Routed(torch.ones(2, 6, dtype=torch.bool))):
+        with attached(model, memory, adapter=adapter, prompt=torch.ones(2, 6, dtype=torch.bool)):
             want = model.generate(PROMPT, **options)
             assert torch.equal(model.generate(PROMPT, cache_implementation="static", **options), want)
             if strategy == "sequence":  # the others would have to follow the beams
                 assert model.generate(PROMPT, num_beams=2, **options).shape == want.shape
 
 
+@pytest.mark.parametrize("bank", ["none", "chapters"])
+def test_a_session_counts_the_tokens_of_its_own_decoder(bank):
+    model, adapter, memory = adapted("qwen3", "tanh A", bank)
+    other = fuse(tiny_model("llama"))
+    with torch.no_grad(), attached(model, memory, adapter=adapter) as session:
+        assert session.tokens == 0
+        logits(model)
+        with attached(other, None) as inner:
+            logits(other)
+            logits(model)
+        assert (session.tokens, inner.tokens) == (12, 6)
+        model.generate(PROMPT, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    assert session.tokens == 12 + 6 + 3  # the last token is not read
+    logits(model)
+    assert session.tokens == 21
+
+
+def test_a_session_keeps_choices_only_on_request():
+    model, adapter, memory = adapted("qwen3", "tanh A", "chapters")
+    for keep in (False, True):
+        with attached(model, memory, adapter=adapter, keep_choices=keep) as session:
+            logits(model)
+        assert len(session.choices) == (len(adapter.layers) if keep else 0)
+
+
 def test_a_prompt_in_pieces_is_not_routed_as_a_whole():
     model, adapter, memory = adapted("qwen3", "tanh A", "chapters")
     prompt = torch.ones(2, 6, dtype=torch.bool)
-    with attached(model, memory, adapter=adapter, routed=Routed(prompt)), pytest.raises(UsageError, match="in pieces"):
+    with attached(model, memory, adapter=adapter, prompt=prompt), pytest.raises(UsageError, match="has 4 of its 6"):
         model(PROMPT[:, :4], use_cache=True)
 
 

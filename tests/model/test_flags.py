@@ -12,7 +12,6 @@ from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.model.adapter import build_adapter, memory_layers
 from awareness.model.fusion import attached, fuse
-from awareness.model.reading import Routed
 from tests.conftest import tiny_model
 from tests.model.test_forms import FORMS, PROMPT, config_of, learn, logits, memory_of
 
@@ -218,10 +217,10 @@ def test_tokens_of_a_bank_are_shared_by_layers(settings, sets):
 def choices_of(adapter):
     """What the routers decide about PROMPT, whose first four tokens are the prompt."""
     model = fuse(tiny_model("qwen3"))
-    routed = Routed(prompt=torch.tensor([[1, 1, 1, 1, 0, 0]] * 2, dtype=torch.bool), choices=[])
-    with torch.no_grad(), attached(model, None, adapter=adapter, routed=routed):
+    prompt = torch.tensor([[1, 1, 1, 1, 0, 0]] * 2, dtype=torch.bool)
+    with torch.no_grad(), attached(model, None, adapter=adapter, prompt=prompt, keep_choices=True) as session:
         model(PROMPT)
-    return routed.choices
+    return session.choices
 
 
 @pytest.mark.parametrize(("num_chapters", "top_k"), [(4, 2), (4, 1), (6, 2), (24, 24)])
@@ -233,9 +232,8 @@ def test_chapters_and_how_many_are_read(num_chapters, top_k):
     learn(model, adapter, None)
 
     def read():
-        routed = Routed(choices=[])
-        with attached(model, None, adapter=adapter, routed=routed):
-            return logits(model, PROMPT[:1]), *routed.choices
+        with attached(model, None, adapter=adapter, keep_choices=True) as session:
+            return logits(model, PROMPT[:1]), *session.choices
 
     want, choice = read()
     assert choice.logits.shape == (1, 1, num_chapters) and choice.chapters.shape == (1, 1, top_k)

@@ -191,8 +191,6 @@ def test_with_nothing_to_read_it_is_the_base(model, form, bank):
 @pytest.mark.parametrize(("form", "bank"), READ_KINDS)
 @pytest.mark.parametrize("strategy", ["sequence", "rolling", "hybrid"])
 def test_cached_generation_is_uncached_generation(form, bank, strategy):
-    from awareness.model.reading import Routed
-
     if strategy != "sequence" and bank != "chapters":
         pytest.skip("the strategy is of chapters")
     torch.manual_seed(0)
@@ -208,7 +206,7 @@ def test_cached_generation_is_uncached_generation(form, bank, strategy):
     options = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": False, "min_new_tokens": 8}
     results = []
     for use_cache in (True, False):
-        with attached(model, memory, adapter=adapter, routed=Routed(prompt=mask.bool())):
+        with attached(model, memory, adapter=adapter, prompt=mask.bool()):
             results.append(
                 model.generate(ids, use_cache=use_cache, output_logits=True, return_dict_in_generate=True, **options)
             )
@@ -273,7 +271,6 @@ def test_bank_and_memory_are_read_together(form, bank):
         assert not torch.allclose(both, less, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("form", READERS[:2])
 @pytest.mark.parametrize("bank", ["none", "standard", "chapters"])
 @pytest.mark.parametrize("padded", [False, True])
@@ -287,7 +284,7 @@ def test_every_kernel_gives_the_same_numbers(form, bank, padded):
     if padded:
         mask[0, :2] = 0
     results = {}
-    for kernel in ("auto", "plain", "flex"):
+    for kernel in ("auto", "plain"):
         fuse(model, kernel=kernel)
         for grad in (False, True):
             with torch.set_grad_enabled(grad), attached(model, memory, adapter=adapter):
@@ -299,8 +296,9 @@ def test_every_kernel_gives_the_same_numbers(form, bank, padded):
 
 
 def test_an_unknown_kernel_is_refused(model):
-    with pytest.raises(UsageError, match="'flush'"):
-        fuse(model, kernel="flush")
+    for kernel, says in (("flush", "'flush': auto, plain"), ("flex", "flex was removed")):
+        with pytest.raises(UsageError, match=says):
+            fuse(model, kernel=kernel)
 
 
 @pytest.mark.parametrize(("form", "bank"), READ_KINDS)

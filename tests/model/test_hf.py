@@ -18,9 +18,9 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from awareness.errors import UsageError
 from awareness.model import hf
+from awareness.model.attention import fused_cpu
 from awareness.model.fusion import fuse
 from awareness.model.hf import cpu_multiplies_bf16  # conftest.py puts another in its place for what is loaded
-from awareness.model.kernels import fused_cpu
 from awareness.model.scratch import NoPositions
 from tests.conftest import GEOMETRY, tiny_model
 

@@ -10,10 +10,18 @@ import torch
 
 from awareness.errors import UsageError
 from awareness.model.assemble import assemble
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention import (
+    LayerMemory,
+    attend_concatenated,
+    attend_memory,
+    attend_prefixed,
+    attend_self,
+    fused_cpu,
+    merge,
+)
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse, unfuse
-from awareness.model.kernels import LayerMemory, attend_concatenated, attend_merged, attend_prefixed
 from awareness.types import Latent, Memory, default_layers
 
 SINK = [257, 10, 20, 258]
@@ -136,7 +144,8 @@ def test_merged_equals_concatenated(length, cached, padded):
     if padded:  # the first row begins with padding: its first query sees nothing of its own
         mask = torch.ones(length, width, dtype=torch.bool).tril(cached).repeat(2, 1, 1, 1)
         mask[0, ..., : cached + 1] = False
-    got = attend_merged(query, key, value, mask, memory, 0.3)
+    own = attend_self(query, key, value, mask, 0.3, fused_cpu)
+    got = merge(own, attend_memory(query, memory, 0.3, fused_cpu))
     want = attend_concatenated(query, key, value, mask, memory, 0.3)
     assert not got.isnan().any()
     assert torch.allclose(got, want, atol=1e-5)
