@@ -27,6 +27,11 @@ class AwarenessError(Exception):
         self.hint = hint
 
 
+def reason(error: BaseException) -> str:
+    """The first line of an exception's message, or the name of its class."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class NothingFound(AwarenessError):
     exit_code = 1
 

@@ -25,7 +25,7 @@ from awareness.evals.needle import make_cases, share_found
 from awareness.index.files.repository import Repository
 from awareness.model import model_files, presets
 from awareness.model.assemble import assemble
-from awareness.model.encoder import SelfEncoder, spec_for, with_quant
+from awareness.model.encoder import SelfEncoder
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.prompts import encode, sample_ids
@@ -121,7 +121,7 @@ QWEN = [(quant, layers) for layers in (24, 15) for quant in ("none", "int8", "in
 
 
 def qwen(quant: str, layers: int) -> float:
-    spec = with_quant(spec_for("qwen3-0.6b", 8, 128, tuple(range(layers)), []), quant)
+    spec = MemorySpec("qwen3-0.6b", tuple(range(layers)), 8, 128, dtype="bfloat16", quant=quant)
     return spec.latent_bytes(256) / 256 / 1024
 
 

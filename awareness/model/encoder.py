@@ -1,8 +1,8 @@
-"""Text -> latents. `SelfEncoder`: the frozen decoder's own keys and values, causal inside the chunk, after the sink.
+"""Text -> latents. `SelfEncoder` takes the frozen decoder's own keys and values, causal in the chunk, after the sink.
 
-Keys are taken before RoPE, behind the key norm where the architecture has one (Qwen3), by hooks on the decoder's
-own projections: no layer is copied or wrapped. The sink is read the way every memory is, at negative positions, so
-that its tokens are computed once and not once a chunk. `RowEncoder` is what it shares with projected.py.
+Keys are taken before RoPE, and after the key norm where there is one (Qwen3), by hooks on the decoder's own modules: no
+layer is copied or wrapped. The sink is read as any memory is, at negative positions, so its tokens are computed once,
+not once per chunk. projected.py also builds on `RowEncoder`.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from awareness.errors import UsageError
 from awareness.model import hf
 from awareness.model.assemble import assemble
+from awareness.model.batches import padded
 from awareness.model.fusion import attached
 from awareness.model.int8_linear import in_int8, int8_pays
 from awareness.model.prompts import encode, sink_ids
 from awareness.model.quantisation import to_latent, to_tensor
-from awareness.model.soft_tokens import SoftTokens, weights_digest
+from awareness.model.soft_tokens import SoftTokens, digest_of
 from awareness.model.weights import exact_weights
 from awareness.types import QUANT_BITS, Latent, MemorySpec, default_layers, digest
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
 ENOUGH = 0.25
-"""Share of `BATCH_TOKENS` from which on a batch costs no more a token than a full one does."""
-PADDING = 0.02
-"""Share of such a batch that padding may take: where one row more would need more, the batch ends before it."""
+"""From this share of `BATCH_TOKENS` on, a batch costs no more per token than a full one."""
+MAX_PADDING = 0.02
+"""Share of padding in such a batch. The batch ends before a row that would need more."""
 COARSE = ("int4", "int2")
-"""Ways of storing whose own error is larger than that of int8 products; docs/field-notes.md has the numbers."""
+"""Quantisations with a larger error than int8 products; docs/field-notes.md has the numbers."""
 Own = TypeVar("Own", bound="RowEncoder")
 
 
 class RowEncoder(ABC):
-    """Texts -> rows of tokens -> batches -> K and V -> latents; how a batch becomes K and V is left to the encoders.
+    """Texts -> rows of token ids -> batches -> K and V -> latents. Subclasses turn a batch into K and V.
 
     batch_tokens: of one forward pass, padding included. around: tokens that every row gets around its own.
     """
@@ -52,7 +53,7 @@ class RowEncoder(ABC):
 
     @abstractmethod
     def _rows(self, text: str) -> list[list[int]]:
-        """The text's tokens: one row, or several if it is longer than what can be read at once."""
+        """The text's tokens: one row, or several if the text is longer than one forward pass can read."""
 
     @abstractmethod
     def _forward(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -63,16 +64,15 @@ class RowEncoder(ABC):
         return list(self._stream(texts, self._forward))
 
     def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
-        """One latent a text, in order. Neighbours are batched, so sort by length first; B·T <= batch_tokens, and hardly
-        any of it is padding then."""
+        """One latent per text, in order. Neighbours are batched: sort by length to avoid padding."""
         return (_stored(kv, self._spec) for kv in self._stream(texts, torch.inference_mode()(self._forward)))
 
     def for_many(self: Own) -> Own:
-        """The same encoder, or one that takes less time over many texts once it is made."""
+        """This encoder, or one that is slower to make and faster per text."""
         return self
 
     def storing_as(self: Own, quant: str) -> Own:
-        """The same encoder, whose latents are stored in another way."""
+        """This encoder with another quantisation of its latents. Raises UsageError."""
         other = copy.copy(self)
         other._spec = with_quant(self._spec, quant)
         return other
@@ -80,8 +80,8 @@ class RowEncoder(ABC):
     def _stream(
         self, texts: Sequence[str], forward: Callable[[Sequence[Sequence[int]]], list[Tensor]]
     ) -> Iterator[Tensor]:
-        """[2, L, H_kv, T, D] a text, in order, as soon as the batch with its last row is through."""
-        counts: deque[int] = deque()  # rows of each text that was begun
+        """[2, L, H_kv, T, D] per text, in order, as soon as the batch with its last row is done."""
+        counts: deque[int] = deque()  # rows of each started text
 
         def rows() -> Iterator[list[int]]:
             for text in texts:
@@ -104,7 +104,7 @@ class RowEncoder(ABC):
             own = len(row) + self.around
             width = max(longest, own)
             size = width * (len(batch) + 1)
-            is_padded = size - tokens - own > size * PADDING and longest * len(batch) >= self.batch_tokens * ENOUGH
+            is_padded = size - tokens - own > size * MAX_PADDING and longest * len(batch) >= self.batch_tokens * ENOUGH
             if batch and (size > self.batch_tokens or is_padded):
                 yield batch
                 batch, width, tokens = [], own, 0
@@ -119,7 +119,7 @@ class SelfEncoder(RowEncoder):
 
     model must be fused. layers: the memory layers, by default the upper five sixths. fingerprint: identity of the
     weights. sink: token ids of the fixed prefix, by default the tokenizer's system turn. quant: how latents are stored.
-    soft: learned vectors that stand around each chunk, behind the sink, and are part of its latent.
+    soft: learned vectors around each chunk, after the sink, which are part of its latent.
     """
 
     def __init__(
@@ -143,16 +143,16 @@ class SelfEncoder(RowEncoder):
         self.batch_tokens = batch_tokens or batch_tokens_of(model)
         self.around = 0 if soft is None else soft.tokens
         self._spec = with_quant(spec_of(model, fingerprint, chosen, ids), quant)
-        # Chunks see the sink in every layer while they are encoded; questions see it in the memory layers alone.
+        # While they are encoded, chunks see the sink in every layer; questions see it in the memory layers only.
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-        everywhere = spec_of(model, fingerprint, range(depth), ids, dtype)
-        whole = self._project([ids], everywhere)[0] if ids else Latent(0, bytearray())
-        self._sink_memory = assemble(model, everywhere, whole, [])
-        self.sink = to_latent(to_tensor(whole, everywhere)[:, list(chosen)], self._spec.raw)
+        all_layers = spec_of(model, fingerprint, range(depth), ids, dtype)
+        whole = self._project([ids], all_layers)[0] if ids else Latent(0, bytearray())
+        self._sink_memory = assemble(model, all_layers, whole, [])
+        self.sink = to_latent(to_tensor(whole, all_layers)[:, list(chosen)], self._spec.raw)
 
     def for_many(self) -> SelfEncoder:
-        """The same encoder for many texts. Its decoder multiplies in int8 (int8_linear.py) where this processor gains
-        much by that and the latents are stored in so few bits that their error is the larger one."""
+        """With products in int8 (int8_linear.py), where the processor gains much by it and the latents' quantisation
+        has the larger error."""
         if self._spec.quant not in COARSE or not int8_pays(self.model):
             return self
         other = copy.copy(self)
@@ -161,10 +161,10 @@ class SelfEncoder(RowEncoder):
 
     @property
     def spec(self) -> MemorySpec:
-        """Names the soft tokens as they are now, so that after a step of training no latent of before is read."""
+        """Names the soft tokens as they are now: after a training step no earlier latent is read."""
         if self.soft is None or self.soft.tokens == 0:
             return self._spec
-        return replace(self._spec, encoder=f"self+soft:{weights_digest(self.soft)[:16]}")
+        return replace(self._spec, encoder=f"self+soft:{digest_of(self.soft.state_dict())[:16]}")
 
     def _rows(self, text: str) -> list[list[int]]:
         return [encode(self.tokenizer, text)]
@@ -175,23 +175,23 @@ class SelfEncoder(RowEncoder):
 
     @torch.inference_mode()
     def _project(self, rows: Sequence[Sequence[int]], spec: MemorySpec) -> list[Latent]:
-        """Latents of bare rows, which stand behind no sink."""
+        """Latents of rows without a sink."""
         with exact_weights(), attached(self.model, None):
             return [_stored(kv, spec) for kv in self._own_kv(rows, spec)]
 
     def _own_kv(self, rows: Sequence[Sequence[int]], spec: MemorySpec, soft: SoftTokens | None = None) -> list[Tensor]:
-        """[2, L, H_kv, T, D] a row. The decoder runs over right-padded rows; being causal, it needs no mask."""
+        """[2, L, H_kv, T, D] per row. Rows are padded on the right, so a causal decoder needs no mask."""
         ids, lengths = padded(rows, self.model.device)
         embeddings = self.model.get_input_embeddings()(ids)
         if soft is not None:
             embeddings, lengths = soft(embeddings, lengths), lengths + soft.tokens
         decoder = hf.decoder_layers(self.model)
-        sources = [source for layer in spec.layers for source in hf.key_value_sources(decoder[layer])]
-        with outputs_of(sources) as found:
+        modules = [module for layer in spec.layers for module in hf.key_value_sources(decoder[layer])]
+        with outputs_of(modules) as outputs:
             hf.body(self.model)(inputs_embeds=embeddings, use_cache=False)
         heads = (spec.num_kv_heads, spec.head_dim)
         # [L, 2, B, T, H_kv, D]
-        out = torch.stack([output.reshape(*output.shape[:2], *heads) for output in found]).unflatten(0, (-1, 2))
+        out = torch.stack([output.reshape(*output.shape[:2], *heads) for output in outputs]).unflatten(0, (-1, 2))
         return [out[:, :, i, :length].permute(1, 0, 3, 2, 4) for i, length in enumerate(lengths.tolist())]
 
 
@@ -204,35 +204,16 @@ def batch_tokens_of(model: PreTrainedModel) -> int:
     return BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
 
 
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids [B, T], with 0 on the right of shorter rows, and lengths [B]. T is at least 1."""
-    ids = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
-    for row, own in zip(ids, rows, strict=True):
-        row[: len(own)] = torch.tensor(own)
-    return ids.to(device), torch.tensor([len(row) for row in rows], device=device)
-
-
 def spec_of(
     model: PreTrainedModel, fingerprint: str, layers: Sequence[int], sink: Sequence[int], dtype: str = "bfloat16"
 ) -> MemorySpec:
-    """The spec of latents in this decoder's geometry."""
-    config = model.config
-    return spec_for(fingerprint, config.num_key_value_heads, hf.head_dim(config), tuple(layers), sink, dtype)
-
-
-def spec_for(
-    fingerprint: str,
-    num_kv_heads: int,
-    head_dim: int,
-    layers: tuple[int, ...],
-    sink: Sequence[int],
-    dtype: str = "bfloat16",
-) -> MemorySpec:
-    return MemorySpec(fingerprint, layers, num_kv_heads, head_dim, dtype=dtype, sink=digest(repr(list(sink))))
+    """The spec of latents in this decoder's geometry. sink: token ids."""
+    heads, head_dim, sink_digest = model.config.num_key_value_heads, hf.head_dim(model.config), digest(repr(list(sink)))
+    return MemorySpec(fingerprint, tuple(layers), heads, head_dim, dtype=dtype, sink=sink_digest)
 
 
 def with_quant(spec: MemorySpec, quant: str) -> MemorySpec:
-    """The spec with latents stored in another way. Raises UsageError if its heads can't be packed so."""
+    """The spec with another quantisation. Raises UsageError if its heads cannot be packed that way."""
     if quant != "none" and (quant not in QUANT_BITS or spec.head_dim * QUANT_BITS[quant] % 8):
         raise UsageError(
             f"--quant {quant} is not possible for heads of {spec.head_dim} numbers",
@@ -241,24 +222,22 @@ def with_quant(spec: MemorySpec, quant: str) -> MemorySpec:
     return replace(spec, quant=quant)
 
 
-class _AllFound(Exception):
-    """Ends a forward pass whose remaining work nobody needs."""
+class _AllSeen(Exception):
+    """Ends a forward pass after the last module of interest."""
 
 
 @contextmanager
 def outputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Inside the block, a forward pass leaves what `modules`, in the order in which they run, put out.
-
-    With the last of them it is over: what is above adds nothing.
-    """
-    found: list[Tensor] = []
+    """Inside the block, a forward pass appends the outputs of `modules` (given in running order) to the yielded list,
+    and ends after the last of them."""
+    outputs: list[Tensor] = []
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-        found.append(output)
-        if len(found) == len(modules):
-            raise _AllFound
+        outputs.append(output)
+        if len(outputs) == len(modules):
+            raise _AllSeen
 
-    with ExitStack() as stack, suppress(_AllFound):
+    with ExitStack() as stack, suppress(_AllSeen):
         for module in modules:
             stack.callback(module.register_forward_hook(hook).remove)
-        yield found
+        yield outputs

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import StorageFailed, UsageError
 from awareness.model import hf
+from awareness.model.token_offsets import LLAMA3_WORDS, QWEN2_WORDS
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -26,16 +27,11 @@ if TYPE_CHECKING:
 _ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 _FILE_TYPES = {torch.float32: "ALL_F32", torch.float16: "MOSTLY_F16", torch.bfloat16: "MOSTLY_BF16"}
 
-_QWEN2_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3_SPLIT = _QWEN2_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 _PRE_TOKENIZERS = {
     ("gpt-2 split",): "gpt-2",
     ("digits", "gpt-2 split"): "smollm",
-    (_QWEN2_SPLIT,): "qwen2",
-    (_LLAMA3_SPLIT,): "llama-bpe",
+    (QWEN2_WORDS,): "qwen2",
+    (LLAMA3_WORDS,): "llama-bpe",
 }
 """Steps that cut a text before BPE -> what llama.cpp calls them."""
 

@@ -1,4 +1,4 @@
-"""Memory + prompt -> an answer, streamed, through transformers' own `generate()`."""
+"""Memory and prompt -> an answer, streamed, through transformers' own `generate()`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
@@ -20,6 +21,7 @@ from transformers import (
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention_record import AttentionRecord, recorded_shares
+from awareness.model.batches import padded
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
 from awareness.types import Memory, Sampling
@@ -27,8 +29,8 @@ from awareness.types import Memory, Sampling
 
 @dataclass(frozen=True)
 class Generation:
-    """What came out. Times are seconds from the call; attention: share of memory attention by span, summing to 1.
-    is_ended: by the decoder itself, not by a limit."""
+    """Times are in seconds from the call. attention: each span's share of the memory attention, with sum 1. is_ended:
+    the decoder ended the text itself, not a limit."""
 
     text: str
     tokens: int
@@ -39,13 +41,13 @@ class Generation:
 
     @property
     def tokens_per_s(self) -> float:
-        """Decoding speed behind the first token."""
+        """Decoding speed after the first token."""
         rest = self.total_s - self.first_token_s
         return (self.tokens - 1) / rest if self.tokens > 1 and rest > 0 else 0.0
 
 
 class _Stream(TextStreamer):
-    """Hands finished pieces of text on; notes when the first token was there."""
+    """Passes finished pieces of text on, counts tokens, and notes the time of the first."""
 
     def __init__(self, decoder: Decoder, on_text: Callable[[str], None]) -> None:
         super().__init__(decoder.tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -53,7 +55,7 @@ class _Stream(TextStreamer):
         self.first_at: float | None = None
         self.count = 0
 
-    def put(self, value: torch.Tensor) -> None:
+    def put(self, value: Tensor) -> None:
         if not self.next_tokens_are_prompt:
             self.count += 1
             if self.first_at is None:
@@ -66,12 +68,12 @@ class _Stream(TextStreamer):
 
 
 class _StopWhen(StoppingCriteria):
-    """Ends a generation of one row once `stop` says so."""
+    """Ends generation when `stop` returns True."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         self.stop = stop
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
 
 
@@ -89,10 +91,10 @@ def generate(
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     stop: Callable[[], bool] = lambda: False,
 ) -> Generation:
-    """Continues one prompt, reading `memory` if given, as `adapter` says. `on_text` gets the answer piece by piece.
+    """Continue one prompt, reading `memory` by `adapter`. `on_text` gets the answer piece by piece.
 
-    stop: asked after every token; once it says yes, the answer ends. repetition_penalty (Keskar et al. 2019) counts
-    what was generated, not the prompt, which an answer may well quote.
+    stop: called after every token; True ends the answer. repetition_penalty (Keskar et al. 2019) applies to generated
+    tokens, not to the prompt, which an answer may quote.
     """
     pieces: list[str] = []
 
@@ -104,6 +106,7 @@ def generate(
     stream = _Stream(decoder, collect)
     input_ids = torch.tensor([list(prompt_ids)], device=decoder.model.device)
     prompt = torch.ones_like(input_ids, dtype=torch.bool)
+    penalty = RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=input_ids.shape[1])
     with _reading(decoder, memory, adapter, record, prompt, sampling):
         out = decoder.model.generate(  # type: ignore[operator]
             input_ids,
@@ -111,9 +114,7 @@ def generate(
             max_new_tokens=max_new_tokens,
             min_new_tokens=min_new_tokens,
             **sampling.options,
-            logits_processor=LogitsProcessorList(
-                [RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=input_ids.shape[1])]
-            ),
+            logits_processor=LogitsProcessorList([penalty]),
             stopping_criteria=StoppingCriteriaList([_StopWhen(stop)]),
             streamer=stream,
         )
@@ -137,16 +138,14 @@ def generate_batch(
     adapter: MemoryAdapter | None = None,
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
 ) -> list[str]:
-    """Continues several prompts at once, each up to its own end of text: what `generate` says of each alone.
+    """Continue several prompts at once, each up to its own end of text: the same answers as by `generate` alone.
 
-    memory: of one row, read by all, or of a row for each prompt (`assembly.stacked`).
+    memory: of one row, read by all prompts, or of a row for each (`assemble.stacked`).
     """
-    width = max(map(len, prompts))
-    pad = hf.pad_token(decoder.model)
-    rows = [[pad] * (width - len(ids)) + list(ids) for ids in prompts]
-    input_ids = torch.tensor(rows, device=decoder.model.device)
-    starts = torch.tensor([width - len(ids) for ids in prompts], device=decoder.model.device)
-    mask = torch.arange(width, device=decoder.model.device) >= starts[:, None]
+    device = decoder.model.device
+    input_ids, lengths = padded(prompts, device, fill=hf.pad_token(decoder.model), left=True)
+    width = input_ids.shape[1]
+    mask = torch.arange(width, device=device) >= width - lengths[:, None]
     with _reading(decoder, memory, adapter, None, mask, sampling):
         out = decoder.model.generate(  # type: ignore[operator]
             input_ids, attention_mask=mask.long(), max_new_tokens=max_new_tokens, **sampling.options
@@ -155,7 +154,7 @@ def generate_batch(
 
 
 def _until_end(decoder: Decoder, ids: list[int]) -> str:
-    """The text before the first token that ends it; what follows is the padding of a longer neighbour."""
+    """The text before the first end token; the rest is padding beside a longer row."""
     ends = hf.end_tokens(decoder.model)
     stop = next((at for at, token in enumerate(ids) if token in ends), len(ids))
     return str(decoder.tokenizer.decode(ids[:stop], skip_special_tokens=True))
@@ -167,10 +166,10 @@ def _reading(
     memory: Memory | None,
     adapter: MemoryAdapter | None,
     record: AttentionRecord | None,
-    prompt: torch.Tensor,
+    prompt: Tensor,
     sampling: Sampling,
 ) -> Iterator[None]:
-    """Around a `generate()`: memory attached, chapters routed by the prompt [B, P], drawn by the seed."""
+    """Around a `generate()`: memory attached, chapters routed by the prompt [B, P], sampling seeded."""
     with (
         torch.inference_mode(),
         torch.random.fork_rng(enabled=sampling.temperature > 0.0),

@@ -2,11 +2,10 @@
 
     y = s_x · s_w · (q_x · q_wᵀ) + b,   q = round(x·R / s),   s = max|x·R| / 127
 
-with a scale s_x for each token and s_w for each output channel (LLM.int8(), Dettmers et al. 2022, section 2.1). R is
-orthogonal, so that (x·R)·(w·R)ᵀ = x·wᵀ: Hadamard matrices along the diagonal, which spread a channel of outstanding
-size over its neighbours (QuaRot, Ashkboos et al. 2024, section 3). Without R the latents' error is two to three times
-as large. `in_int8` makes a decoder for encoding beside the one that answers; which layers stay as they are is decided
-there. Nothing is compiled.
+with a scale s_x per token and s_w per output channel (LLM.int8(), Dettmers et al. 2022, section 2.1). R is orthogonal,
+so that (x·R)·(w·R)ᵀ = x·wᵀ: Hadamard matrices along the diagonal, which spread a channel of outstanding size over its
+neighbours (QuaRot, Ashkboos et al. 2024, section 3). Without R the latents' error is two to three times as large.
+`in_int8` makes a decoder for encoding beside the one that answers. Nothing is compiled.
 """
 
 from __future__ import annotations
@@ -14,21 +13,20 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from awareness.model import hf
-from awareness.model.weights import PackedLinear, exact_weights
+from awareness.model.weights import exact_weights, linear_layers, published_name
 
 KEPT = ("k_proj", "v_proj")
-"""What puts out the latents themselves; two small layers of seven."""
+"""Layers that stay as they are: their outputs are the latents, and they are two small layers of seven."""
 WORTH = 1.3
-"""How many times faster int8 has to be on this processor."""
+"""int8 is used if it is this many times as fast on this processor."""
 BLOCK = 64
-"""Channels that are mixed with each other; fewer where a layer's width is no multiple of it."""
+"""Channels that R mixes with each other; fewer if a layer's width is not a multiple of it."""
 _LEAST = 1e-20  # a scale, for a row of zeros
 
 
@@ -66,27 +64,22 @@ def _hadamard(size: int) -> Tensor:
 
 
 def in_int8(model: PreTrainedModel) -> PreTrainedModel:
-    """The same decoder with `Int8Linear` for each `nn.Linear` of its layers but those of `KEPT`.
+    """A copy of the decoder with `Int8Linear` for every linear layer of its decoder layers, except `KEPT`.
 
-    Embeddings, norms, biases and what is kept are the very tensors of `model`, which stays as it is.
+    `model` stays as it is; the copy shares all of its other tensors.
     """
     shared: dict[int, object] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    for name, module in hf.decoder_layers(model).named_modules():
-        if _multiplies(module) and not name.endswith(KEPT):
-            shared[id(module)] = Int8Linear(module)
+    for name, linear in linear_layers(hf.decoder_layers(model)).items():
+        if not published_name(name).endswith(KEPT):
+            shared[id(linear)] = Int8Linear(linear)
     return copy.deepcopy(model, shared)
-
-
-def _multiplies(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """Is it a linear layer by itself, packed or not, and not one that LoRA or another library made of it?"""
-    return type(module) in (nn.Linear, PackedLinear)
 
 
 @torch.inference_mode()
 def int8_pays(model: PreTrainedModel, rows: int = 256) -> bool:
-    """True if this processor multiplies the model's largest layer exactly in int8, and `WORTH` times faster than as it
-    is; measured, in about a tenth of a second."""
-    layers = [module for module in hf.decoder_layers(model).modules() if _multiplies(module)]
+    """Whether this processor multiplies in int8 exactly, and the model's largest layer `WORTH` times as fast; measured,
+    in about a tenth of a second."""
+    layers = linear_layers(hf.decoder_layers(model)).values()
     if model.device.type != "cpu" or not layers or not int8_is_exact():
         return False
     largest = max(layers, key=lambda module: module.weight.numel())
@@ -105,8 +98,8 @@ def int8_pays(model: PreTrainedModel, rows: int = 256) -> bool:
 
 
 def int8_is_exact() -> bool:
-    """False where sums of two products are cut off at 16 bits: on processors without VNNI (oneDNN's documentation,
-    "Nuances of int8 computations")."""
+    """False on processors without VNNI, which cut sums of two products off at 16 bits (oneDNN's documentation, "Nuances
+    of int8 computations")."""
     rows = torch.full((16, 64), 127, dtype=torch.int8)
     columns = torch.full((64, 16), 127, dtype=torch.int8)
     columns[:, ::2] = -127

@@ -1,7 +1,4 @@
-"""Model folder -> a decoder that can read memory, with its tokenizer.
-
-Safetensors only, no remote code, nothing fetched: sources.py has put everything into the folder.
-"""
+"""Model folder -> a fused decoder with its tokenizer. Only safetensors are loaded and no remote code."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from awareness.errors import UsageError
+from awareness.errors import UsageError, reason
 from awareness.model import hf
 from awareness.model.fusion import fuse
-from awareness.model.hf import quiet_transformers as quiet_transformers
 from awareness.model.model_files import ModelFolder
 
 
@@ -31,26 +27,26 @@ def default_device() -> torch.device:
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the processor multiplies it in hardware (AMX, AVX512-BF16, CUDA from Ampere on), else fp32."""
+    """bf16 if the processor multiplies it in hardware (AMX, AVX512-BF16, CUDA from Ampere on), else fp32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if hf.cpu_multiplies_bf16() else torch.float32
 
 
 def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
-    """Raises OSError or ValueError for a folder without one."""
+    """Raises OSError or ValueError if the folder has none."""
     return AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
 
 
 def load(
     folder: ModelFolder, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
 ) -> Decoder:
-    """Loads and fuses. dtype: by default what the device is fast in; `auto` for that of the files.
+    """Load and fuse. dtype: by default the one that the device is fast in; `auto` for that of the files.
 
-    Raises UsageError for an architecture that can't read memory or damaged weights.
+    Raises UsageError for damaged weights, or an architecture that cannot read memory.
     """
     device = default_device() if device is None else torch.device(device)
-    with quiet_transformers():
+    with hf.quiet_transformers():
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 folder.path,
@@ -62,9 +58,8 @@ def load(
             )
             tokenizer = load_tokenizer(folder)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
-                f"model {folder.name} cannot be loaded from {folder.path}: {reason}",
+                f"model {folder.name} cannot be loaded from {folder.path}: {reason(error)}",
                 hint=f"architectures that work: {', '.join(hf.ARCHITECTURES)}",
             ) from error
     hf.greedy_by_default(model, tokenizer)

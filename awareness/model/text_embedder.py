@@ -1,8 +1,8 @@
-"""Text -> unit vectors by an embedding model: any that transformers knows, encoder or decoder, from a local folder.
+"""Text -> unit vectors by an embedding model from a local folder: any encoder or decoder that transformers knows.
 
-How the vectors of tokens become one is read from the files that sentence-transformers keeps beside the weights
-(Reimers & Gurevych 2019, arXiv 1908.10084); without them it is the mean for models that look both ways, and the last
-token for those that look back. Safetensors only, no remote code, nothing fetched.
+How token vectors become one is read from the files that sentence-transformers keeps beside the weights (Reimers &
+Gurevych 2019, arXiv 1908.10084). Without them it is the mean for bidirectional models, and the last token for causal
+ones. Only safetensors are loaded, no remote code; nothing is fetched.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from awareness.errors import UsageError
+from awareness.errors import UsageError, reason
 from awareness.model import hf
-from awareness.model.batches import by_length
-from awareness.model.load import default_device, default_dtype, quiet_transformers
+from awareness.model.batches import by_length, padded
+from awareness.model.load import default_device, default_dtype
 from awareness.model.model_files import ModelFolder
 from awareness.types import Chunk, digest
 
-MAX_TOKENS = 256  # of a chunk or a question that are read, special tokens and prompt included
+MAX_TOKENS = 256  # read of a chunk or a question, special tokens and prompt included
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}  # of one forward pass, padding included
 BATCH_WORDS = 512
 _WINDOW = 2048  # chunks that are sorted by length together
-_VERSION = 1  # of what is read of a chunk
-_HINT = "awareness models pull all-minilm-l6-v2"
+_VERSION = 1  # of `text_of`
 
 
 class TextEmbedder:
     """`Embedder` by an embedding model.
 
-    pooling: `mean`, `cls` or `lasttoken`. prompt: put before a question. max_tokens: what is longer is cut. dim: D.
-    Raises UsageError for a folder that holds no such model, or one whose weights or pooling do not fit.
+    pooling: `mean`, `cls` or `lasttoken`. prompt: prefix of a question. max_tokens: longer texts are cut. dim: D.
+    Raises UsageError for a folder without such a model, or with weights or a pooling that do not fit.
     """
 
     def __init__(
@@ -59,20 +58,19 @@ class TextEmbedder:
         return self._embed([self.prompt + text])[0]
 
     def chunks(self, chunks: Sequence[Chunk]) -> Iterator[np.ndarray]:
-        """float32 [D] a chunk, in order."""
+        """float32 [D] per chunk, in order."""
         for start in range(0, len(chunks), _WINDOW):
             yield from self._embed([text_of(chunk) for chunk in chunks[start : start + _WINDOW]])
 
     def words(self, words: Sequence[str]) -> np.ndarray:
-        """Bare words, without the prompt -> float32 [n, D]."""
+        """Single words, without the prompt -> float32 [n, D]."""
         parts = [self._embed(words[at : at + BATCH_WORDS]) for at in range(0, len(words), BATCH_WORDS)]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors [n, D], of texts of like length together."""
-        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, split_special_tokens=True)[
-            "input_ids"
-        ]
+        """Unit vectors [n, D]; texts of similar length are batched."""
+        options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens, "split_special_tokens": True}
+        ids = self.tokenizer(list(texts), **options)["input_ids"]
         vectors = np.empty((len(ids), self.dim), np.float32)
         for batch in by_length(ids, BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])):
             vectors[batch] = self._forward([ids[k] for k in batch])
@@ -80,58 +78,52 @@ class TextEmbedder:
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """Token ids, padded on the right -> unit vectors [n, D]."""
-        width = max(1, *(len(row) for row in rows))
-        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros(len(rows), width, dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[i, : max(1, len(row))] = 1  # an empty text is one token of padding
-        mask = mask.to(self.device)
-        states = self.model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
+        """Rows of token ids -> unit vectors [n, D]."""
+        ids, lengths = padded(rows, self.device, fill=self.tokenizer.pad_token_id or 0)
+        # An empty text is read as one token of padding.
+        mask = (torch.arange(ids.shape[1], device=self.device) < lengths.clamp(min=1)[:, None]).long()
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         return F.normalize(pool(states.float(), mask, self.pooling), dim=-1).cpu().numpy()
 
 
 def text_of(chunk: Chunk) -> str:
-    """What is read of a chunk."""
+    """What the model reads of a chunk."""
     return f"{chunk.path} {chunk.symbol}\n{chunk.text}"
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """states [B, T, D] of tokens, and mask [B, T] with 1 where there is one, then 0 -> [B, D]."""
+    """states [B, T, D] and mask [B, T], 1 for tokens and then 0 -> [B, D]."""
     if pooling == "cls":
         return states[:, 0]
     if pooling == "lasttoken":
         return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
-    there = mask.unsqueeze(-1).to(states.dtype)
-    return (states * there).sum(1) / there.sum(1)
+    is_token = mask.unsqueeze(-1).to(states.dtype)
+    return (states * is_token).sum(1) / is_token.sum(1)
 
 
 def _load(
     folder: ModelFolder, device: torch.device, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     local: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    with quiet_transformers():
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, **local}
+    with hf.quiet_transformers():
         try:
-            model, found = AutoModel.from_pretrained(
-                folder.path, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
-            )
+            model, info = AutoModel.from_pretrained(folder.path, **options)
             tokenizer = AutoTokenizer.from_pretrained(folder.path, **local)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise _unusable(folder, f"cannot be loaded from {folder.path}: {reason}") from error
-    # A pooler that its makers left out is nothing we read; anything else that is missing would be random numbers.
-    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
+            raise _unusable(folder, f"cannot be loaded from {folder.path}: {reason(error)}") from error
+    # A missing pooler is not used here; any other missing weight would be random numbers.
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
         raise _unusable(folder, f"has no weights for {missing[0]} and {len(missing) - 1} others")
     return model.to(device).eval(), tokenizer
 
 
 def _unusable(folder: ModelFolder, why: str) -> UsageError:
-    return UsageError(f"embedding model {folder.name} {why}", hint=_HINT)
+    return UsageError(f"embedding model {folder.name} {why}", hint="awareness models pull all-minilm-l6-v2")
 
 
 def _pooling(folder: ModelFolder) -> str | None:
-    """What sentence-transformers' files say, None without them. Raises UsageError for what is not built here."""
+    """The pooling in sentence-transformers' files; None without them. Raises UsageError for an unsupported one."""
     listed = _json(folder.path / "modules.json", [])
     parts = {str(part.get("type")).rpartition(".")[2]: str(part.get("path", "")) for part in listed}
     if other := sorted(set(parts) - {"Transformer", "Pooling", "Normalize"}):
@@ -157,10 +149,10 @@ def _max_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path
 
 
 def _json(path: Path, default: Any = None) -> Any:
-    """A JSON file beside the weights; the default, else {}, if there is none or it is damaged."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        found = None
+    """A JSON file beside the weights; `default`, else {}, if it is missing or damaged."""
     expected: Any = {} if default is None else default
-    return found if isinstance(found, type(expected)) else expected
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return expected
+    return content if isinstance(content, type(expected)) else expected

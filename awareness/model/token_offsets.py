@@ -55,11 +55,11 @@ def token_starts(folder: Path) -> Callable[[str], Sequence[int]]:
 
 # How tokenizers split text into words.
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_LLAMA3 = (
+LLAMA3_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
-QWEN2_WORDS = _LLAMA3.replace("{1,3}", "")
+QWEN2_WORDS = LLAMA3_WORDS.replace("{1,3}", "")
 
 # Characters besides ASCII that every version of Unicode agrees on, and that NFC leaves alone.
 _LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e"
@@ -88,7 +88,7 @@ def _words_of(tokenizer: Tokenizer) -> re.Pattern[str] | None:
                 {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
             ],
-        } if pattern in (_LLAMA3, QWEN2_WORDS):
+        } if pattern in (LLAMA3_WORDS, QWEN2_WORDS):
             pass
         case _:
             return None

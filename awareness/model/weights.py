@@ -1,16 +1,14 @@
-"""Decode by weights in fewer bits: int4 and int8 on the CPU, int8 and fp8 through torchao, nf4 through bitsandbytes.
+"""Decode with weights in fewer bits: int4 and int8 on the CPU, int8 and fp8 through torchao, nf4 through bitsandbytes.
 
-Reading a decoder's weights is what a generated token costs, so fewer bits are faster. On the CPU (`PackedLinear`) a
-layer keeps its own weight beside the packed one and uses each where it is best: the packed one for the few rows of a
-decoding step, its own for everything else. So prompts are read, and latents are made (`exact_weights`), by the weights
-as they were published, and a latent does not depend on how an answer is decoded. The weights come from a memory map:
-those that nobody multiplies by are not read from disk.
+A generated token costs one reading of all weights, so fewer bits are faster. On the CPU (`PackedLinear`) a layer keeps
+its own weight beside the packed one: the packed one multiplies the few rows of a decoding step, its own everything
+else. So prompts are read, and latents are made (`exact_weights`), with the published weights, and a latent does not
+depend on how an answer is decoded. Weights are memory-mapped: those that are not used are not read from disk.
 
-int4: groups of 32 weights of a row share a scale and an offset, in bfloat16, `w = (q - 8)·scale + offset`. int8: one
-scale for each row. The output layer is packed too; its own weight stays the embedding where the two are tied.
+int4: groups of 32 weights of a row share a scale and an offset in bfloat16, `w = (q - 8)·scale + offset`. int8: one
+scale per row. The output layer is packed too; its own weight stays the embedding where the two are tied.
 
-int8 on CUDA, fp8 (e4m3) and nf4 (Dettmers et al. 2023, section 3) store the projections of the decoder layers alone,
-and replace them.
+int8 on CUDA, fp8 (e4m3) and nf4 (Dettmers et al. 2023, section 3) replace the projections of the decoder layers.
 """
 
 from __future__ import annotations
@@ -30,27 +28,27 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-from awareness.errors import UsageError
+from awareness.errors import UsageError, reason
 from awareness.model import hf
 from awareness.types import Progress, silent
 
 WEIGHTS = ("none", "int8", "int4", "fp8", "nf4")
-"""How the weights that decode may be stored; `none` is as they are."""
+"""How the weights to decode with are stored; `none`: as published."""
 GROUP = 32
 """Weights of a row that share a scale in int4."""
 MAX_ROWS = 32
-"""Rows up to which the packed weight is faster than the layer's own (benchmarks/weights.py)."""
+"""Up to this many rows the packed weight is faster than the layer's own (benchmarks/weights.py)."""
 WIDENED_ROWS = 128
-"""Rows from which widening a weight to float32 costs little beside the product."""
+"""From this many rows on, widening a weight to float32 costs little beside the product."""
 WIDENED_NUMBERS = 1 << 25
-"""Numbers of a weight up to which it is widened; an output layer would take half a gigabyte."""
+"""Largest weight that is widened, in numbers; an output layer would take half a gigabyte."""
 FORMAT_VERSION = 1
 _exact: ContextVar[bool] = ContextVar("awareness_exact_weights", default=False)
 
 
 @contextlib.contextmanager
 def exact_weights() -> Iterator[None]:
-    """Inside the block, in this thread, packed layers use their own weights, however few the rows are."""
+    """Inside the block, in this thread, packed layers use their own weights, even for few rows."""
     token = _exact.set(True)
     try:
         yield
@@ -60,8 +58,8 @@ def exact_weights() -> Iterator[None]:
 
 @functools.cache
 def float32_pays() -> bool:
-    """Is this processor a fifth faster when it widens bfloat16 weights and multiplies in float32? Some have the
-    instructions for bfloat16 and are slow at it. Measured once, in about 20 ms."""
+    """Whether this processor is a fifth faster if it widens bfloat16 weights and multiplies in float32: some have slow
+    instructions for bfloat16. Measured once, in about 20 ms."""
     x, weight = torch.ones(WIDENED_ROWS, 896, dtype=torch.bfloat16), torch.ones(1792, 896, dtype=torch.bfloat16)
 
     def seconds(multiply: Callable[[], Tensor]) -> float:
@@ -78,7 +76,7 @@ def float32_pays() -> bool:
 
 
 class PackedLinear(nn.Linear):
-    """A Linear with a second weight in fewer bits, which multiplies few rows where no gradient is wanted.
+    """A Linear with a second weight in fewer bits, which multiplies few rows without gradients.
 
     codes: packed for this processor's kernel. scales: int4 [K / GROUP, N, 2] (scale and offset), int8 [N].
     """
@@ -100,7 +98,7 @@ class PackedLinear(nn.Linear):
         return out.view(*x.shape[:-1], self.out_features)
 
     def _exactly(self, x: Tensor) -> Tensor:
-        """By the layer's own weight, in float32 where the processor is faster so. [..., K] -> [..., N]"""
+        """With the layer's own weight, in float32 if the processor is faster then. [..., K] -> [..., N]"""
         many = x.numel() >= WIDENED_ROWS * self.in_features and self.weight.numel() <= WIDENED_NUMBERS
         if not many or x.dtype != torch.bfloat16 or torch.is_grad_enabled() or not float32_pays():
             return linear(x, self.weight, self.bias)
@@ -111,14 +109,17 @@ class PackedLinear(nn.Linear):
 def pack_weights(
     model: PreTrainedModel, how: str, *, keep: Path | None = None, progress: Progress = silent
 ) -> PreTrainedModel:
-    """Puts packed weights (`int4` or `int8`) into the Linear layers of `model` on the CPU, in place.
+    """Add packed weights (`int4` or `int8`) to the Linear layers of `model` on the CPU, in place.
 
-    keep: a file to take them from, as a memory map, if it was made by this kind of processor, and to write them to
-    if not. It belongs to these weights: its name has to say so. Layers whose sizes the kernel can't take stay as they
-    are.
+    keep: a file that holds the packed weights of this model. It is memory-mapped if it was made for this kind of
+    processor, else written. Layers of sizes that the kernel does not support stay as they are.
     """
-    layers = {name: module for name, module in model.named_modules() if _can_be_packed(module, name, how)}
-    names = {name: name.replace(".base_layer", "") for name in layers}  # as they are called without LoRA
+    layers = {
+        name: layer
+        for name, layer in linear_layers(model).items()
+        if how == "int8" or (layer.in_features % GROUP == 0 and layer.out_features % 16 == 0)
+    }
+    names = {name: published_name(name) for name in layers}
     packed = {} if keep is None else read_packed(keep, how)
     if not all(f"{own}.codes" in packed and f"{own}.scales" in packed for own in names.values()):
         packed = {}
@@ -137,14 +138,23 @@ def pack_weights(
 
 
 def is_packed(model: nn.Module) -> bool:
-    """Does it still have its own weights beside those it decodes by?"""
+    """Whether `model` has packed weights beside its own."""
     return any(isinstance(module, PackedLinear) for module in model.modules())
 
 
-def _can_be_packed(module: nn.Module, name: str, how: str) -> bool:
-    if not isinstance(module, nn.Linear) or "lora_" in name:
-        return False
-    return how == "int8" or (module.in_features % GROUP == 0 and module.out_features % 16 == 0)
+def is_linear(module: nn.Module, name: str) -> bool:
+    """Whether a module of this name is a linear layer that is not part of LoRA."""
+    return isinstance(module, nn.Linear) and "lora_" not in name
+
+
+def linear_layers(root: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers under `root` by name, without those of LoRA."""
+    return {name: module for name, module in root.named_modules() if is_linear(module, name)}  # type: ignore[misc]
+
+
+def published_name(name: str) -> str:
+    """The name of a linear layer in a decoder without LoRA."""
+    return name.replace(".base_layer", "")
 
 
 def pack_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,13 +184,13 @@ def pack_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _layout(how: str) -> dict[str, str]:
-    """What packed codes are made for: the kernel's order of codes differs between kinds of processors."""
+    """What packed codes are made for: the kernel's order of codes differs between processors."""
     cpu = torch.backends.cpu.get_cpu_capability()
     return {"version": str(FORMAT_VERSION), "how": how, "group": str(GROUP), "cpu": cpu}
 
 
 def read_packed(path: Path, how: str) -> dict[str, Tensor]:
-    """Memory maps of the packed weights in a file; nothing where there are none for this processor."""
+    """Memory maps of the packed weights in a file; empty if it has none for this processor."""
     try:
         with safe_open(path, "pt") as file:
             if file.metadata() == _layout(how):
@@ -191,7 +201,7 @@ def read_packed(path: Path, how: str) -> dict[str, Tensor]:
 
 
 def write_packed(path: Path, how: str, packed: dict[str, Tensor]) -> None:
-    """Whole or not at all. Raises OSError."""
+    """Write all of the file or nothing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -204,22 +214,21 @@ def write_packed(path: Path, how: str, packed: dict[str, Tensor]) -> None:
 def quantise_weights(
     model: PreTrainedModel, how: str, *, keep: Path | None = None, progress: Progress = silent
 ) -> PreTrainedModel:
-    """Makes `model` decode by weights in fewer bits, in place, LoRA on them as it is; they can't be trained any more.
+    """Make `model` decode with weights in fewer bits, in place. LoRA stays; the weights can no longer be trained.
 
-    how: one of `WEIGHTS`. keep: as of `pack_weights`. Raises UsageError where the value, the library or the device
-    doesn't allow it; `model` may then be quantised in part, and is to be loaded again.
+    how: one of `WEIGHTS`. keep: see `pack_weights`. Raises UsageError if the value, the library or the device does not
+    allow it; `model` may then be partly quantised and must be loaded again.
     """
     if how not in WEIGHTS:
         raise UsageError(f"weights '{how}': not one of {', '.join(WEIGHTS)}")
     if how == "none":
         return model
-    on_cpu = model.device.type == "cpu"
-    if how in ("int4", "int8") and on_cpu:
+    device = model.device.type
+    if how in ("int4", "int8") and device == "cpu":
         return pack_weights(model, how, keep=keep, progress=progress)
     if how == "int4":
-        where = model.device.type
-        raise UsageError(f"weights 'int4' are for the CPU, and the decoder is on {where}", hint="int8 or nf4")
-    if how == "nf4" and on_cpu:  # on the CPU bitsandbytes fails for many sizes, or is wrong
+        raise UsageError(f"weights 'int4' are for the CPU, and the decoder is on {device}", hint="int8 or nf4")
+    if how == "nf4" and device == "cpu":  # on the CPU bitsandbytes fails for many sizes, or is wrong
         raise UsageError("weights 'nf4' need CUDA, and the decoder is on cpu", hint="int4 or int8")
     try:
         if how == "nf4":
@@ -228,20 +237,14 @@ def quantise_weights(
             from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
             config = Int8WeightOnlyConfig if how == "int8" else Float8WeightOnlyConfig
-            # torchao's inductor settings are for a compiled model, and would be the whole process's
-            quantize_(hf.decoder_layers(model), config(set_inductor_config=False), filter_fn=_is_projection)
+            # torchao's inductor settings are for a compiled model, and would hold for the whole process.
+            quantize_(hf.decoder_layers(model), config(set_inductor_config=False), filter_fn=is_linear)
     except ImportError as error:
         raise UsageError(f"weights '{how}' need {error.name}", hint='pip install "awareness[deploy]"') from error
     except (NotImplementedError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(
-            f"weights '{how}' are not possible on {model.device.type}: {reason}", hint=f"one of {', '.join(WEIGHTS)}"
-        ) from error
+        why, others = reason(error), ", ".join(WEIGHTS)
+        raise UsageError(f"weights '{how}' are not possible on {device}: {why}", hint=f"one of {others}") from error
     return model
-
-
-def _is_projection(module: nn.Module, name: str) -> bool:
-    return isinstance(module, nn.Linear) and "lora_" not in name
 
 
 def _to_nf4(model: PreTrainedModel) -> None:
@@ -249,16 +252,10 @@ def _to_nf4(model: PreTrainedModel) -> None:
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     layers = hf.decoder_layers(model)
-    for name, module in [(n, m) for n, m in layers.named_modules() if _is_projection(m, n)]:
+    for name, module in linear_layers(layers).items():
         weight = module.weight
-        quantised = Linear4bit(
-            module.in_features,
-            module.out_features,
-            bias=False,
-            compute_dtype=weight.dtype,
-            quant_type="nf4",
-            device="meta",
-        )
+        sizes = (module.in_features, module.out_features)
+        quantised = Linear4bit(*sizes, bias=False, compute_dtype=weight.dtype, quant_type="nf4", device="meta")
         quantised.weight = Params4bit(weight.data, requires_grad=False, quant_type="nf4")
         quantised.bias = module.bias
         parent, _, leaf = name.rpartition(".")

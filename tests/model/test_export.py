@@ -28,7 +28,7 @@ from awareness.errors import StorageFailed, UsageError
 from awareness.model import hf
 from awareness.model.export import export_gguf
 from awareness.model.fusion import fuse
-from awareness.model.load import quiet_transformers
+from awareness.model.hf import quiet_transformers
 from awareness.model.lora import add_lora
 from awareness.model.weights import quantise_weights
 from tests.conftest import CHAT_TEMPLATE, GEOMETRY, tiny_model

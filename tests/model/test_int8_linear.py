@@ -10,6 +10,7 @@ from awareness.model import encoder as encoders
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.int8_linear import KEPT, Int8Linear, in_int8, int8_is_exact, int8_pays
+from awareness.model.lora import add_lora
 from awareness.model.quantisation import to_tensor
 from tests.conftest import tiny_model, tiny_tokenizer
 
@@ -78,6 +79,22 @@ def test_latents_for_many_texts(model, monkeypatch):
     for found, right in zip(many.encode(TEXTS), encoder.encode(TEXTS), strict=True):
         assert found.tokens == right.tokens
         assert relative(to_tensor(found, many.spec).float(), to_tensor(right, encoder.spec).float()) < 0.3
+
+
+@exact
+def test_lora_that_waits_for_a_memory_changes_no_latent(monkeypatch):
+    """An index of the base has the same latents, so they must be the same bytes, in int8 too."""
+    monkeypatch.setattr(encoders, "int8_pays", lambda model: True)
+    made = []
+    for with_lora in (False, True):
+        torch.manual_seed(0)
+        decoder = fuse(tiny_model("qwen3"))
+        if with_lora:
+            targets = ("q_proj", "k_proj", "v_proj", "o_proj")
+            add_lora(decoder, rank=2, alpha=4, targets=targets, active=lambda: False)
+        encoder = SelfEncoder(decoder, tiny_tokenizer(), fingerprint="tiny", quant="int4").for_many()
+        made.append([bytes(latent.data) for latent in encoder.encode(TEXTS)])
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("quant", ["none", "int8", "fp8"])

@@ -50,7 +50,7 @@ gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
 TOKENIZERS = {
     "gpt2": (trained(gpt2), True),
     "qwen2": (trained(split(token_offsets.QWEN2_WORDS), normalizer=normalizers.NFC()), True),
-    "llama3": (trained(split(token_offsets._LLAMA3)), True),
+    "llama3": (trained(split(token_offsets.LLAMA3_WORDS)), True),
     "another pattern": (trained(split(r"\w+|\W")), False),
     "another normalizer": (trained(split(token_offsets.QWEN2_WORDS), normalizer=normalizers.Lowercase()), False),
     "a prefix": (trained(pre_tokenizers.ByteLevel(add_prefix_space=True)), False),
