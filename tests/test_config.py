@@ -26,7 +26,7 @@ from awareness.model.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTED = {
-    "docs/architecture.md": (MemoryConfig, ModelConfig),
+    "docs/model.md": (MemoryConfig, ModelConfig),
     "docs/training.md": (training.TrainConfig, training.DataConfig, training.LossConfig, training.TrainingConfig),
 }
 """Document -> the sections whose settings its tables have."""

@@ -14,7 +14,7 @@ Coefficient = Field(default=0.01, ge=0, allow_inf_nan=False)
 
 
 class MemoryConfig(Section):
-    """Settings by what they concern; docs/architecture.md has each with its formula and the test of its effect.
+    """Settings by what they concern; docs/model.md has each with its formula and the test of its effect.
 
     What there is. vanilla_mode: a control without any memory and LoRA. use_memory_adapter, use_lora: one of them, or
     with use_both_memory_and_lora the two.

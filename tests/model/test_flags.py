@@ -1,6 +1,6 @@
 """What the settings of `memory:` change that are about the adapter: layers, blocks, banks, chapters.
 
-docs/architecture.md has the test of every setting; tests/test_config.py holds the two together.
+docs/model.md has the test of every setting; tests/test_config.py holds the two together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the settings change that are about the whole module: encoder, LoRA, deployment, and the decoder (`model:`).
 
-docs/architecture.md has the test of every setting; tests/test_config.py holds the two together.
+docs/model.md has the test of every setting; tests/test_config.py holds the two together.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def test_use_flash_attention_chooses_the_kernel(build, model_folder, scratch, us
 
 
 def test_the_example_of_the_document_runs(model_folder, tmp_path, monkeypatch, capfd):
-    document = (Path(__file__).parents[2] / "docs/architecture.md").read_text("utf-8")
+    document = (Path(__file__).parents[2] / "docs/model.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict = {}

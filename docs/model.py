@@ -1,6 +1,6 @@
-"""Draws docs/architecture.png: what is read, what it is made of, and where in a decoder layer.
+"""Draws docs/model.png: what is read, what it is made of, and where in a decoder layer.
 
-python docs/architecture.py
+python docs/model.py
 """
 
 from __future__ import annotations
