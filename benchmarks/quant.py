@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from common import table
 
-from awareness.cli.eval_shared import chunk_pool
 from awareness.engine.models import load_model
 from awareness.evals.needle import make_cases, share_found
+from awareness.evals.setup import source_chunks
 from awareness.index.files.repository import Repository
 from awareness.model import model_files, presets
 from awareness.model.assemble import assemble
@@ -80,7 +80,7 @@ def main() -> None:
     num_layers = decoder.model.config.num_hidden_layers
     rows = [Row.parse(text, num_layers) for text in options.rows.split(",")]
     every = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=folder.fingerprint, layers=range(num_layers))
-    pool = chunk_pool(Repository.open(options.repo), folder, 120)
+    pool = source_chunks(Repository.open(options.repo), folder, 120)
     numbers = [int(number) for number in options.chunks.split(",")]
     found: dict[tuple[str, int], list[bool]] = {}
     sizes: dict[str, list[float]] = {row.name: [] for row in rows}

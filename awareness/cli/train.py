@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.cli.eval_shared import write_json
 from awareness.engine.models import pull_model
 from awareness.errors import UsageError
+from awareness.evals.report import write_json
 
 if TYPE_CHECKING:
     from awareness.config.read import Config

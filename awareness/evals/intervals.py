@@ -1,4 +1,4 @@
-"""How sure a measured mean is: 95 % intervals."""
+"""Means with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_Z = 1.959964  # of the normal distribution: 95 % lie within so many standard deviations
+_Z = 1.959964  # standard deviations around the mean that hold 95 % of a normal distribution
 TAILS = (2.5, 97.5)  # percentiles
-RESAMPLES = 2000  # draws of a bootstrap
+RESAMPLES = 2000  # of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,16 @@ class Estimate:
     high: float
     n: int
 
+    def __str__(self) -> str:
+        """`0.85 (0.64-0.95)`"""
+        return f"{self.mean:.2f} ({self.low:.2f}-{self.high:.2f})"
+
 
 def wilson(successes: float, n: int) -> Estimate:
-    """Of a proportion, by the score interval (Wilson 1927), which holds near 0 and 1 and for small n.
+    """A proportion with the score interval (Wilson 1927), which holds near 0 and 1 and for small n.
 
-    successes: may be a sum of shares, each in [0, 1]: their variance is at most that of a proportion with the same
-    mean, so that the interval is rather too wide.
+    successes: may be a sum of shares, each in [0, 1]. Their variance is at most that of a proportion with the same
+    mean, so the interval is then wider than necessary.
     """
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"{successes} successes of {n}")
@@ -38,10 +42,10 @@ def wilson(successes: float, n: int) -> Estimate:
 
 
 def bootstrap(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """Of the mean of any values, by the percentiles of the means of `resamples` draws with replacement (Efron 1979)."""
+    """The mean of any values, with the percentiles of the means of `resamples` draws with replacement (Efron 1979)."""
     if not values:
         raise ValueError("no values to draw from")
-    known = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(len(known), size=(resamples, len(known)))
-    low, high = np.percentile(known[drawn].mean(axis=1), TAILS)
-    return Estimate(float(known.mean()), float(low), float(high), len(known))
+    array = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    low, high = np.percentile(array[drawn].mean(axis=1), TAILS)
+    return Estimate(float(array.mean()), float(low), float(high), len(array))

@@ -1,8 +1,8 @@
 """Needle in a haystack: is the memory really read?
 
-A needle (needle_shapes.py) is hidden in one of `chunks` real code chunks of a repository, at a given depth.
-Each case is put to every arm (arms.py): greedy decoding, one seed. Two things are scored: was the value said, and, of
-an arm that can tell, which chunk it looked at. After Kamradt's test and RULER (Hsieh et al. 2024), on code.
+A needle (needle_shapes.py) is hidden in one of `chunks` real code chunks of a repository, at a given depth, and every
+reader is asked for it: greedy decoding, one seed. Two things are scored: does the answer hold the value, and, of a
+reader that can tell, which chunk it looked at. After Kamradt's test and RULER (Hsieh et al. 2024), on code.
 """
 
 from __future__ import annotations
@@ -11,105 +11,122 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from awareness.errors import UsageError
-from awareness.evals.arms import Arm, Bm25
+from awareness.evals import pictures
 from awareness.evals.intervals import Estimate, wilson
-from awareness.evals.needle_shapes import LIST_MARK, SHAPES
-from awareness.model.attention_record import AttentionRecord
-from awareness.model.generate import Generation
+from awareness.evals.needle_shapes import LIST_MARK, SHAPES, shapes_named
+from awareness.evals.readers import Bm25, Reader
+from awareness.evals.report import NOT_MEASURED, Report, Table, as_json
+from awareness.evals.setup import Setup
 from awareness.model.prompts import answer_ids
 from awareness.types import Chunk, Progress, Sample, silent
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_SPARE_TOKENS = 3  # that an answer may have beyond the one that is right
+_SPARE_TOKENS = 3  # that an answer may have beyond the right one
+_BM25 = Bm25()
 
 
 @dataclass(frozen=True)
 class Case:
-    """A question, and how deep its needle lies: 0 at the first chunk, 1 at the last, next to the question."""
+    """A question, and how deep its needle lies: 0 in the first chunk, 1 in the last, next to the question."""
 
     sample: Sample
     depth: float
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one arm made of one case. found: the share of the values that it said, None if it says nothing. chunk_found:
-    is the chunk that it looked at most one of those that hold the answer, None if it can't tell."""
+class Score:
+    """What one reader made of one case. value_found: the share of the values in its answer, None without an answer.
+    chunk_found: True if the chunk with most attention, or ranked first, holds the needle; None if it cannot tell."""
 
-    arm: str
+    reader: str
     shape: str
     chunks: int
     depth: float
-    found: float | None
+    value_found: float | None
     chunk_found: bool | None
 
 
-@dataclass(frozen=True)
-class NeedleReport:
-    """arms, chunks, shapes: what was to be asked; where an arm has no answers, the chunks did not fit its context."""
-
-    model: str
-    seed: int
-    samples: int
-    chunk_tokens: int
-    arms: tuple[str, ...]
-    chunks: tuple[int, ...]
-    shapes: tuple[str, ...]
-    answers: tuple[Answer, ...]
-
-    def accuracy(
-        self,
-        arm: str,
-        chunks: int | None = None,
-        *,
-        depth: float | None = None,
-        shape: str | None = None,
-        of_chunk: bool = False,
-    ) -> Estimate | None:
-        """Of the values, or `of_chunk`, over the answers that are of this kind; None if there is none.
-
-        chunks: without it, of the numbers that all arms could be asked at, so that their means can be compared.
-        """
-        numbers = self.in_common if chunks is None else (chunks,)
-        chosen = [
-            answer.chunk_found if of_chunk else answer.found
-            for answer in self.answers
-            if answer.arm == arm
-            and answer.chunks in numbers
-            and depth in (None, answer.depth)
-            and shape in (None, answer.shape)
-        ]
-        scores = [float(score) for score in chosen if score is not None]
-        return wilson(sum(scores), len(scores)) if scores else None
-
-    @property
-    def in_common(self) -> tuple[int, ...]:
-        """The numbers of chunks at which every arm was asked that was asked at all."""
-        asked = {(answer.arm, answer.chunks) for answer in self.answers}
-        arms = {arm for arm, _ in asked}
-        return tuple(number for number in self.chunks if all((arm, number) in asked for arm in arms))
-
-    def cases(self, chunks: int) -> Counter[float]:
-        """depth -> how many cases there are at this number of chunks, asked or not."""
-        return Counter(depth for depth, _ in _drawn(chunks, self.samples))
+def measure(setup: Setup, *, samples: int, chunks: Sequence[int], chunk_tokens: int, shapes: Sequence[str]) -> Report:
+    """samples: for each number of `chunks`. shapes: names of shapes or groups of them."""
+    shapes = shapes_named(shapes)
+    pool = setup.chunks(chunk_tokens)
+    options: dict[str, Any] = {"samples": samples, "seed": setup.seed, "shapes": shapes}
+    cases = {number: make_cases(pool, chunks=number, **options) for number in chunks}
+    readers: list[Reader | Bm25] = [*setup.open_readers(without=[_BM25.name])]
+    if _BM25.name in setup.reader_names:
+        readers.append(_BM25)
+    with setup.progress() as progress:
+        scores = ask(readers, cases, progress)
+    grid = Grid(tuple(reader.name for reader in readers), tuple(chunks), tuple(shapes), samples, tuple(scores))
+    repository = setup.repository_folder
+    title = (
+        f"{setup.folder.name}, {chunk_tokens}-token chunks of {repository}, quant {setup.quant}, n={samples},"
+        f" seed={setup.seed}"
+    )
+    about = {"samples": samples, "chunk_tokens": chunk_tokens, "repository": repository}
+    is_complete = len(grid.in_common) == len(chunks)
+    return Report(
+        "needle",
+        _tables(grid, title),
+        {**_json(grid), **setup.settings, **about},
+        partial(_draw, grid, title),
+        () if is_complete else [f"{NOT_MEASURED}: the chunks are longer than the context the model was trained on"],
+    )
 
 
-def _drawn(chunks: int, samples: int) -> list[tuple[float, int]]:
-    """Depth of each case, and the place of its gold chunk."""
-    places = list(depths_of(chunks).items())
-    return [places[i % len(places)] for i in range(samples)]
+def ask(
+    readers: Sequence[Reader | Bm25], cases: Mapping[int, Sequence[Case]], progress: Progress = silent
+) -> list[Score]:
+    """Gives the cases of each number of chunks to every reader that has room for all of them."""
+    columns = [
+        (reader, column)
+        for column in cases.values()
+        for reader in readers
+        if isinstance(reader, Bm25) or all(reader.fits(case.sample) for case in column)
+    ]
+    total = sum(len(column) for _, column in columns)
+    scores: list[Score] = []
+    for reader, column in columns:
+        for case in column:
+            scores.append(_score(reader, case))
+            progress("asking", len(scores), total)
+    return scores
 
 
-def depths_of(chunks: int) -> dict[float, int]:
-    """depth -> place of the gold chunk; depths that fall on the same place are one."""
-    places: dict[int, float] = {}
-    for depth in DEPTHS:
-        places.setdefault(round(depth * (chunks - 1)), depth)
-    return {depth: place for place, depth in places.items()}
+def _score(reader: Reader | Bm25, case: Case) -> Score:
+    sample = case.sample
+    value_found: float | None = None
+    chunk_found: bool | None = None
+    if isinstance(reader, Bm25):
+        chunk_found = reader.rank(sample)[0] in sample.gold
+    else:
+        length = len(answer_ids(reader.decoder.tokenizer, sample)) + _SPARE_TOKENS
+        answer = reader.generate(sample, max_new_tokens=length)
+        value_found = share_found(sample, answer.text)
+        if answer.attention:
+            chunk_found = int(max(answer.attention, key=lambda place: answer.attention[place])) in sample.gold
+    return Score(reader.name, sample.kind, len(sample.texts), case.depth, value_found, chunk_found)
+
+
+def share_found(sample: Sample, text: str) -> float:
+    """The share of the sample's values that the first line of `text` holds, each as a whole word."""
+    first_line = next(iter(text.strip().splitlines()), "")
+    values = sample.answer.split(LIST_MARK)
+    return sum(_is_in(value, first_line) for value in values) / len(values)
+
+
+def _is_in(value: str, line: str) -> bool:
+    return re.search(rf"(?<![\w/-]){re.escape(value)}(?![\w/-])", line) is not None
+
+
+# --- cases -----------------------------------------------------------------------------------------------------------
 
 
 def make_cases(
@@ -119,14 +136,14 @@ def make_cases(
     pool is too small."""
     if len(pool) < chunks:
         raise UsageError(
-            f"{chunks} chunks are asked for, but the repository has only {len(pool)} of the right size",
+            f"--chunks {chunks}, but the repository has only {len(pool)} chunks of the right size",
             hint="fewer --chunks, smaller --chunk-tokens, or a larger --repo",
         )
     rng = random.Random(f"{seed}/{chunks}")
     turn = math.lcm(len(shapes), len(depths_of(chunks)))  # after it the same shapes would meet the same depths again
     return [
         _make_case(rng, pool, chunks, depth, gold, shapes[(i + i // turn) % len(shapes)])
-        for i, (depth, gold) in enumerate(_drawn(chunks, samples))
+        for i, (depth, gold) in enumerate(_places(chunks, samples))
     ]
 
 
@@ -146,70 +163,165 @@ def _make_case(rng: random.Random, pool: Sequence[Chunk], chunks: int, depth: fl
     return Case(Sample(tuple(texts), golds, needle.question, needle.answer, needle.answer_prefix, kind=shape), depth)
 
 
-def run(
-    arms: Sequence[Arm | Bm25],
-    pool: Sequence[Chunk],
-    *,
-    model: str,
-    samples: int,
-    chunks: Sequence[int],
-    chunk_tokens: int,
-    seed: int,
-    shapes: Sequence[str],
-    progress: Progress = silent,
-) -> NeedleReport:
-    """Puts `samples` cases for each number of chunks to every arm that has room for all of them."""
-    cases = {number: make_cases(pool, chunks=number, samples=samples, seed=seed, shapes=shapes) for number in chunks}
-    asked = [
-        (arm, number)
-        for number, column in cases.items()
-        for arm in arms
-        if isinstance(arm, Bm25) or all(arm.fits(case.sample) for case in column)
-    ]
-    answers = []
-    for arm, number in asked:
-        for case in cases[number]:
-            answers.append(_ask(arm, case))
-            progress("asking", len(answers), len(asked) * samples)
-    return NeedleReport(
-        model,
-        seed,
-        samples,
-        chunk_tokens,
-        tuple(arm.name for arm in arms),
-        tuple(chunks),
-        tuple(shapes),
-        tuple(answers),
-    )
+def _places(chunks: int, samples: int) -> list[tuple[float, int]]:
+    """Depth and place of the gold chunk of each case."""
+    places = list(depths_of(chunks).items())
+    return [places[i % len(places)] for i in range(samples)]
 
 
-def _ask(arm: Arm | Bm25, case: Case) -> Answer:
-    sample = case.sample
-    found: float | None = None
-    chunk_found: bool | None = None
-    if isinstance(arm, Bm25):
-        chunk_found = arm.rank(sample)[0] in sample.gold
-    else:
-        said = _say(arm, sample)
-        found = share_found(sample, said.text)
-        if said.attention:
-            most = max(said.attention, key=lambda name: said.attention[name])
-            chunk_found = int(most) in sample.gold
-    return Answer(arm.name, sample.kind, len(sample.texts), case.depth, found, chunk_found)
+def depths_of(chunks: int) -> dict[float, int]:
+    """depth -> place of the gold chunk. Depths that fall on the same place count once."""
+    places: dict[int, float] = {}
+    for depth in DEPTHS:
+        places.setdefault(round(depth * (chunks - 1)), depth)
+    return {depth: place for place, depth in places.items()}
 
 
-def _say(arm: Arm, sample: Sample) -> Generation:
-    record = AttentionRecord(arm.retrieval_layers) if arm.reads == "memory" else None
-    length = len(answer_ids(arm.decoder.tokenizer, sample)) + _SPARE_TOKENS
-    return arm.say(sample, max_new_tokens=length, record=record)
+# --- the report ------------------------------------------------------------------------------------------------------
 
 
-def share_found(sample: Sample, said: str) -> float:
-    """The share of the answer's values that stand in the first line of what is said, each as a whole word."""
-    first_line = next(iter(said.strip().splitlines()), "")
-    values = sample.answer.split(LIST_MARK)
-    return sum(_is_in(value, first_line) for value in values) / len(values)
+@dataclass(frozen=True)
+class Grid:
+    """What was asked, and all scores. A reader without scores at a number of chunks had no room for them."""
+
+    readers: tuple[str, ...]
+    chunks: tuple[int, ...]
+    shapes: tuple[str, ...]
+    samples: int
+    scores: tuple[Score, ...]
+
+    def accuracy(
+        self,
+        reader: str,
+        chunks: int | None = None,
+        *,
+        depth: float | None = None,
+        shape: str | None = None,
+        of_chunk: bool = False,
+    ) -> Estimate | None:
+        """The mean share of values found, or of chunks found, over these scores; None without any.
+
+        chunks: None for the numbers that all readers had room for, so that their means can be compared.
+        """
+        numbers = self.in_common if chunks is None else (chunks,)
+        found = [
+            float(value)
+            for score in self.scores
+            if score.reader == reader
+            and score.chunks in numbers
+            and depth in (None, score.depth)
+            and shape in (None, score.shape)
+            and (value := score.chunk_found if of_chunk else score.value_found) is not None
+        ]
+        return wilson(sum(found), len(found)) if found else None
+
+    @property
+    def in_common(self) -> tuple[int, ...]:
+        """The numbers of chunks at which every reader was asked that was asked at all."""
+        asked = {(score.reader, score.chunks) for score in self.scores}
+        readers = {reader for reader, _ in asked}
+        return tuple(number for number in self.chunks if all((reader, number) in asked for reader in readers))
+
+    def cases(self, chunks: int) -> Counter[float]:
+        """depth -> number of cases at this number of chunks."""
+        return Counter(depth for depth, _ in _places(chunks, self.samples))
+
+    def scored(self, *, of_chunk: bool) -> list[str]:
+        """The readers that have any accuracy of this kind."""
+        return [r for r in self.readers if any(self.accuracy(r, n, of_chunk=of_chunk) for n in self.chunks)]
 
 
-def _is_in(value: str, line: str) -> bool:
-    return re.search(rf"(?<![\w/-]){re.escape(value)}(?![\w/-])", line) is not None
+def _json(grid: Grid) -> dict[str, Any]:
+    """arms: the mean at `in_common`. Null where a reader had no room."""
+    cells = [(reader, number) for reader in grid.readers for number in grid.chunks]
+    means = {reader: grid.accuracy(reader) for reader in grid.readers}
+    columns: dict[str, list[dict[str, Any]]] = {"grid": [], "intervals": [], "which_chunk": [], "shapes": []}
+    for reader, number in cells:
+        place = {"arm": reader, "chunks": number}
+        for depth, n in sorted(grid.cases(number).items()):
+            accuracy = _flat(grid.accuracy(reader, number, depth=depth))["accuracy"]
+            columns["grid"].append({**place, "depth": depth, "accuracy": accuracy, "n": n})
+        columns["intervals"].append({**place, **_flat(grid.accuracy(reader, number))})
+        columns["which_chunk"].append({**place, **_flat(grid.accuracy(reader, number, of_chunk=True))})
+    for shape in grid.shapes:
+        for reader, number in cells:
+            accuracy = _flat(grid.accuracy(reader, number, shape=shape))
+            columns["shapes"].append({"shape": shape, "arm": reader, "chunks": number, **accuracy})
+    return {"arms": {r: None if mean is None else round(mean.mean, 4) for r, mean in means.items()}, **columns}
+
+
+def _flat(accuracy: Estimate | None) -> dict[str, Any]:
+    if accuracy is None:
+        return {"accuracy": None, "low": None, "high": None, "n": 0}
+    rounded = as_json(accuracy)
+    return {"accuracy": rounded.pop("mean"), **rounded}
+
+
+def _tables(grid: Grid, title: str) -> list[Table]:
+    def by_chunks(heading: str, readers: list[str], of_chunk: bool) -> Table:
+        rows = [(n, *(grid.accuracy(r, n, of_chunk=of_chunk) for r in readers)) for n in grid.chunks]
+        return Table(heading, ("chunks", *readers), rows)
+
+    speakers = [reader for reader in grid.readers if reader != _BM25.name]
+    tables = [by_chunks(f"needles found (95 % interval), {title}", speakers, of_chunk=False)]
+    if len(grid.shapes) > 1:
+        rows = [(shape, *(grid.accuracy(r, shape=shape) for r in speakers)) for shape in grid.shapes]
+        heading = f"by shape, at {', '.join(map(str, grid.in_common))} chunks"
+        tables.append(Table(heading, ("shape", *speakers), rows))
+    heading = "the right chunk gets most attention, or is ranked first"
+    tables.append(by_chunks(heading, grid.scored(of_chunk=True), of_chunk=True))
+    return [table for table in tables if len(table.columns) > 1]
+
+
+def _draw(grid: Grid, title: str, folder: Path) -> list[str]:
+    shapes = grid.shapes[0] if len(grid.shapes) == 1 else f"{len(grid.shapes)} shapes"
+    title = f"Needles found ({shapes}):\n{title}"
+    return [_draw_map(grid, title, folder), _draw_curves(grid, title, folder)]
+
+
+def _draw_map(grid: Grid, title: str, folder: Path) -> str:
+    """One panel a reader: depth down, number of chunks across, accuracy as colour and number."""
+    depths = sorted({depth for number in grid.chunks for depth in grid.cases(number)})
+    columns = min(4, len(grid.readers))
+    size = {"width": 1.2 + 0.52 * max(3, len(grid.chunks)), "height": 1.3 + 0.36 * len(depths)}
+    figure, panels = pictures.panels(columns, math.ceil(len(grid.readers) / columns), **size)
+    for panel in panels[len(grid.readers) :]:
+        panel.set_visible(False)
+    for panel, reader in zip(panels, grid.readers, strict=False):
+        of_chunk = reader in grid.scored(of_chunk=True) and reader not in grid.scored(of_chunk=False)
+        values = [[math.nan] * len(grid.chunks) for _ in depths]
+        for column, number in enumerate(grid.chunks):
+            for depth in grid.cases(number):
+                row, found = depths.index(depth), grid.accuracy(reader, number, depth=depth, of_chunk=of_chunk)
+                values[row][column] = math.nan if found is None else found.mean
+                text = NOT_MEASURED if found is None else f"{found.mean:.2f}"
+                colour = "white" if values[row][column] > 0.55 else "black"
+                panel.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+        panel.imshow(values, vmin=0, vmax=1, cmap="YlGnBu", aspect="auto")
+        panel.grid(visible=False)
+        panel.set_xticks(range(len(grid.chunks)), [str(number) for number in grid.chunks])
+        panel.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
+        mean = grid.accuracy(reader, of_chunk=of_chunk)
+        name = f"{reader} (which chunk)" if of_chunk else reader
+        panel.set_title(name if mean is None else f"{name}  {mean.mean:.2f}", fontsize=9)
+    figure.supxlabel("chunks", fontsize=8)
+    figure.supylabel("depth of the needle", fontsize=8)
+    return pictures.save(figure, title, folder, "needle.png")
+
+
+def _draw_curves(grid: Grid, title: str, folder: Path) -> str:
+    """Accuracy over the number of chunks, a line a reader: of the values; of the chunks that were looked at most."""
+    titles = {False: "the value is found", True: "the right chunk: most attention, or ranked first"}
+    sides = [of_chunk for of_chunk in titles if grid.scored(of_chunk=of_chunk)]
+    figure, panels = pictures.panels(len(sides))
+    for panel, of_chunk in zip(panels, sides, strict=True):
+        curves = {
+            reader: {n: found for n in grid.chunks if (found := grid.accuracy(reader, n, of_chunk=of_chunk))}
+            for reader in grid.scored(of_chunk=of_chunk)
+        }
+        pictures.lines(panel, curves, grid.chunks, what=titles[of_chunk])
+        panel.set_ylim(-0.03, 1.03)
+        panel.set_xlabel("chunks", fontsize=8)
+        panel.legend(fontsize=8)
+    panels[0].set_ylabel("share found, 95 % interval", fontsize=8)
+    return pictures.save(figure, title, folder, "needle_curve.png")

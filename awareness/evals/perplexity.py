@@ -1,8 +1,8 @@
 """Perplexity of lines that rest on a definition in another file: does it help to have that file in memory?
 
 The model continues the lines above (next_line_cases.py). What it may read is the condition: `gold`, the chunk with the
-definition among others of the repository; `shuffled`, as many chunks, those of another case, of which none has the name
-(the control: is it that definition, or any code?); `none`. An arm that reads nothing has the last one alone.
+definition among others of the repository; `shuffled`, as many chunks of another case, none of which has the name (the
+control: does that definition help, or any code?); `none`. A reader that reads nothing has the last one only.
 
 Perplexity is exp(-sum of log p / number of tokens) over all cases (Jelinek et al. 1977), of the line and of the name in
 it, given what stands before it; the interval is a bootstrap over cases.
@@ -12,13 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from awareness.errors import UsageError
-from awareness.evals.arms import Arm
+from awareness.evals import pictures
 from awareness.evals.intervals import RESAMPLES, TAILS, Estimate
-from awareness.evals.next_line_cases import LineCase
+from awareness.evals.next_line_cases import LineCase, make_cases
+from awareness.evals.readers import Reader
+from awareness.evals.report import Report, Table, as_json
+from awareness.evals.setup import Setup
+from awareness.index.files.repository import SourceFile, decode
+from awareness.model.token_offsets import token_starts
 from awareness.types import Progress, silent
 
 CONDITIONS = ("gold", "shuffled", "none")
@@ -26,7 +34,7 @@ CONDITIONS = ("gold", "shuffled", "none")
 
 @dataclass(frozen=True)
 class Likelihood:
-    """-log p of a case, in nats, and its tokens: of the line, and of the name alone."""
+    """(-log p in nats, tokens) of a case: of the line, and of the name only."""
 
     line: tuple[float, int]
     name: tuple[float, int]
@@ -34,8 +42,7 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Of one arm under one condition: of the lines, which have `tokens` tokens, and of the names in them. `Estimate`s
-    of a perplexity, not of a mean."""
+    """Of one reader under one condition: of the lines, and of the names in them. tokens: of all lines."""
 
     arm: str
     condition: str
@@ -44,40 +51,84 @@ class Perplexity:
     tokens: int
 
 
-@dataclass(frozen=True)
-class PerplexityReport:
-    """likelihoods: (arm, condition) -> one a case, for those who compare them case by case."""
-
-    rows: tuple[Perplexity, ...]
-    cases: tuple[LineCase, ...]
-    likelihoods: dict[tuple[str, str], list[Likelihood]]
+Likelihoods = dict[tuple[str, str], list[Likelihood]]
+"""(reader, condition) -> the likelihood of each case."""
 
 
-def run(arms: Sequence[Arm], cases: Sequence[LineCase], *, seed: int, progress: Progress = silent) -> PerplexityReport:
-    """Puts the cases that every arm has room for to every arm, under each condition. Raises UsageError."""
-    fitting = [case for case in cases if all(arm.fits(case.sample) for arm in arms)]
+def measure(setup: Setup, *, samples: int, chunks: int, chunk_tokens: int) -> Report:
+    """samples: lines of a repository at most. chunks: that are read, the definition's among them."""
+    settings = {"samples": samples, "chunks": chunks, "chunk_tokens": chunk_tokens}
+    starts = token_starts(setup.folder.path)
+    cases: list[LineCase] = []
+    for repository in setup.repositories:
+        files = {file.path: decode(file.data) for file in repository.scan() if isinstance(file, SourceFile)}
+        cases += make_cases(files, starts, **settings, seed=setup.seed)
+    readers = setup.open_readers()
+    with setup.progress() as progress:
+        cases, likelihoods = read_lines(readers, cases, progress)
+    rows = [_row(*key, column, setup.seed) for key, column in likelihoods.items()]
+    title = (
+        f"{setup.folder.name}, {len(cases)} lines of {', '.join(setup.repository_names)}, {chunks} chunks of"
+        f" {chunk_tokens} tokens, quant {setup.quant}, seed {setup.seed}"
+    )
+    cells = [(row.arm, row.condition, row.line, row.name) for row in rows]
+    return Report(
+        "perplexity",
+        [Table(f"perplexity (95 % interval), {title}", ("arm", "reads", "line", "name in it"), cells)],
+        {
+            "perplexity": [as_json(row) for row in rows],
+            "cases": [_case_json(i, case, likelihoods) for i, case in enumerate(cases)],
+            **setup.settings,
+            **settings,
+            "repositories": setup.repository_names,
+        },
+        partial(_draw, rows, title),
+    )
+
+
+def read_lines(
+    readers: Sequence[Reader], cases: Sequence[LineCase], progress: Progress = silent
+) -> tuple[list[LineCase], Likelihoods]:
+    """The cases that every reader has room for, and their likelihoods. Raises UsageError if there are none."""
+    fitting = [case for case in cases if all(reader.fits(case.sample) for reader in readers)]
     if not fitting:
         raise UsageError(f"none of {len(cases)} cases fits the prompt of every arm", hint="fewer --chunks")
-    asked = [(arm, how) for arm in arms for how in (CONDITIONS if arm.reads != "none" else CONDITIONS[-1:])]
-    found: dict[tuple[str, str], list[Likelihood]] = {(arm.name, how): [] for arm, how in asked}
+    columns = [(reader, how) for reader in readers for how in (CONDITIONS if reader.reads != "none" else ("none",))]
+    likelihoods: Likelihoods = {(reader.name, how): [] for reader, how in columns}
     for i, case in enumerate(fitting):
         texts = {"gold": case.sample.texts, "shuffled": case.shuffled, "none": ()}
-        for j, (arm, how) in enumerate(asked):
-            line, name = (arm.nll(sample, texts=texts[how]) for sample in (case.sample, case.named))
-            found[arm.name, how].append(Likelihood(line, name))
-            progress("reading lines", i * len(asked) + j + 1, len(fitting) * len(asked))
-    return PerplexityReport(tuple(_row(*key, own, seed) for key, own in found.items()), tuple(fitting), found)
+        for j, (reader, how) in enumerate(columns):
+            line, name = (reader.nll(sample, texts=texts[how]) for sample in (case.sample, case.named))
+            likelihoods[reader.name, how].append(Likelihood(line, name))
+            progress("reading lines", i * len(columns) + j + 1, len(fitting) * len(columns))
+    return fitting, likelihoods
 
 
-def _row(arm: str, condition: str, found: Sequence[Likelihood], seed: int) -> Perplexity:
-    lines, names = [one.line for one in found], [one.name for one in found]
+def _row(reader: str, condition: str, likelihoods: Sequence[Likelihood], seed: int) -> Perplexity:
+    lines, names = [likelihood.line for likelihood in likelihoods], [likelihood.name for likelihood in likelihoods]
     tokens = sum(count for _, count in lines)
-    return Perplexity(arm, condition, perplexity(lines, seed=seed), perplexity(names, seed=seed), tokens)
+    return Perplexity(reader, condition, perplexity(lines, seed=seed), perplexity(names, seed=seed), tokens)
 
 
 def perplexity(likelihoods: Sequence[tuple[float, int]], *, seed: int) -> Estimate:
-    """likelihoods: (-log p in nats, tokens) of each case; the interval is of draws of cases, with replacement."""
+    """likelihoods: (-log p in nats, tokens) of each case. The interval is over draws of cases, with replacement."""
     nlls, tokens = np.array(likelihoods, dtype=np.float64).T  # [n]
     drawn = np.random.default_rng(seed).integers(len(nlls), size=(RESAMPLES, len(nlls)))
     low, high = np.percentile(np.exp(nlls[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)), TAILS)
     return Estimate(float(np.exp(nlls.sum() / tokens.sum())), float(low), float(high), len(nlls))
+
+
+def _case_json(i: int, case: LineCase, likelihoods: Likelihoods) -> dict[str, Any]:
+    """nll: of the i-th case by each reader and condition, so that readers can be compared case by case."""
+    nll = {f"{r}/{how}": {"line": all_[i].line[0], "name": all_[i].name[0]} for (r, how), all_ in likelihoods.items()}
+    return {"place": case.place, "name": case.name, "nll": as_json(nll)}
+
+
+def _draw(rows: Sequence[Perplexity], title: str, folder: Path) -> list[str]:
+    """A panel for lines and one for names; a bar for each condition of a reader."""
+    figure, panels = pictures.panels(2, width=pictures.bars_width(len({row.arm for row in rows})))
+    for panel, part, what in zip(panels, ("line", "name"), ("the line", "the name in it"), strict=True):
+        heights: dict[tuple[str, str], Estimate] = {(row.arm, row.condition): getattr(row, part) for row in rows}
+        pictures.bars(panel, heights, CONDITIONS, what=f"perplexity of {what}")
+    pictures.legend_beside(panels[1], "in memory or prompt")
+    return [pictures.save(figure, title, folder, "perplexity.png")]

@@ -246,22 +246,6 @@ def test_verbose_lists_what_was_left_out(at, sample):
     assert "left out: .env: secret" in err and "left out: logo.bin: binary" in err
 
 
-def test_needle_writes_table_json_and_picture(at, sample, model_folder, tmp_path, capfd):
-    source = "".join(f"def function_{i}(a, b):\n    return a * {i} + b\n\n\n" for i in range(40))
-    write_tree(sample, {"src/many.py": source})
-    line = ["eval", "needle", "--repo", str(sample), "--model", str(model_folder), "--samples", "2", "--chunks", "1,2"]
-    line += ["--chunk-tokens", "200", "--out", str(tmp_path / "out")]
-    assert run([*line, "--format", "json"]) == 0
-    result = json.loads(capfd.readouterr().out)
-    assert set(result["arms"]) == {"none", "text", "joint"}
-    assert {(c["arm"], c["chunks"]) for c in result["grid"]} == {(a, n) for a in result["arms"] for n in (1, 2)}
-    assert sum(c["n"] for c in result["grid"]) == 2 * 2 * 3
-    assert json.loads((tmp_path / "out/needle.json").read_text()) == result
-    assert (tmp_path / "out/needle.png").read_bytes().startswith(b"\x89PNG")
-    assert run(line) == 0
-    assert "joint" in capfd.readouterr().out
-
-
 def test_a_question_never_fails_for_lack_of_budget(at, model_folder):
     at("index", "--budget", "1KiB")
     line = ["ask", "HTTPConnectionPool acquire", "--model", str(model_folder), "-n", "2", "--format", "json"]

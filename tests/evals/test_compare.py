@@ -13,8 +13,8 @@ from awareness.types import Sample
 from tests.train.conftest import config_file, sources  # noqa: F401
 
 
-class Said:
-    """An arm that is as surprised as it says."""
+class Surprised:
+    """A reader with given likelihoods by kind of sample."""
 
     def __init__(self, name, nll, longest=100):
         self.name, self._nll, self.longest = name, nll, longest
@@ -26,17 +26,19 @@ class Said:
         return self._nll[sample.kind]
 
 
-def test_perplexity_is_by_sample_and_kind_and_what_one_arm_can_not_read_is_left_out_for_all():
+def test_perplexity_is_by_kind_and_a_sample_that_does_not_fit_one_reader_is_left_out_for_all():
     samples = [Sample((), (), "q", "a", kind=kind) for kind in ("one", "one", "two")] + [
         Sample((), (), "long" * 9, "a", kind="one")
     ]
-    arms = [Said("a", {"one": (2.0, 2), "two": (12.0, 4)}), Said("b", {"one": (0.0, 3), "two": (0.0, 1)}, 10)]
-    first, second = compare.run(arms, samples, seed=0)
-    assert first.arm == "a" and first.left_out == second.left_out == 1
-    assert first.perplexity["one"].mean == pytest.approx(math.exp(1.0)) and first.perplexity["one"].n == 2
-    assert first.perplexity["two"].mean == pytest.approx(math.exp(3.0))
-    assert first.perplexity[""].mean == pytest.approx(math.exp(5 / 3)) and first.perplexity[""].n == 3
-    assert second.perplexity[""].mean == 1.0
+    a = Surprised("a", {"one": (2.0, 2), "two": (12.0, 4)})
+    b = Surprised("b", {"one": (0.0, 3), "two": (0.0, 1)}, 10)
+    perplexities, left_out = compare.perplexities_of([a, b], samples, seed=0)
+    assert list(perplexities) == ["a", "b"] and left_out == 1
+    first = perplexities["a"]
+    assert first["one"].mean == pytest.approx(math.exp(1.0)) and first["one"].n == 2
+    assert first["two"].mean == pytest.approx(math.exp(3.0))
+    assert first["all"].mean == pytest.approx(math.exp(5 / 3)) and first["all"].n == 3
+    assert perplexities["b"]["all"].mean == 1.0
 
 
 def test_the_command(config_file, tmp_path, capfd):  # noqa: F811

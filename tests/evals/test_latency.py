@@ -6,8 +6,8 @@ import pytest
 
 from awareness.errors import UsageError
 from awareness.evals import latency
-from awareness.evals.arms import Arm
-from awareness.evals.latency import run
+from awareness.evals.latency import Latency, fill, time_readers
+from awareness.evals.readers import Reader
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder
@@ -22,28 +22,37 @@ def starts(text: str) -> range:
     return range(len(text))
 
 
+def measured(readers: list[Reader], sizes: list[int], rounds: int = 1, decode: int = 2) -> list[Latency]:
+    filled = fill(POOL, starts, sizes)
+    return [row for texts in filled for row in time_readers(readers, texts, rounds=rounds, decode=decode)]
+
+
 @pytest.fixture
-def arms(tmp_path) -> list[Arm]:
+def readers(tmp_path) -> list[Reader]:
     decoder = Decoder(fuse(tiny_model("qwen3")), tiny_tokenizer(), ModelFolder("tiny", tmp_path, "tiny"))
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny")
-    return [Arm("none", "none", decoder), Arm("text", "text", decoder), Arm("joint", "memory", decoder, encoder)]
+    return [
+        Reader("none", "none", decoder),
+        Reader("text", "text", decoder),
+        Reader("joint", "memory", decoder, encoder),
+    ]
 
 
 @pytest.fixture
 def timed(monkeypatch) -> list[tuple[str, int]]:
-    """(arm, chunks) of each measurement, which takes as many seconds as were made before."""
+    """(reader, chunks) of each measurement; the nth takes n seconds."""
     calls: list[tuple[str, int]] = []
 
-    def measure(arm: Arm, sample, decode: int) -> tuple[float, float]:
-        calls.append((arm.name, len(sample.texts)))
+    def measure(reader: Reader, sample, decode: int) -> tuple[float, float]:
+        calls.append((reader.name, len(sample.texts)))
         return float(len(calls)), 1 / len(calls)
 
     monkeypatch.setattr(latency, "_timed", measure)
     return calls
 
 
-def test_arms_alternate_and_the_first_round_is_not_counted(arms, timed):
-    rows = run(arms, POOL, starts, tokens=[60], rounds=3, decode=2)
+def test_readers_take_turns_and_the_first_round_is_not_counted(readers, timed):
+    rows = measured(readers, [60], rounds=3)
     assert timed == [("none", 2), ("text", 2), ("joint", 2)] * 4
     # of the rounds at 4, 7, 10 and so on
     assert [(row.arm, row.first_token_s, row.tokens_per_s) for row in rows] == [
@@ -55,8 +64,8 @@ def test_arms_alternate_and_the_first_round_is_not_counted(arms, timed):
     assert {row.tokens for row in rows} == {len(POOL[0].encoded_text) + len(POOL[1].encoded_text)}
 
 
-def test_an_arm_without_room_is_not_measured(arms, timed):
-    rows = run(arms, POOL, starts, tokens=[60, 400], rounds=1, decode=2)
+def test_a_reader_without_room_is_not_measured(readers, timed):
+    rows = measured(readers, [60, 400])
     assert [(row.arm, row.first_token_s is None, row.ratio is None) for row in rows] == [
         ("none", False, False),
         ("text", False, False),
@@ -68,26 +77,28 @@ def test_an_arm_without_room_is_not_measured(arms, timed):
     assert ("text", 2) in timed and all(arm != "text" for arm, chunks in timed if chunks != 2)
 
 
-def test_too_few_chunks(arms):
+def test_too_few_chunks():
     held = sum(len(chunk.encoded_text) for chunk in POOL)
     with pytest.raises(UsageError, match=f"--tokens 4000, but the chunks that fit have {held} tokens"):
-        run(arms, POOL, starts, tokens=[4000], rounds=1, decode=2)
+        fill(POOL, starts, [4000])
 
 
-def test_more_latents_than_are_held(arms, timed, monkeypatch):
-    needed = arms[2].encoder.spec.latent_bytes(len(POOL[0].encoded_text) + len(POOL[1].encoded_text))
-    monkeypatch.setattr(latency, "LATENT_CACHE", needed)
-    assert len(run(arms, POOL, starts, tokens=[60], rounds=1, decode=2)) == 3
-    monkeypatch.setattr(latency, "LATENT_CACHE", needed - 1)
-    with pytest.raises(UsageError, match=f"tokens of memory are {needed} bytes of latents, and {needed - 1} are held"):
-        run(arms, POOL, starts, tokens=[60], rounds=1, decode=2)
+def test_more_latents_than_are_held(readers, timed, monkeypatch):
+    needed = readers[2].encoder.spec.latent_bytes(len(POOL[0].encoded_text) + len(POOL[1].encoded_text))
+    monkeypatch.setattr(latency, "CACHE_BYTES", needed)
+    assert len(measured(readers, [60])) == 3
+    monkeypatch.setattr(latency, "CACHE_BYTES", needed - 1)
+    with pytest.raises(
+        UsageError, match=f"tokens of memory are {needed} bytes of latents; the cache holds {needed - 1}"
+    ):
+        measured(readers, [60])
 
 
-def test_latents_are_encoded_before_what_counts(arms, monkeypatch):
-    joint = arms[2]
+def test_latents_are_encoded_before_what_counts(readers, monkeypatch):
+    joint = readers[2]
     encoded = []
     real = joint.encoder.encode
     monkeypatch.setattr(joint.encoder, "encode", lambda texts: encoded.append(len(texts)) or real(texts))
-    (row,) = run([joint], POOL, starts, tokens=[60], rounds=2, decode=3)
+    (row,) = measured([joint], [60], rounds=2, decode=3)
     assert encoded == [2, 0, 0]
     assert row.first_token_s > 0 and row.tokens_per_s > 0 and row.ratio is None

@@ -1,4 +1,4 @@
-"""The needle evaluation: cases are what they say, whatever the model makes of them; scores are what was said."""
+"""The needle evaluation: cases hide what they ask for; values and chunks are scored apart."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from awareness.errors import UsageError
-from awareness.evals.arms import Bm25
-from awareness.evals.needle import Answer, NeedleReport, depths_of, make_cases, run, share_found
+from awareness.evals import needle
+from awareness.evals.needle import Grid, Score, depths_of, make_cases, share_found
 from awareness.evals.needle_shapes import GROUPS, LIST_MARK, SHAPES, shapes_named
+from awareness.evals.readers import Bm25
 from awareness.model.generate import Generation
 from awareness.types import Chunk, Sample
 from tests.conftest import tiny_tokenizer
@@ -89,7 +90,7 @@ def test_depths_that_fall_together_are_one():
 
 
 def test_a_pool_too_small():
-    with pytest.raises(UsageError, match="31 chunks are asked for, but the repository has only 30"):
+    with pytest.raises(UsageError, match="--chunks 31, but the repository has only 30 chunks"):
         make_cases(POOL, chunks=31, samples=1, seed=0)
 
 
@@ -129,95 +130,95 @@ def test_a_value_counts_as_a_whole_word_of_the_first_line(said, found):
     assert share_found(ONE, said) == found
 
 
-def test_of_a_list_the_share_that_was_said_counts_in_any_order():
+def test_of_a_list_the_share_that_was_found_counts_in_any_order():
     sample = replace(ONE, answer=LIST_MARK.join(["aa", "bb", "cc"]))
     assert share_found(sample, 'cc", "aa", "dd"') == pytest.approx(2 / 3)
 
 
 class Speaker:
-    """An arm that says what it is told to, and looks at a chunk."""
+    """A reader with given answers that looks at a given chunk."""
 
     reads = "memory"
-    retrieval_layers = (1,)
     decoder = SimpleNamespace(tokenizer=tiny_tokenizer())
 
-    def __init__(self, name, say, looks=None, room=99):
-        self.name, self._say, self.looks, self.room = name, say, looks, room
+    def __init__(self, name, answer, looks=None, room=99):
+        self.name, self._answer, self.looks, self.room = name, answer, looks, room
 
     def fits(self, sample):
         return len(sample.texts) <= self.room
 
-    def say(self, sample, *, max_new_tokens, record):
-        assert max_new_tokens == len(sample.answer) + 4 and list(record.layers) == [1]
+    def generate(self, sample, *, max_new_tokens):
+        assert max_new_tokens == len(sample.answer) + 4
         attention = (
             {} if self.looks is None else {str(i): float(i == self.looks(sample)) for i in range(len(sample.texts))}
         )
-        return Generation(self._say(sample), 1, 0.0, 0.0, attention)
+        return Generation(self._answer(sample), 1, 0.0, 0.0, attention)
 
 
-def asked(*arms, chunks=(2, 4), samples=4, shapes=("hex",)):
-    return run(arms, POOL, model="m", samples=samples, chunks=chunks, chunk_tokens=120, seed=0, shapes=shapes)
+def grid_of(*readers, chunks=(2, 4), samples=4, shapes=("hex",)):
+    cases = {n: make_cases(POOL, chunks=n, samples=samples, seed=0, shapes=shapes) for n in chunks}
+    return Grid(tuple(r.name for r in readers), chunks, shapes, samples, tuple(needle.ask(readers, cases)))
 
 
-def test_what_is_said_and_what_is_looked_at_are_scored_apart():
-    report = asked(
+def test_values_and_chunks_are_scored_apart():
+    grid = grid_of(
         Speaker("right", lambda s: s.answer, lambda s: s.gold[0]),
         Speaker("says", lambda s: s.answer, lambda s: (s.gold[0] + 1) % len(s.texts)),
         Speaker("looks", lambda s: "?", lambda s: s.gold[0]),
         Speaker("text", lambda s: s.answer),
     )
     scores = {
-        arm: [getattr(report.accuracy(arm, 4, of_chunk=of_chunk), "mean", None) for of_chunk in (False, True)]
-        for arm in report.arms
+        reader: [getattr(grid.accuracy(reader, 4, of_chunk=of_chunk), "mean", None) for of_chunk in (False, True)]
+        for reader in grid.readers
     }
     assert scores == {"right": [1.0, 1.0], "says": [1.0, 0.0], "looks": [0.0, 1.0], "text": [1.0, None]}
 
 
-def test_words_alone_find_the_chunk_and_say_nothing():
-    report = asked(Bm25(), shapes=("hex", "sql", "flag"), samples=6)
-    assert [answer.found for answer in report.answers] == [None] * 12
-    assert report.accuracy("bm25", of_chunk=True).mean == 1.0
-    assert report.accuracy("bm25") is None
+def test_bm25_ranks_the_chunk_first_and_answers_nothing():
+    grid = grid_of(Bm25(), shapes=("hex", "sql", "flag"), samples=6)
+    assert [score.value_found for score in grid.scores] == [None] * 12
+    assert grid.accuracy("bm25", of_chunk=True).mean == 1.0
+    assert grid.accuracy("bm25") is None
 
 
-def test_an_arm_without_room_is_left_out_and_not_counted_as_wrong():
-    report = asked(Speaker("short", lambda s: s.answer, room=2), Speaker("long", lambda s: "?"))
-    assert report.accuracy("short", 4) is None
-    assert report.accuracy("short", 2).mean == 1.0
-    assert report.in_common == (2,)
-    assert report.accuracy("long").n == 4  # over what both were asked
-    assert report.accuracy("long", 4).n == 4
-    assert report.cases(4) == Counter({0.0: 1, 0.25: 1, 0.5: 1, 1.0: 1})
+def test_a_reader_without_room_is_left_out_and_not_counted_as_wrong():
+    grid = grid_of(Speaker("short", lambda s: s.answer, room=2), Speaker("long", lambda s: "?"))
+    assert grid.accuracy("short", 4) is None
+    assert grid.accuracy("short", 2).mean == 1.0
+    assert grid.in_common == (2,)
+    assert grid.accuracy("long").n == 4  # over what both were asked
+    assert grid.accuracy("long", 4).n == 4
+    assert grid.cases(4) == Counter({0.0: 1, 0.25: 1, 0.5: 1, 1.0: 1})
 
 
-def test_an_arm_without_room_anywhere_hides_nothing_of_the_others():
-    report = asked(Speaker("short", lambda s: s.answer, room=1), Speaker("long", lambda s: s.answer))
-    assert report.in_common == (2, 4)
-    assert report.accuracy("short") is None
-    assert report.accuracy("long").n == 8
+def test_a_reader_without_room_anywhere_hides_nothing_of_the_others():
+    grid = grid_of(Speaker("short", lambda s: s.answer, room=1), Speaker("long", lambda s: s.answer))
+    assert grid.in_common == (2, 4)
+    assert grid.accuracy("short") is None
+    assert grid.accuracy("long").n == 8
 
 
 def test_accuracy_by_shape_and_depth():
-    answers = tuple(
-        Answer("a", shape, 4, depth, found, None)
+    scores = tuple(
+        Score("a", shape, 4, depth, found, None)
         for shape, depth, found in [("hex", 0.0, 1.0), ("hex", 1.0, 0.5), ("sql", 0.0, 0.0), ("sql", 1.0, 0.0)]
     )
-    report = NeedleReport("m", 0, 4, 120, ("a",), (4,), ("hex", "sql"), answers)
-    assert report.accuracy("a").mean == 0.375
-    assert report.accuracy("a", shape="hex").mean == 0.75
-    assert report.accuracy("a", 4, depth=1.0).mean == 0.25
-    assert report.accuracy("a", 8) is None
+    grid = Grid(("a",), (4,), ("hex", "sql"), 4, scores)
+    assert grid.accuracy("a").mean == 0.375
+    assert grid.accuracy("a", shape="hex").mean == 0.75
+    assert grid.accuracy("a", 4, depth=1.0).mean == 0.25
+    assert grid.accuracy("a", 8) is None
 
 
-def test_pictures_of_arms_of_every_sort(tmp_path):
-    from awareness.evals.report import needle_curve, needle_heat_map, styles_of
+def test_pictures_of_readers_of_every_sort(tmp_path):
+    from awareness.evals.pictures import styles_of
 
-    report = asked(
+    grid = grid_of(
         Speaker("short", lambda s: s.answer, room=2), Bm25(), Speaker("joint", lambda s: s.answer, lambda s: s.gold[0])
     )
-    needle_heat_map(report, tmp_path / "map.png")
-    needle_curve(report, tmp_path / "curve.png")
-    for name in ("map.png", "curve.png"):
+    names = needle._draw(grid, "title", tmp_path)
+    assert names == ["needle.png", "needle_curve.png"]
+    for name in names:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     styles = styles_of(("joint", "mine", "yours"))
     assert len(set(styles.values())) == 3

@@ -8,9 +8,9 @@ import re
 import pytest
 
 from awareness.errors import UsageError
-from awareness.evals.arms import Arm
 from awareness.evals.next_line_cases import make_cases
-from awareness.evals.perplexity import perplexity, run
+from awareness.evals.perplexity import perplexity, read_lines
+from awareness.evals.readers import Reader
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder
@@ -122,27 +122,28 @@ def test_perplexity_weighs_cases_by_tokens():
     assert perplexity([(3.0, 3)] * 4, seed=0).low == pytest.approx(math.e)
 
 
-def test_every_arm_is_asked_under_its_conditions():
+def test_every_reader_reads_under_its_conditions():
     decoder = Decoder(fuse(tiny_model("qwen3")), tiny_tokenizer(), ModelFolder("tiny", FILES, "tiny"))
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny")
-    arms = [Arm("none", "none", decoder), Arm("text", "text", decoder), Arm("joint", "memory", decoder, encoder)]
-    cases = list(cases_of({k: v for k, v in FILES.items()}).values())
+    joint = Reader("joint", "memory", decoder, encoder)
+    readers = {"none": Reader("none", "none", decoder), "text": Reader("text", "text", decoder), "joint": joint}
+    cases = list(cases_of(FILES).values())
     decoder.model.config.max_position_embeddings = 2048
-    report = run(arms, cases, seed=0)
-    rows = {(row.arm, row.condition): row for row in report.rows}
-    how = ("gold", "shuffled", "none")
-    assert list(rows) == [("none", "none"), *(("text", one) for one in how), *(("joint", one) for one in how)]
-    assert all(row.line.n == 2 for row in report.rows)
-    assert rows["none", "none"].line == rows["text", "none"].line == rows["joint", "none"].line
-    for arm in ("text", "joint"):
-        assert len({rows[arm, one].line.mean for one in how}) == 3
+    fitting, likelihoods = read_lines(list(readers.values()), cases)
+    assert fitting == cases and len(cases) == 2
+    conditions = ("gold", "shuffled", "none")
+    both = [(name, condition) for name in ("text", "joint") for condition in conditions]
+    assert list(likelihoods) == [("none", "none"), *both]
+    assert likelihoods["none", "none"] == likelihoods["text", "none"] == likelihoods["joint", "none"]
+    for name in ("text", "joint"):
         for place, case in enumerate(cases):
-            asked = next(one for one in arms if one.name == arm)
-            found = [report.likelihoods[arm, one][place] for one in how]
-            assert [one.line for one in found] == [
-                asked.nll(case.sample, texts=texts) for texts in (case.sample.texts, case.shuffled, ())
+            found = [likelihoods[name, condition][place] for condition in conditions]
+            assert len({likelihood.line for likelihood in found}) == 3
+            texts = (case.sample.texts, case.shuffled, ())
+            assert [likelihood.line for likelihood in found] == [
+                readers[name].nll(case.sample, texts=own) for own in texts
             ]
-            assert found[0].name == asked.nll(case.named, texts=case.sample.texts)
+            assert found[0].name == readers[name].nll(case.named, texts=case.sample.texts)
     with pytest.raises(UsageError, match="none of 2 cases fits"):
         decoder.model.config.max_position_embeddings = 16
-        run(arms, cases, seed=0)
+        read_lines(list(readers.values()), cases)

@@ -1,4 +1,4 @@
-"""Questions from a file: how they are read and routed, and what answers and citations are worth."""
+"""Questions from a file: how they are read and routed, and how answers and citations are scored."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 
 import pytest
 
-from awareness.cli.eval_routing import route
 from awareness.errors import UsageError
-from awareness.evals.arms import Arm
-from awareness.evals.qa import fused, recall, run, sample_of, token_f1
-from awareness.evals.question_files import Asked, Place, Question, read_questions
+from awareness.evals.qa import ask, fused, recall, sample_of, token_f1
+from awareness.evals.question_files import Place, Question, read_questions
+from awareness.evals.readers import Reader
+from awareness.evals.routing import RoutedQuestion, route
+from awareness.evals.setup import Setup
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.generate import Generation
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
+from awareness.model.presets import SETTINGS, ReadingSettings
 from awareness.types import Chunk
 from tests.conftest import tiny_model, tiny_tokenizer
 
@@ -25,8 +27,7 @@ def chunk(path: str, first: int = 1, last: int = 9) -> Chunk:
 
 
 A, B, C, D = (chunk(f"{name}.py") for name in "abcd")
-ASKED = Asked(Question("Which?", (Place("d.py"),), "the old cat"), (A, B, C, D), (D, A, B, C))
-ANSWERING = {"max_new_tokens": 4, "repetition_penalty": 1.15, "seed": 0}
+ROUTED = RoutedQuestion(Question("Which?", (Place("d.py"),), "the old cat"), (A, B, C, D), (D, A, B, C))
 
 
 def test_both_formats_are_read(tmp_path):
@@ -93,41 +94,44 @@ def test_fusion_is_reciprocal_rank():
 
 
 @pytest.fixture(scope="module")
-def arms(tmp_path_factory) -> list[Arm]:
+def readers(tmp_path_factory) -> list[Reader]:
     folder = ModelFolder("tiny", tmp_path_factory.mktemp("m"), "tiny")
     decoder = Decoder(fuse(tiny_model("qwen3")), tiny_tokenizer(), folder)
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny")
-    return [Arm("text", "text", decoder), Arm("joint", "memory", decoder, encoder)]
+    return [Reader("text", "text", decoder), Reader("joint", "memory", decoder, encoder)]
 
 
-def test_citations_in_three_orders(arms, monkeypatch):
+def test_citations_in_three_orders(readers, monkeypatch):
     # The last place in memory is the best routed chunk, A; attention prefers the first, D.
     shares = {"0": 0.7, "1": 0.1, "2": 0.1, "3": 0.1}
-    said = Generation("an old cat", 3, 0.1, 0.2, shares)
-    asked = []
-    monkeypatch.setattr("awareness.evals.arms.generate", lambda *a, **k: asked.append((a, k)) or said)
-    scores, answers = run(arms, [ASKED], **ANSWERING)
-    assert [one.arm for one in scores] == ["text", "joint", "bm25"]
-    recalls = [{order: found.mean for order, found in one.recall.items()} for one in scores]
+    generation = Generation("an old cat", 3, 0.1, 0.2, shares)
+    calls = []
+    monkeypatch.setitem(SETTINGS, "tiny", ReadingSettings(repetition_penalty=1.15))
+    monkeypatch.setattr("awareness.evals.readers.generate", lambda *a, **k: calls.append((a, k)) or generation)
+    scores, answers = ask(readers, [ROUTED], max_new_tokens=4, seed=0)
+    assert [score.arm for score in scores] == ["text", "joint", "bm25"]
+    recalls = [{order: found.mean for order, found in score.recall.items()} for score in scores]
     assert recalls == [{"routing": 0.0}, {"routing": 0.0, "attention": 1.0, "both": 1.0}, {"routing": 1.0}]
-    assert [one.f1 and one.f1.mean for one in scores] == [1.0, 1.0, None]
+    assert [score.f1 and score.f1.mean for score in scores] == [1.0, 1.0, None]
     assert [answer.text for answer in answers] == ["an old cat"] * 2
-    assert asked[0][0][1] == arms[0].prompt(sample_of(ASKED.question, (D, C, B, A)))  # the best next to the question
-    for (_, _, memory), options in asked:
+    assert calls[0][0][1] == readers[0].prompt(
+        sample_of(ROUTED.question, (D, C, B, A))
+    )  # the best next to the question
+    for (_, _, memory), options in calls:
         assert options["max_new_tokens"] == 4 and options["repetition_penalty"] == 1.15
         assert (options["record"] is None) == (memory is None)
 
 
-def test_a_question_that_leads_nowhere_counts(arms):
-    scores, answers = run(arms, [ASKED, Asked(ASKED.question, (), ())], **ANSWERING)
-    assert [one.recall["routing"].n for one in scores] == [2, 2, 2]
+def test_a_question_without_any_chunk_counts(readers):
+    scores, answers = ask(readers, [ROUTED, RoutedQuestion(ROUTED.question, (), ())], max_new_tokens=4, seed=0)
+    assert [score.recall["routing"].n for score in scores] == [2, 2, 2]
     assert set(scores[1].recall) == {"routing", "attention", "both"}
     assert answers[-1].recall == {"routing": 0.0, "attention": 0.0, "both": 0.0}
 
 
-def test_an_arm_without_room_is_left_out(arms):
-    long = Asked(ASKED.question, tuple(chunk("x" * 200 + f"{i}.py") for i in range(3)), ())
-    scores, _ = run(arms, [long], **ANSWERING)
+def test_a_reader_without_room_is_left_out(readers):
+    long = RoutedQuestion(ROUTED.question, tuple(chunk("x" * 200 + f"{i}.py") for i in range(3)), ())
+    scores, _ = ask(readers, [long], max_new_tokens=4, seed=0)
     assert (scores[0].f1, scores[0].recall) == (None, {})
     assert scores[1].f1.n == 1
 
@@ -135,9 +139,10 @@ def test_an_arm_without_room_is_left_out(arms):
 def test_questions_are_routed_in_their_repository(sample, model_folder):
     signed = Question("How is the cookie signed?", (Place("src/auth.py"),), repo="sample")
     other = Question("How is the cookie signed?", (Place("x.py"),), repo="elsewhere")
-    (found,) = route([signed, other], [sample], model=str(model_folder), top_k=2)
+    setup = Setup([sample], str(model_folder))
+    (found,) = route([signed, other], setup, top_k=2)
     assert found.question == signed
     assert found.chunks[0].path == "src/auth.py" and len(found.chunks) == 2
-    assert {one.path for one in found.bm25} <= {"src/auth.py", "tests/test_auth.py", "docs/guide.md", "src/pool.py"}
+    assert {chunk.path for chunk in found.bm25} <= {"src/auth.py", "tests/test_auth.py", "docs/guide.md", "src/pool.py"}
     with pytest.raises(UsageError, match="none of 1 questions is about sample"):
-        route([other], [sample], model=str(model_folder), top_k=2)
+        route([other], setup, top_k=2)

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 
-from awareness.evals.arms import Arm
-from awareness.evals.retrieval import attention_by_chunk, rank_of, run
+from awareness.evals.readers import Reader
+from awareness.evals.retrieval import Case, attention_by_chunk, rank, rank_of
 from awareness.model.attention_record import AttentionRecord
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
+from awareness.model.presets import SETTINGS, ReadingSettings
 from awareness.model.prompts import encode
 from awareness.types import Sample
 from tests.conftest import tiny_model, tiny_tokenizer
 
 TEXTS = tuple(f"# file: m{i}.py · f{i}\ndef f{i}():\n    return {i}\n" for i in range(6))
 SAMPLE = Sample(TEXTS, (2,), "What does f2 return?", "two", "f2 gives ")
-ANSWERING = {"max_new_tokens": 6, "repetition_penalty": 1.15}
+PENALTY = 1.15
 
 
 @pytest.fixture(scope="module")
-def arm(tmp_path_factory) -> Arm:
+def reader(tmp_path_factory) -> Iterator[Reader]:
     decoder = Decoder(
         fuse(tiny_model("qwen3")), tiny_tokenizer(), ModelFolder("tiny", tmp_path_factory.mktemp("m"), "tiny")
     )
     encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny")
-    return Arm("joint", "memory", decoder, encoder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SETTINGS, "tiny", ReadingSettings(repetition_penalty=PENALTY))
+        yield Reader("joint", "memory", decoder, encoder)
 
 
-def test_what_predicts_a_given_answer_is_summed(arm):
-    memory = arm.memory(TEXTS)
-    prompt, answer = arm.prompt(SAMPLE), encode(arm.decoder.tokenizer, "two")
+def test_what_predicts_a_given_answer_is_summed(reader):
+    memory = reader.memory(TEXTS)
+    prompt, answer = reader.prompt(SAMPLE), encode(reader.decoder.tokenizer, "two")
     record = AttentionRecord(memory.keys, keep=True, every_token=True)
-    with torch.inference_mode(), attached(arm.decoder.model, memory, record=record):
-        arm.decoder.model(torch.tensor([prompt + answer]), use_cache=False)
-    found = attention_by_chunk(arm, SAMPLE, **ANSWERING)
+    with torch.inference_mode(), attached(reader.decoder.model, memory, record=record):
+        reader.decoder.model(torch.tensor([prompt + answer]), use_cache=False)
+    found = attention_by_chunk(reader, SAMPLE, max_new_tokens=6)
     assert list(found) == list(memory.keys) == [1, 2, 3, 4, 5]
     for layer, weights in record.memory_attention_weights.items():  # [1, H, T, M]
         predicting = weights[0, :, len(prompt) - 1 : -1].sum(dim=(0, 1))
@@ -48,19 +52,20 @@ def test_what_predicts_a_given_answer_is_summed(arm):
         assert found[layer] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_without_a_given_answer_it_is_what_is_said(arm):
+def test_without_a_given_answer_the_generated_one_is_read(reader):
     asked = replace(SAMPLE, answer="", answer_prefix="")
-    record = AttentionRecord(arm.retrieval_layers)
-    said = generate(arm.decoder, arm.prompt(asked), arm.memory(TEXTS), record=record, **ANSWERING)
-    assert said.tokens > 1
-    found = attention_by_chunk(arm, asked, **ANSWERING)
-    mass = [sum(found[layer][place] for layer in arm.retrieval_layers) for place in range(len(TEXTS))]
-    shares = [said.attention[str(place)] for place in range(len(TEXTS))]
+    record = AttentionRecord(reader.retrieval_layers)
+    options = {"max_new_tokens": 6, "repetition_penalty": PENALTY, "record": record}
+    answer = generate(reader.decoder, reader.prompt(asked), reader.memory(TEXTS), **options)
+    assert answer.tokens > 1
+    found = attention_by_chunk(reader, asked, max_new_tokens=6)
+    mass = [sum(found[layer][place] for layer in reader.retrieval_layers) for place in range(len(TEXTS))]
+    shares = [answer.attention[str(place)] for place in range(len(TEXTS))]
     assert [value / sum(mass) for value in mass] == pytest.approx(shares, rel=1e-4)
 
 
-def test_an_answer_that_ends_at_once_has_looked_at_nothing(arm):
-    found = attention_by_chunk(arm, replace(SAMPLE, answer=""), max_new_tokens=1, repetition_penalty=1.0)
+def test_an_answer_that_ends_at_once_has_looked_at_nothing(reader):
+    found = attention_by_chunk(reader, replace(SAMPLE, answer=""), max_new_tokens=1)
     assert found == {layer: [0.0] * 6 for layer in (1, 2, 3, 4, 5)}
 
 
@@ -71,17 +76,15 @@ def test_equals_count_as_before_the_gold_chunk():
     assert rank_of([0, 1, 2], [0.0, 0.0, 0.0]) == 1
 
 
-def test_accuracies_are_of_ranks(arm, monkeypatch):
+def test_accuracies_are_of_ranks(reader, monkeypatch):
     golds = (0, 1, 5, 5)
     samples = [replace(SAMPLE, gold=(gold,), question=f"f{gold}") for gold in golds]
+    cases = [Case(sample, [2, 9, 3, 1, 1, 4]) for sample in samples]
     by_layer = {layer: [6.0 - place for place in range(6)] for layer in (1, 2, 3, 4, 5)}
     by_layer[4] = [0.0, 9.0, 0.0, 0.0, 0.0, 0.0]
     monkeypatch.setattr("awareness.evals.retrieval.attention_by_chunk", lambda *a, **k: by_layer)
-    assert arm.retrieval_layers == [2, 3, 4]
-    rows = {
-        (row.order, row.layer): (row.at_1.mean, row.at_5.mean)
-        for row in run([arm], samples, routing=[[2, 9, 3, 1, 1, 4]] * 4, **ANSWERING)
-    }
+    assert reader.retrieval_layers == [2, 3, 4]
+    rows = {(row.order, row.layer): (row.at_1.mean, row.at_5.mean) for row in rank([reader], cases, max_new_tokens=6)}
     assert rows == {
         ("bm25", None): (1.0, 1.0),
         ("nearest", None): (0.5, 0.75),
@@ -95,7 +98,7 @@ def test_accuracies_are_of_ranks(arm, monkeypatch):
     }
 
 
-def test_intervals_are_of_as_many_cases(arm):
-    rows = run([arm], [SAMPLE] * 3, **ANSWERING)
+def test_intervals_are_of_as_many_cases(reader):
+    rows = rank([reader], [Case(SAMPLE)] * 3, max_new_tokens=6)
     assert len(rows) == 2 + 1 + 5
     assert all(row.at_1.n == row.at_5.n == 3 and row.at_1.low < row.at_1.high for row in rows)

@@ -12,7 +12,7 @@ from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.model_files import find
 from awareness.model.prompts import answer_ids, sample_ids
-from awareness.train.batch_memory import LatentCache, MemoryMaker
+from awareness.train.batch_memory import MemoryMaker
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher
 from awareness.types import SINK, Sample
@@ -116,17 +116,14 @@ def test_which_tokens_are_of_chunks_and_of_gold_ones(built):
     assert (batch.memory.mask.sum(dim=1) - batch.chunks.sum(dim=1)).tolist() == [sink] * 3 and SINK == "sink"
 
 
-def test_latents_are_kept_up_to_a_limit_and_are_the_same_in_any_company(built):
-    module, base = built
-    encoder = module.encoder(base)
-    one = LatentCache(encoder, 1 << 30)
-    first = one["def f(): pass\n"]
-    assert one["def f(): pass\n"] is first and one.size == first.nbytes
-    small = LatentCache(encoder, first.nbytes)
-    small["something longer than the first\n"]
-    again = small["def f(): pass\n"]
-    assert torch.equal(again, first) and small.size <= first.nbytes and again is not first
-    assert small["def f(): pass\n"] is again
+def test_latents_are_kept_and_are_the_same_in_any_company(built):
+    text, longer = "def f(): pass\n", "something longer than the first\n"
+    alone = MemoryMaker(*built, 1 << 30)
+    (latent,) = alone.cache.get([text])
+    assert alone.cache.get([text])[0] is latent and alone.cache.bytes == latent.nbytes
+    small = MemoryMaker(*built, latent.nbytes)
+    again, _ = small.cache.get([text, longer])
+    assert torch.equal(again, latent) and again is not latent and small.cache.bytes <= latent.nbytes
 
 
 def test_a_teacher_is_asked_once(built, tmp_path):

@@ -1,0 +1,216 @@
+"""Readers: the ways to give a model the chunks. Every measure gives the same samples to several of them.
+
+`none` (the question alone), `text` (the chunks in the prompt) and `joint` (the chunks as memory, untrained) share one
+decoder. A checkpoint brings its own decoder and is named by how it was trained (`Checkpoint.arm`). `bm25` has no
+decoder: it ranks the chunks by the words of the question. The command line and the JSON call a reader an arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from awareness.engine.models import pull_known
+from awareness.engine.reporter import SILENT, Reporter
+from awareness.errors import UsageError
+from awareness.index.search.routing_index import rank_by_words
+from awareness.model import hf
+from awareness.model.adapter import MemoryAdapter
+from awareness.model.assemble import assemble
+from awareness.model.attention_record import AttentionRecord, retrieval_layers
+from awareness.model.checkpoint import Checkpoint, load_for_use
+from awareness.model.encoder import SelfEncoder
+from awareness.model.fusion import attached
+from awareness.model.generate import Generation, generate
+from awareness.model.latent_cache import LatentCache
+from awareness.model.load import Decoder, load
+from awareness.model.memory_decoder import MemoryDecoder
+from awareness.model.model_files import ModelFolder
+from awareness.model.presets import ReadingSettings, settings_of
+from awareness.model.prompts import answer_ids, sample_ids
+from awareness.types import Chunk, KVEncoder, Latent, Memory, Sample
+
+Reads = Literal["memory", "text", "none"]
+UNTRAINED: dict[str, Reads] = {"none": "none", "text": "text", "joint": "memory"}
+"""Readers of the decoder without training, and how each gets the chunks."""
+CACHE_BYTES = 1 << 30  # of latents that each reader keeps
+
+
+@dataclass(frozen=True)
+class Reader:
+    """reads: how the chunks of a sample reach the decoder. encoder: only with `memory`. module: what a checkpoint
+    trained, None for the decoder without training."""
+
+    name: str
+    reads: Reads
+    decoder: Decoder
+    encoder: KVEncoder | None = None
+    module: MemoryDecoder | None = None
+
+    def __post_init__(self) -> None:
+        if (self.reads == "memory") != (self.encoder is not None):
+            given = "with" if self.encoder else "without"
+            raise ValueError(f"reader {self.name} reads {self.reads}, {given} an encoder")
+
+    @property
+    def adapter(self) -> MemoryAdapter | None:
+        return None if self.module is None else self.module.adapter
+
+    @property
+    def settings(self) -> ReadingSettings:
+        """As `ask` reads with this decoder and adapter."""
+        form = None if self.module is None else self.module.config.memory_form
+        return settings_of(self.decoder.folder.name, form)
+
+    @cached_property
+    def _latents(self) -> LatentCache[Latent]:
+        """Measures draw the chunks of their samples from one pool, so many texts come again."""
+        assert self.encoder is not None
+        return LatentCache(self.encoder.encode, lambda latent: len(latent.data), CACHE_BYTES)
+
+    @cached_property
+    def retrieval_layers(self) -> list[int]:
+        """Layers whose attention tells which chunk was read; empty without memory."""
+        sink = self._assemble([])
+        return [] if sink is None else retrieval_layers(self.decoder.model, sink)
+
+    def memory(self, texts: Sequence[str]) -> Memory | None:
+        """The texts as `ask` attaches them, each span named by its place in `texts`; None if this reader has none."""
+        return self._assemble(self._latents.get(texts)) if self.encoder is not None and texts else None
+
+    def _assemble(self, latents: Sequence[Latent]) -> Memory | None:
+        if self.encoder is None:
+            return None
+        reads = None if self.adapter is None else self.adapter.sets
+        spec, sink, sharpness = self.encoder.spec, self.encoder.sink, self.settings.sharpness
+        return assemble(self.decoder.model, spec, sink, latents, sharpness=sharpness, reads=reads)
+
+    def prompt(self, sample: Sample) -> list[int]:
+        """Token ids."""
+        has_memory = self.reads == "memory" and bool(sample.texts)
+        with_system = self.settings.system_with_memory or not has_memory
+        chunks = sample.texts if self.reads == "text" else ()
+        return sample_ids(self.decoder.tokenizer, sample, chunks=chunks, with_system=with_system)
+
+    def fits(self, sample: Sample) -> bool:
+        """True if prompt and answer fit the positions that the decoder was trained on. Memory takes none of them."""
+        needed = len(self.prompt(sample)) + len(answer_ids(self.decoder.tokenizer, sample))
+        return needed <= self.decoder.model.config.max_position_embeddings
+
+    def generate(
+        self,
+        sample: Sample,
+        *,
+        max_new_tokens: int,
+        repetition_penalty: float = 1.0,
+        record: AttentionRecord | None = None,
+    ) -> Generation:
+        """The greedy continuation of the prompt. record: by default of the retrieval layers, if there is a memory."""
+        if record is None and self.reads == "memory":
+            record = AttentionRecord(self.retrieval_layers)
+        return generate(
+            self.decoder,
+            self.prompt(sample),
+            self.memory(sample.texts),
+            max_new_tokens=max_new_tokens,
+            record=record,
+            repetition_penalty=repetition_penalty,
+            adapter=self.adapter,
+        )
+
+    @torch.inference_mode()
+    def nll(self, sample: Sample, *, texts: Sequence[str] | None = None) -> tuple[float, int]:
+        """(−Σ log p of the answer's tokens, each given all before it, in nats; number of those tokens)
+
+        texts: chunks to read instead of the sample's own, as a control.
+        """
+        if texts is not None:
+            sample = replace(sample, texts=tuple(texts))
+        prompt, answer = self.prompt(sample), answer_ids(self.decoder.tokenizer, sample)
+        if not answer:
+            return 0.0, 0
+        device = self.decoder.model.device
+        ids = torch.tensor([prompt + answer], device=device)
+        mask = torch.ones(1, len(prompt), dtype=torch.bool, device=device)
+        with attached(self.decoder.model, self.memory(sample.texts), adapter=self.adapter, prompt=mask):
+            logits = hf.last_logits(self.decoder.model, ids, len(answer) + 1)
+        logits = logits[0, :-1].float()  # [A, V]: those at t predict the token at t + 1
+        return float(cross_entropy(logits, ids[0, -len(answer) :], reduction="sum")), len(answer)
+
+
+@dataclass(frozen=True)
+class Bm25:
+    """Ranks the chunks of a sample by the words of its question, as the routing index weighs them."""
+
+    name: str = "bm25"
+
+    def rank(self, sample: Sample) -> list[int]:
+        """Places in `sample.texts`, best first; texts without any of the words last, in order."""
+        return rank_by_words(sample.question, [_chunk_of(text) for text in sample.texts])
+
+
+def _chunk_of(text: str) -> Chunk:
+    """The inverse of `Chunk.encoded_text`, without the lines' numbers."""
+    header, _, body = text.partition("\n")
+    path, _, symbol = header.removeprefix("# file: ").partition(" · ")
+    return Chunk(path, 1, 1, symbol, body)
+
+
+def open_readers(
+    names: Sequence[str],
+    checkpoints: Sequence[Path] = (),
+    *,
+    model: ModelFolder,
+    quant: str = "none",
+    reporter: Reporter = SILENT,
+) -> list[Reader]:
+    """The readers of `names` in their order, then those of the checkpoints that are not among them.
+
+    model: of the `UNTRAINED` readers, which share one decoder. quant: how latents are stored. Raises UsageError for an
+    unknown name.
+    """
+    trained = _named(checkpoints)
+    if unknown := [name for name in names if name not in UNTRAINED and name not in trained]:
+        raise UsageError(
+            f"unknown arm {', '.join(unknown)}; there are {', '.join((*UNTRAINED, *trained))}",
+            hint="--checkpoint FOLDER adds the arm that was trained there",
+        )
+    readers: dict[str, Reader] = {}
+    if untrained := [name for name in names if name in UNTRAINED]:
+        decoder = load(model)
+        for name in untrained:
+            encoder = None
+            if UNTRAINED[name] == "memory":
+                own = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=model.fingerprint, quant=quant)
+                encoder = own.for_many()  # as `index` makes latents
+            readers[name] = Reader(name, UNTRAINED[name], decoder, encoder)
+    for name, checkpoint in trained.items():
+        readers[name] = _trained_reader(name, checkpoint, quant, reporter)
+    return [readers[name] for name in dict.fromkeys((*names, *trained))]
+
+
+def _named(checkpoints: Sequence[Path]) -> dict[str, Path]:
+    """Name of a reader -> its checkpoint. The folder becomes part of the name where it would not be unique."""
+    forms = [Checkpoint.read(checkpoint).arm for checkpoint in checkpoints]
+    named: dict[str, Path] = {}
+    for form, checkpoint in zip(forms, checkpoints, strict=True):
+        name = f"{form} ({checkpoint.name})" if forms.count(form) > 1 or form in UNTRAINED else form
+        if name in named:
+            raise UsageError(f"{named[name]} and {checkpoint} would both be the arm {name}", hint="rename a folder")
+        named[name] = checkpoint
+    return named
+
+
+def _trained_reader(name: str, checkpoint: Path, quant: str, reporter: Reporter) -> Reader:
+    reporter.detail(f"loading {checkpoint}")
+    reads = Checkpoint.read(checkpoint).reads
+    module, decoder = load_for_use(checkpoint, pull=lambda name: pull_known(name, reporter))
+    if reads == "memory" and module.adapter is None:
+        reads = "none"
+    return Reader(name, reads, decoder, module.encoder(decoder, quant) if reads == "memory" else None, module)
