@@ -105,7 +105,7 @@ def test_qa(evaluate):
 
 
 def test_latency(evaluate):
-    result = evaluate("latency", "--tokens", "150", "--rounds", "1", "--decode", "2", "--chunk-tokens", "50")
+    result = evaluate("latency", "--tokens", "200", "--rounds", "1", "--decode", "2", "--chunk-tokens", "40")
     assert [row["arm"] for row in result["latency"]] == ["none", "text", "joint"]
     assert all(row["first_token_s"] > 0 and row["ratio"] > 0 for row in result["latency"])
 
