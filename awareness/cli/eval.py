@@ -1,4 +1,4 @@
-"""`awareness eval`: one command for each measure of awareness.evals; table or JSON on stdout, files in --out."""
+"""`awareness eval`: one command for each measure of awareness.evals; tables or JSON on stdout, files in --out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from awareness.cli import options, render
 from awareness.engine.models import pull_model
@@ -21,93 +22,36 @@ if TYPE_CHECKING:
     from awareness.evals.compare import Run
 
 app = typer.Typer(no_args_is_help=True, help="Measure whether the memory is read, and how well.")
-ChunkTokensOption = Annotated[int, typer.Option("--chunk-tokens", min=32, help="Tokens of a chunk at most.")]
-_SHARED: dict[str, tuple[Any, Any]] = {
-    "repo": (options.ReposOption, None),
-    "model": (
-        Annotated[
-            str | None,
-            typer.Option(
-                "--model",
-                "-m",
-                envvar="AWARENESS_MODEL",
-                help="Model of the untrained arms. Default: the first checkpoint's, else the default model.",
-            ),
-        ],
-        None,
+ModelOption = Annotated[
+    str | None,
+    Option("--model", "-m", envvar="AWARENESS_MODEL", help="Of the untrained arms. Default: the first checkpoint's."),
+]
+CheckpointsOption = Annotated[list[Path] | None, Option(help="Result of a training, one more arm; repeatable.")]
+ArmsOption = Annotated[
+    str,
+    Option(
+        help="Ways to give the model the chunks, by comma: none, text, joint (untrained); `eval needle` also has bm25"
+        " (ranks the chunks by words). Those of --checkpoint are added."
     ),
-    "checkpoint": (
-        Annotated[
-            list[Path] | None,
-            typer.Option("--checkpoint", help="Folder of a training's result, compared as one more arm; repeatable."),
-        ],
-        None,
-    ),
-    "seed": (Annotated[int, typer.Option("--seed", help="Random seed for everything that is drawn.")], 0),
-    "quant": (options.QuantOption, None),
-    "arms": (
-        Annotated[
-            str,
-            typer.Option(
-                "--arms",
-                help="Ways to give the model the chunks, separated by commas: none, text, joint (untrained); for needle"
-                " also bm25 (ranks the chunks by words). Those of --checkpoint are added.",
-            ),
-        ],
-        "none,text,joint",
-    ),
-    "out": (Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the JSON and the pictures.")], None),
-    "format": (options.FormatOption, options.Format.text),
-    "quiet": (options.QuietOption, False),
-    "verbose": (options.VerboseOption, False),
-}
-"""Options of every command: name -> (type with its help, default)."""
-
-
-def _command(*, without: tuple[str, ...] = (), **defaults: Any) -> Callable[[Callable[..., Report]], Any]:
-    """Registers a function (setup, its own options) -> Report as a command that also has the shared options.
-
-    without: shared options that it does not have. defaults: of shared options; with (type, default) also the type.
-    """
-
-    def register(measure: Callable[..., Report]) -> Callable[..., Report]:
-        own = list(inspect.signature(measure, eval_str=True).parameters.values())[1:]
-        shared = {name: option for name, option in _SHARED.items() if name not in without}
-        for name, default in defaults.items():
-            shared[name] = default if isinstance(default, tuple) else (shared[name][0], default)
-        parameters = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-            for name, (annotation, default) in shared.items()
-        ]
-        place = sum(name in shared for name in ("repo", "model", "checkpoint"))
-        parameters[place:place] = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-
-        @functools.wraps(measure)
-        def command(**values: Any) -> None:
-            run = functools.partial(measure, **{parameter.name: values.pop(parameter.name) for parameter in own})
-            _run(run, **values)
-
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(measure.__name__)(command)
-        return measure
-
-    return register
+]
+ChunkTokensOption = Annotated[int, Option(min=32, help="Tokens of a chunk at most.")]
+OutOption = Annotated[Path | None, Option("--out", "-o", help="Folder for the JSON and the pictures.")]
 
 
 def _run(
     measure: Callable[[Setup], Report],
-    *,
-    seed: int,
-    quant: options.Quant | None,
-    out: Path | None,
-    format: options.Format,
-    repo: list[Path] | Path | None = None,
-    model: str | None = None,
-    checkpoint: list[Path] | None = None,
-    arms: str = "",
-    **_: bool,
+    repo: options.ReposOption = None,
+    model: ModelOption = None,
+    checkpoint: CheckpointsOption = None,
+    seed: Annotated[int, Option(help="Random seed for everything that is drawn.")] = 0,
+    quant: options.QuantOption = None,
+    arms: ArmsOption = "none,text,joint",
+    out: OutOption = None,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
 ) -> None:
+    """What all commands do, with the options that they share."""
     repos = [repo] if isinstance(repo, Path) else repo or ()
     stored = quant.value if quant else DEFAULT_QUANT
     report = measure(Setup(repos, model, checkpoint or (), _names(arms), stored, seed, render.REPORTER))
@@ -124,6 +68,33 @@ def _run(
             render.note(note)
     if written:
         render.note(f"{out}: {', '.join(written[:-1])} and {written[-1]} written")
+
+
+def _command(*, without: tuple[str, ...] = (), **changed: Any) -> Callable[[Callable[..., Report]], Any]:
+    """Registers a function (setup, own options) -> Report as a command that also has the options of `_run`.
+
+    without: shared options that it does not have. changed: other defaults of shared options.
+    """
+    shared = list(inspect.signature(_run, eval_str=True).parameters.values())[1:]
+
+    def register(measure: Callable[..., Report]) -> Callable[..., Report]:
+        own = list(inspect.signature(measure, eval_str=True).parameters.values())[1:]
+        kept = [p.replace(default=changed.get(p.name, p.default)) for p in shared if p.name not in without]
+        place = next((i for i, p in enumerate(kept) if p.name == "seed"), 0)
+        every = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*kept[:place], *own, *kept[place:])]
+        if isinstance(changed.get("repo"), Path):
+            every[0] = every[0].replace(annotation=options.RepoOption)
+
+        @functools.wraps(measure)
+        def command(**values: Any) -> None:
+            _run(functools.partial(measure, **{p.name: values.pop(p.name) for p in own}), **values)
+
+        command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in every}
+        app.command(measure.__name__)(command)
+        return measure
+
+    return register
 
 
 def _names(text: str) -> list[str]:
@@ -147,20 +118,17 @@ def _group() -> None:
     """Measure whether the memory is read, and how well."""
 
 
-@_command(repo=(options.RepoOption, Path(".")))
+@_command(repo=Path("."))
 def needle(
     setup: Setup,
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Needles for each number of chunks.")] = 20,
-    chunks: Annotated[
-        str, typer.Option("--chunks", help="Numbers of chunks in memory, separated by commas.")
-    ] = "1,4,16",
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Needles for each number of chunks.")] = 20,
+    chunks: Annotated[str, Option(help="Numbers of chunks in memory, by comma.")] = "1,4,16",
     chunk_tokens: ChunkTokensOption = 120,
     shapes: Annotated[
         str,
-        typer.Option(
-            "--shapes",
-            help="What is hidden, separated by commas: held-out (all that training never shows), ruler (RULER's four"
-            " forms), constant (the reference, which training shows), or shapes by name.",
+        Option(
+            help="What is hidden, by comma: held-out (all that training never shows), ruler (RULER's four forms),"
+            " constant (the reference, which training shows), or shapes by name."
         ),
     ] = "held-out",
 ) -> Report:
@@ -174,8 +142,8 @@ def needle(
 @_command()
 def perplexity(
     setup: Setup,
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Lines of a repository at most.")] = 50,
-    chunks: Annotated[int, typer.Option("--chunks", min=1, help="Chunks to read, the definition's among them.")] = 4,
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Lines of a repository at most.")] = 50,
+    chunks: Annotated[int, Option(min=1, help="Chunks to read, the definition's among them.")] = 4,
     chunk_tokens: ChunkTokensOption = 120,
 ) -> Report:
     """How much less surprising is a line of Python if the file that it rests on can be read?
@@ -190,23 +158,15 @@ def perplexity(
 @_command(arms="joint")
 def retrieval(
     setup: Setup,
-    questions: Annotated[
-        Path | None,
-        typer.Option("--questions", help="Real questions instead of needles; the format is that of `eval qa`."),
-    ] = None,
+    questions: Annotated[Path | None, Option(help="Real questions instead of needles, as for `eval qa`.")] = None,
     shuffle: Annotated[
-        bool,
-        typer.Option("--shuffle", help="Chunks of real questions in random order; else as `ask` has them, best last."),
+        bool, Option("--shuffle", help="Chunks of real questions in random order; else as for `ask`, the best last.")
     ] = False,
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Needles, or questions at most.")] = 40,
-    chunks: Annotated[int, typer.Option("--chunks", min=2, help="In memory; for a question the best routed.")] = 16,
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Needles, or questions at most.")] = 40,
+    chunks: Annotated[int, Option(min=2, help="Chunks in memory; for a question the best routed.")] = 16,
     chunk_tokens: ChunkTokensOption = 120,
-    shapes: Annotated[
-        str, typer.Option("--shapes", help="Needles, as for `eval needle`. single: one that training never shows.")
-    ] = "single",
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=2, help="Length of the answers to real questions, in tokens.")
-    ] = 32,
+    shapes: Annotated[str, Option(help="As for `eval needle`. single: one that training never shows.")] = "single",
+    max_new_tokens: Annotated[int, Option(min=2, help="Tokens of an answer to a real question.")] = 32,
 ) -> Report:
     """Does attention look most at the chunk that answers? In which layers, and better than routing alone?"""
     from awareness.evals.retrieval import measure
@@ -215,14 +175,12 @@ def retrieval(
     return measure(setup, questions=questions, shuffle=shuffle, shapes=_names(shapes), **size)
 
 
-@_command(repo=(options.RepoOption, Path(".")))
+@_command(repo=Path("."))
 def latency(
     setup: Setup,
-    tokens: Annotated[
-        str, typer.Option("--tokens", help="Sizes of what is read, in tokens, separated by commas.")
-    ] = "1024,2048,4096",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="The median of this many is taken.")] = 5,
-    decode: Annotated[int, typer.Option("--decode", min=2, help="Length of an answer in tokens.")] = 32,
+    tokens: Annotated[str, Option(help="Sizes of what is read, in tokens, by comma.")] = "1024,2048,4096",
+    rounds: Annotated[int, Option(min=1, help="Rounds that the median is taken over.")] = 5,
+    decode: Annotated[int, Option(min=2, help="Tokens of an answer.")] = 32,
     chunk_tokens: ChunkTokensOption = 256,
 ) -> Report:
     """How long does an answer take, by the size of what is read?
@@ -238,9 +196,9 @@ def latency(
 @_command()
 def qa(
     setup: Setup,
-    questions: Annotated[Path, typer.Option("--questions", help="The questions, one JSON object a line.")],
+    questions: Annotated[Path, Option(help="The questions, one JSON object a line.")],
     top_k: options.TopKOption = 8,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Length of an answer in tokens.")] = 48,
+    max_new_tokens: Annotated[int, Option(min=1, help="Tokens of an answer.")] = 48,
 ) -> Report:
     """Are answers right (token F1), and do the first three citations show the gold files (recall@3)?
 
@@ -258,12 +216,10 @@ def compare(
     setup: Setup,
     config: Annotated[
         list[Path] | None,
-        typer.Option("--config", "-c", help="A run's YAML file; repeatable. Default: the four configs/compare-*.yaml."),
+        Option("--config", "-c", help="YAML file of a run; repeatable. Default: configs/compare-*.yaml"),
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Overrides a value of every file; repeatable.")
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Held-out samples, of all kinds.")] = 64,
+    settings: Annotated[list[str] | None, Option("--set", help="Overrides a value of every file; repeatable.")] = None,
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Held-out samples, of all kinds.")] = 64,
 ) -> Report:
     """Train what is not trained yet, and measure all runs on the same repositories that none learned from.
 
@@ -297,8 +253,7 @@ def _trained(name: str, config: TrainConfig) -> Run:
     base = config.model.base_model_name or config.model.tokenizer_name
     settings = config.model_dump(mode="json", include={"memory", "training"})
     if not (config.memory.has_memory or config.memory.has_lora) and config.model.freeze_base_model:
-        reads = "text" if config.data.reads == "text" else "none"
-        return Run(name, base, reads, None, settings)
+        return Run(name, base, "text" if config.data.reads == "text" else "none", None, settings)
     result = config.output_dir / "final"
     if not result.exists():
         render.note(f"training {name}")

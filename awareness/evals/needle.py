@@ -66,16 +66,14 @@ def measure(setup: Setup, *, samples: int, chunks: Sequence[int], chunk_tokens: 
         scores = ask(readers, cases, progress)
     grid = Grid(tuple(reader.name for reader in readers), tuple(chunks), tuple(shapes), samples, tuple(scores))
     repository = setup.repository_folder
-    title = (
-        f"{setup.folder.name}, {chunk_tokens}-token chunks of {repository}, quant {setup.quant}, n={samples},"
-        f" seed={setup.seed}"
-    )
-    about = {"samples": samples, "chunk_tokens": chunk_tokens, "repository": repository}
+    size = f"{chunk_tokens}-token chunks of {repository}"
+    title = f"{setup.folder.name}, {size}, quant {setup.quant}, n={samples}, seed={setup.seed}"
+    settings = {**setup.settings, "samples": samples, "chunk_tokens": chunk_tokens, "repository": repository}
     is_complete = len(grid.in_common) == len(chunks)
     return Report(
         "needle",
         _tables(grid, title),
-        {**_json(grid), **setup.settings, **about},
+        {**_json(grid), **settings},
         partial(_draw, grid, title),
         () if is_complete else [f"{NOT_MEASURED}: the chunks are longer than the context the model was trained on"],
     )
@@ -313,8 +311,8 @@ def _draw_curves(grid: Grid, title: str, folder: Path) -> str:
     """Accuracy over the number of chunks, a line a reader: of the values; of the chunks that were looked at most."""
     titles = {False: "the value is found", True: "the right chunk: most attention, or ranked first"}
     sides = [of_chunk for of_chunk in titles if grid.scored(of_chunk=of_chunk)]
-    figure, panels = pictures.panels(len(sides))
-    for panel, of_chunk in zip(panels, sides, strict=True):
+    figure, panels = pictures.panels(max(1, len(sides)))
+    for panel, of_chunk in zip(panels, sides, strict=False):
         curves = {
             reader: {n: found for n in grid.chunks if (found := grid.accuracy(reader, n, of_chunk=of_chunk))}
             for reader in grid.scored(of_chunk=of_chunk)

@@ -87,6 +87,8 @@ def lines(
         panel.set_xscale("log", base=2)
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
         panel.minorticks_off()
+    else:
+        panel.locator_params(axis="x", integer=True)
     panel.set_title(what, fontsize=9)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from awareness.engine.models import pull_known, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.workspace import DEFAULT_QUANT
+from awareness.errors import UsageError
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile, decode
 from awareness.model.model_files import ModelFolder
@@ -73,6 +74,8 @@ class Setup:
         """Loads the readers of these names and those of the checkpoints. Raises UsageError."""
         from awareness.evals.readers import open_readers
 
+        if not self.reader_names and not self.checkpoints:
+            raise UsageError("no arms to compare", hint="--arms none,text,joint, or --checkpoint FOLDER")
         names = [name for name in self.reader_names if name not in without]
         return open_readers(names, self.checkpoints, model=self.folder, quant=self.quant, reporter=self.reporter)
 
