@@ -1,7 +1,6 @@
-"""Who defines what: the repository's names, and with them the step from a chunk to the definitions it rests on.
+"""The names that source code defines, and the definitions that a chunk refers to.
 
-A chunk defines its symbol, which tree-sitter found; it refers to every name in its text that source code defines
-somewhere. How often a name is mentioned says how little it tells: `get` leads nowhere, `build_redirect_request` does.
+A chunk defines its symbol, as tree-sitter found it, and refers to every name in its text that some other chunk defines.
 """
 
 from __future__ import annotations
@@ -21,27 +20,26 @@ CREATE TABLE definition(name TEXT NOT NULL, chunk_id INTEGER NOT NULL REFERENCES
     PRIMARY KEY(name, chunk_id)) STRICT, WITHOUT ROWID;
 CREATE INDEX definition_by_chunk ON definition(chunk_id);
 """
-MOST_DEFINITIONS = 6  # of one name: beyond it one can't tell which is meant
-_LOOKED_AT = 64  # definitions of a name in all snapshots: what has more is not worth counting
+MOST_DEFINITIONS = 6  # of one name; a name with more is ambiguous and ignored
+_MOST_COUNTED = 64  # definitions of a name in all snapshots; names with more are not counted
 _NAME = re.compile(r"[^\W\d]\w{2,63}")
 
 
 class Definitions:
-    """Of one open manifest. Methods that write are called inside a transaction."""
+    """The definitions of an open manifest. Call the methods that write inside a transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
 
     def add(self, chunk_id: int, chunk: Chunk) -> None:
-        name = defined_name(chunk)
-        if name:
+        if name := defined_name(chunk):
             self.db.execute("INSERT OR IGNORE INTO definition VALUES (?, ?)", (name, chunk_id))
 
     def clear(self) -> None:
         self.db.execute("DELETE FROM definition")
 
     def of(self, names: Iterable[str], snapshot: int) -> dict[str, list[int]]:
-        """The chunks of the snapshot that define each name, where they are few enough to tell which is meant."""
+        """name -> ids of the snapshot's chunks that define it; names with over `MOST_DEFINITIONS` are left out."""
         rows = self.db.execute(
             "WITH rare AS (SELECT value AS name FROM json_each(?) WHERE"
             " (SELECT count(*) FROM (SELECT 1 FROM definition WHERE definition.name = value LIMIT ?)) BETWEEN 1 AND ?)"
@@ -49,17 +47,17 @@ class Definitions:
             " CROSS JOIN definition ON definition.name = rare.name CROSS JOIN chunk ON chunk.id = chunk_id WHERE EXISTS"
             " (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = chunk.file_id)"
             " GROUP BY definition.name HAVING count(*) <= ?",
-            (json.dumps(sorted(names)), _LOOKED_AT + 1, _LOOKED_AT, snapshot, MOST_DEFINITIONS),
+            (json.dumps(sorted(names)), _MOST_COUNTED + 1, _MOST_COUNTED, snapshot, MOST_DEFINITIONS),
         )
         return {cast(str, name): sorted(json.loads(cast(str, ids))) for name, ids in rows}
 
 
 def referred_names(chunk: Chunk) -> set[str]:
-    """The names in a chunk's text, but for its own."""
+    """The names in a chunk's text, without its own."""
     return set(_NAME.findall(chunk.text)) - {chunk.symbol.rpartition(".")[2]}
 
 
 def defined_name(chunk: Chunk) -> str:
-    """The last part of a symbol of source code, `` if it is none."""
+    """The last part of the symbol of a chunk of source code, else an empty string."""
     name = chunk.symbol.rpartition(".")[2]
     return name if _NAME.fullmatch(name) and kind_of(chunk.path) is FileKind.SOURCE else ""

@@ -1,8 +1,8 @@
-"""Dense vectors of chunks in the manifest, and which of them are nearest to a question's.
+"""Dense vectors of chunks in the manifest, and the nearest ones to a question.
 
-One int8 vector a chunk. Up to `EXACT_CHUNKS` every vector is compared; a process that asks again keeps them as a
-matrix in memory. Above it only those of the chunks that BM25 ranks best are read: reading a million vectors for one
-question would take seconds.
+Each chunk has one int8 vector. Up to `EXACT_CHUNKS` every vector is compared, and from its second question on a process
+keeps them as a matrix in memory. Above it, only the vectors of the chunks that BM25 ranks best are compared: reading a
+million vectors for one question takes seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 
-from awareness.index.search.postings import numpy_is_here
+from awareness.index.search.bm25 import numpy_is_loaded
 from awareness.index.search.term_vectors import SCALE
 from awareness.types import Vector
 
@@ -28,35 +28,39 @@ SCHEMA = """
 CREATE TABLE vector(chunk_id INTEGER PRIMARY KEY REFERENCES chunk ON DELETE CASCADE, data BLOB NOT NULL) STRICT;
 """
 EXACT_CHUNKS = 200_000
-FEW = 6_000  # vectors that are compared one by one, once, sooner than numpy is imported
-_AT_ONCE = 1024
+FEW = 6_000  # vectors up to which plain Python is faster than importing numpy, for one question
+_BATCH = 1024
 
 Documents = Callable[[Sequence[Mapping[str, int]]], Sequence[bytes]]
+"""Term frequencies of some chunks -> their vectors, each int8 [D]."""
 
 
 @dataclass(frozen=True)
 class Similarities:
-    """Cosines of a question with chunks: id -> cosine, of the best ones or of those that were asked for."""
+    """Cosines of a question with chunks. best: (id, cosine), best first. of: ids -> {id: cosine}."""
 
     best: list[tuple[int, float]]
     of: Callable[[Iterable[int]], dict[int, float]]
 
 
+NO_SIMILARITIES = Similarities([], lambda ids: {})
+
+
 class Vectors:
-    """Of one open manifest. Methods that write are called inside a transaction."""
+    """The vectors of an open manifest. Call the methods that write inside a transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
         self._waiting: list[tuple[int, Mapping[str, int]]] = []
-        self._has_been_asked = False
+        self._has_answered = False
         self._loaded: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
 
     # --- writing -----------------------------------------------------------------------------------------------
 
     def add(self, chunk_id: int, counts: Mapping[str, int], documents: Documents) -> None:
-        """Takes up a chunk by its terms. Nothing is sure to be written before `flush`."""
+        """Adds a chunk by its terms (term -> frequency). It may not be written before `flush`."""
         self._waiting.append((chunk_id, counts))
-        if len(self._waiting) >= _AT_ONCE:
+        if len(self._waiting) >= _BATCH:
             self.flush(documents)
 
     def flush(self, documents: Documents) -> None:
@@ -66,7 +70,7 @@ class Vectors:
             self._waiting = []
 
     def write(self, rows: Iterable[tuple[int, bytes]]) -> None:
-        """(chunk id, int8 [D])"""
+        """rows: (chunk id, int8 [D])."""
         self.db.executemany("INSERT OR REPLACE INTO vector VALUES (?, ?)", rows)
 
     def clear(self) -> None:
@@ -74,7 +78,7 @@ class Vectors:
         self.db.execute("DELETE FROM vector")
 
     def missing(self, *, also_present: bool = False) -> list[int]:
-        """The chunks that have no vector, by id; or all of them."""
+        """The ids of the chunks without a vector, or of all chunks."""
         sql = "SELECT id FROM chunk WHERE ? OR id NOT IN (SELECT chunk_id FROM vector) ORDER BY id"
         return [cast(int, row[0]) for row in self.db.execute(sql, (also_present,))]
 
@@ -84,18 +88,15 @@ class Vectors:
         return cast(int, next(self.db.execute("SELECT count(*) FROM vector"))[0])
 
     def similar(self, question: Vector, wanted: int) -> Similarities:
-        """How near the chunks are to a question (a unit vector): the nearest, and any that one asks for.
-
-        Where there are more than `EXACT_CHUNKS` there are no nearest.
-        """
+        """Cosines with a question (a unit vector). Above `EXACT_CHUNKS` vectors, `best` is empty."""
         count = self.count()
         if count > EXACT_CHUNKS:
             return Similarities([], lambda ids: _compare(self._rows(ids), question))
-        first, self._has_been_asked = not self._has_been_asked, True
-        if count <= FEW and first and not numpy_is_here():
-            found = _compare(self._rows(None), question)
-            best = heapq.nlargest(wanted, found.items(), key=lambda item: item[1])
-            return Similarities(best, lambda ids: {i: found[i] for i in ids if i in found})
+        first, self._has_answered = not self._has_answered, True
+        if count <= FEW and first and not numpy_is_loaded():
+            cosines = _compare(self._rows(None), question)
+            best = heapq.nlargest(wanted, cosines.items(), key=lambda item: item[1])
+            return Similarities(best, lambda ids: {i: cosines[i] for i in ids if i in cosines})
         return self._by_matrix(question, wanted)
 
     def _by_matrix(self, question: Vector, wanted: int) -> Similarities:
@@ -103,23 +104,23 @@ class Vectors:
 
         ids, matrix = self._matrix()
         if not len(ids) or matrix.shape[1] != len(question):
-            return Similarities([], lambda ids: {})
+            return NO_SIMILARITIES
         cosines = matrix @ (np.asarray(question, dtype=np.float32) / SCALE)
         wanted = min(wanted, len(ids))
         at = np.argpartition(-cosines, wanted - 1)[:wanted]
         at = at[np.argsort(-cosines[at], kind="stable")]
         best = list(zip(ids[at].tolist(), cosines[at].tolist(), strict=True))
 
-        def of(asked: Iterable[int]) -> dict[int, float]:
-            listed = np.fromiter(asked, dtype=np.int64)
-            places = np.minimum(np.searchsorted(ids, listed), len(ids) - 1)
-            there = ids[places] == listed
-            return dict(zip(listed[there].tolist(), cosines[places[there]].tolist(), strict=True))
+        def of(chunk_ids: Iterable[int]) -> dict[int, float]:
+            listed = np.fromiter(chunk_ids, dtype=np.int64)
+            rows = np.minimum(np.searchsorted(ids, listed), len(ids) - 1)
+            known = ids[rows] == listed
+            return dict(zip(listed[known].tolist(), cosines[rows[known]].tolist(), strict=True))
 
         return Similarities(best, of)
 
     def _matrix(self) -> tuple[np.ndarray, np.ndarray]:
-        """ids [N], vectors float32 [N, D], read again only after a change."""
+        """ids int64 [N], vectors float32 [N, D]; read again only after a change."""
         import numpy as np
 
         state = (cast(int, self.db.pragma("data_version")), self.db.total_changes())
@@ -140,11 +141,11 @@ class Vectors:
 
 
 def packed(vector: Vector) -> bytes:
-    """A unit vector as it is stored: int8 [D], cut at ±0.5."""
+    """A unit vector as it is stored: int8 [D], clipped at ±0.5."""
     return array("b", (max(-127, min(127, round(value * SCALE))) for value in vector)).tobytes()
 
 
 def _compare(rows: Iterable[tuple[Any, ...]], question: Vector) -> dict[int, float]:
-    """id -> cosine, one by one."""
-    asked = [value / SCALE for value in question]
-    return {i: sum(map(operator.mul, asked, array("b", data))) for i, data in rows}
+    """id -> cosine, in plain Python. rows: (id, int8 [D])."""
+    scaled = [value / SCALE for value in question]
+    return {i: sum(map(operator.mul, scaled, array("b", data))) for i, data in rows}

@@ -1,13 +1,10 @@
-"""The inverted index: which chunks hold a term, and BM25 over them.
+"""The inverted index: which chunks hold a term, and their BM25 ranking.
 
-It lies in the manifest, so that it is committed together with the chunks. A segment holds the postings of a range of
-chunk ids: for each term one row with the ids (uint32, ascending) and, behind them, how often the term counts in each
-(uint8, weighted by field), and once the lengths of all its chunks (uint16). Segments are written once; neighbours of
-like size are merged, so that there are few. A chunk that is dropped is only noted, and leaves at the next merge; until
-then every count is corrected for it, so that scores are those of an index built anew.
-
-BM25 is that of Robertson and Zaragoza (2009, section 3.2) with the fields weighted into one frequency. Which terms a
-chunk has is routing_index.py's affair, which chunks may be found and what else makes them good is ranking.py's.
+It is stored in the manifest and committed together with the chunks. A segment holds the postings of a range of chunk
+ids: one row for each term, with the ids (uint32, ascending) followed by the term's frequencies (uint8, weighted by
+field), and the lengths of all its chunks (uint16). Segments are written once. Neighbours of similar size are merged, so
+that there are few. A dropped chunk is recorded and removed at the next merge; until then every count is corrected for
+it, so the scores equal those of a new index. bm25.py computes the scores.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ import heapq
 import itertools
 import json
 import math
-import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +20,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 
+from awareness.index.search.bm25 import K1, POSTING_BYTES, NumpyScores, PythonScores, numpy_is_loaded, split
+
 if TYPE_CHECKING:
     import numpy as np
 
-K1, B = 1.2, 0.75
-SEGMENT_CHUNKS = 16_384  # of a segment that is written while more are to come
-MERGED_AT_ONCE = 8  # so many neighbours of like size become one
-FEW = 20_000  # postings that are counted one by one
-_ITEM = 5  # bytes of a posting
+SEGMENT_CHUNKS = 16_384  # a larger segment is written before more chunks are added
+MERGED_AT_ONCE = 8  # neighbours of similar size that become one segment
+FEW = 20_000  # postings up to which plain Python is faster than importing numpy
 
 SCHEMA = """
 CREATE TABLE segment(id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, chunks INTEGER NOT NULL,
@@ -46,10 +42,10 @@ _POSTINGS_OF = "SELECT segment_id, data FROM posting WHERE segment_id IN (SELECT
 
 @dataclass(frozen=True)
 class Ranking:
-    """Chunks that hold any of the terms: id -> BM25. bound: what no chunk can exceed. known: the share of it that is
-    of terms which any chunk holds.
+    """Chunks that hold any of the terms.
 
-    complete: all of them are here, not just enough for as many as were wanted.
+    scores: chunk id -> BM25. bound: an upper limit of any score. known: the part of `bound`, in [0, 1], that comes
+    from terms which at least one chunk holds. complete: `scores` holds all matching chunks, not only the best ones.
     """
 
     scores: dict[int, float]
@@ -61,16 +57,16 @@ class Ranking:
         return len(self.scores)
 
     def among(self, ids: Iterable[int]) -> Ranking:
-        """The same without the chunks that are not listed."""
+        """Only the chunks in `ids`."""
         return replace(self, scores={i: self.scores[i] for i in self.scores.keys() & set(ids)})
 
     def best(self, count: int) -> list[tuple[int, float]]:
-        """The `count` best, best first; among equals the lower id."""
+        """(id, score) of the best `count` chunks, best first; ties go to the lower id."""
         return heapq.nsmallest(count, self.scores.items(), key=lambda item: (-item[1], item[0]))
 
 
 class Postings:
-    """Of one open manifest. Methods that write are called inside a transaction."""
+    """The inverted index of an open manifest. Call the methods that write inside a transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
@@ -84,23 +80,25 @@ class Postings:
     # --- writing -----------------------------------------------------------------------------------------------
 
     def add(self, chunk_id: int, counts: Mapping[str, int], length: int) -> None:
-        """Takes up a chunk by how often its terms count, and how many it has; ids ascend. Nothing is written before
-        `flush`, or before a segment is full."""
+        """Adds a chunk; ids ascend. counts: term -> frequency. length: the chunk's terms.
+
+        Nothing is written before `flush`, or before a segment is full.
+        """
         if not self._lengths:
             self._first = chunk_id
-        self._lengths.extend([0] * (chunk_id - self._first - len(self._lengths)))  # ids that are not chunks
+        self._lengths.extend([0] * (chunk_id - self._first - len(self._lengths)))  # unused ids
         self._lengths.append(min(length, 65535))
         for term, count in counts.items():
-            held = self._terms.get(term)
-            if held is None:
-                held = self._terms[term] = (array("I"), bytearray())
-            held[0].append(chunk_id)
-            held[1].append(count if count < 256 else 255)
+            postings = self._terms.get(term)
+            if postings is None:  # faster here than setdefault, which makes both arrays every time
+                postings = self._terms[term] = (array("I"), bytearray())
+            postings[0].append(chunk_id)
+            postings[1].append(count if count < 256 else 255)
         if len(self._lengths) >= SEGMENT_CHUNKS:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was added as a segment, and merges what has become alike."""
+        """Writes the added chunks as a segment, and merges segments of similar size."""
         if self._lengths:
             last = self._first + len(self._lengths) - 1
             chunks = len(self._lengths) - self._lengths.count(0)
@@ -110,20 +108,20 @@ class Postings:
             self._merge_alike()
 
     def drop(self, ids: Iterable[int]) -> None:
-        """Forgets chunks. Once a fifth of all are dropped, everything is merged."""
-        gone = sorted(ids)
-        if not gone:
+        """Removes chunks. Merges all segments once a fifth of the chunks are dropped."""
+        dropped_ids = sorted(ids)
+        if not dropped_ids:
             return
         for first, last, lengths in self._segments("first, last, lengths"):
             of_segment = array("H", lengths)
-            inside = [(i, of_segment[i - first]) for i in gone if first <= i <= last]
+            inside = [(i, of_segment[i - first]) for i in dropped_ids if first <= i <= last]
             self.db.executemany("INSERT OR IGNORE INTO dropped VALUES (?, ?)", inside)
         chunks, _, dropped, _ = self._totals()
         if dropped * 5 > chunks:
             self.merge()
 
     def merge(self) -> None:
-        """Makes one segment of all, without what was dropped."""
+        """Merges all segments into one, without the dropped chunks."""
         self._merge([row[0] for row in self._segments("id")])
 
     def clear(self) -> None:
@@ -132,7 +130,7 @@ class Postings:
         self._clear()
 
     def _merge_alike(self) -> None:
-        """Merges the last segments for as long as the last `MERGED_AT_ONCE` are of like size."""
+        """Merges the last `MERGED_AT_ONCE` segments while they are of similar size."""
         while True:
             sizes = [(segment, last - first + 1) for segment, first, last in self._segments("id, first, last")]
             tail = sizes[-MERGED_AT_ONCE:]
@@ -142,7 +140,7 @@ class Postings:
             self._merge([segment for segment, _ in tail])
 
     def _merge(self, segments: Sequence[int]) -> None:
-        """Makes one segment of neighbours."""
+        """Merges neighbouring segments into one."""
         import numpy as np
 
         if not segments:
@@ -155,10 +153,10 @@ class Postings:
         lengths = np.zeros(last - first + 1, dtype=np.uint16)
         for start, stop, data in ranges:
             lengths[start - first : stop - first + 1] = np.frombuffer(data, dtype=np.uint16)
-        gone = np.array([row[0] for row in self._dropped(first, last)], dtype=np.int64)
-        lengths[gone - first] = 0
+        dropped = np.array([row[0] for row in self._dropped(first, last)], dtype=np.int64)
+        lengths[dropped - first] = 0
         kept = lengths > 0
-        # Rows of the old segments are read while those of the new one are written: it is not among those read.
+        # The rows of the old segments are read while the new segment is written, which the query does not select.
         rows = self.db.execute(
             f"SELECT term, data FROM posting WHERE segment_id IN ({marks}) ORDER BY term, segment_id", segments
         )
@@ -181,63 +179,60 @@ class Postings:
     # --- reading -----------------------------------------------------------------------------------------------
 
     def rank(self, terms: Sequence[str] | Mapping[str, float], wanted: int | None = None) -> Ranking:
-        """BM25 of the chunks that hold any of the terms (already stemmed): of all, or at least of the best `wanted`.
+        """BM25 of the chunks that hold any of the terms: of all, or of at least the best `wanted`.
 
-        terms: with how much each counts, or all alike. Rare terms come first. Once the chunks seen include `wanted`
-        that score more than all terms to come can give, a chunk that was not seen yet can't be among the best, and is
-        passed over (MaxScore: Turtle and Flood 1995).
+        terms: stemmed; a mapping gives each a weight. Rare terms are scored first. Once `wanted` chunks score more than
+        the remaining terms can add, a chunk without a score cannot be among the best and is skipped (MaxScore: Turtle
+        and Flood 1995).
         """
         chunks, length, dropped, dropped_length = self._totals()
         total, average = chunks - dropped, (length - dropped_length) / max(1, chunks - dropped)
-        segments = {row[0]: row[1:] for row in self._segments("id, first, last, lengths")}
-        gone = {i: [row[0] for row in self._dropped(*segments[i][:2])] if dropped else [] for i in segments}
         rows = {
             term: cast("list[tuple[int, bytes]]", self.db.execute(_POSTINGS_OF, (term,)).fetchall()) for term in terms
         }
-        # Few postings are sooner counted than numpy is imported.
-        postings = sum(len(data) for found in rows.values() for _, data in found) // _ITEM
-        few = postings <= FEW and not numpy_is_here()
-        kind: Any = SmallSegment
-        if not few:
-            from awareness.index.search.postings_numpy import LargeSegment as kind
-        parts = {i: kind(*segments[i], gone[i]) for i in segments}
+        size = sum(len(data) for term_rows in rows.values() for _, data in term_rows) // POSTING_BYTES
+        scorer: Any = PythonScores if size <= FEW and not numpy_is_loaded() else NumpyScores
+        parts = {
+            i: scorer(first, last, lengths, [row[0] for row in self._dropped(first, last)] if dropped else [])
+            for i, first, last, lengths in self._segments("id, first, last, lengths")
+        }
+        term_weights = terms if isinstance(terms, Mapping) else dict.fromkeys(terms, 1.0)
         weighted = []
-        worth = terms if isinstance(terms, Mapping) else dict.fromkeys(terms, 1.0)
-        for term, found in rows.items():
-            held = [(parts[i], *parts[i].held(data)) for i, data in found]
-            holding = sum(len(at) for _, at, _ in held)
-            rarity = max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5)))
-            weighted.append((rarity * (K1 + 1) * worth[term], held))
-        weighted.sort(key=lambda one: -one[0])
-        bound = to_come = sum(weight for weight, _ in weighted)
+        for term, term_rows in rows.items():
+            postings = [(parts[i], *parts[i].postings(data)) for i, data in term_rows]
+            holding = sum(len(at) for _, at, _ in postings)
+            idf = max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5)))
+            weighted.append((idf * (K1 + 1) * term_weights[term], postings))
+        weighted.sort(key=lambda item: -item[0])
+        bound = remaining = sum(weight for weight, _ in weighted)
         floor = 0.0  # `wanted` chunks have at least this score
-        for weight, held in weighted:
-            only_seen = floor > to_come
-            to_come -= weight
-            reached = [part.add(at, counts, weight, average, only_seen) for part, at, counts in held]
-            if wanted and not only_seen and to_come and sum(map(len, reached)) >= wanted:
-                floor = max(floor, kind.nth_largest(reached, wanted))
+        for weight, postings in weighted:
+            only_scored = floor > remaining
+            remaining -= weight
+            updated = [part.add(at, counts, weight, average, only_scored) for part, at, counts in postings]
+            if wanted and not only_scored and remaining and sum(map(len, updated)) >= wanted:
+                floor = max(floor, scorer.nth_largest(updated, wanted))
         scores: dict[int, float] = {}
         for part in parts.values():
             scores.update(part.at_least(floor))
-        known = sum(weight for weight, held in weighted if held) / bound if bound else 0.0
+        known = sum(weight for weight, postings in weighted if postings) / bound if bound else 0.0
         return Ranking(scores, bound, known, complete=floor == 0.0)
 
     def frequencies(self, terms: Iterable[str]) -> dict[str, int]:
-        """In how many chunks each term is, about: those dropped since the last merge count still."""
+        """term -> number of chunks that hold it, including those dropped since the last merge."""
         sql = (
-            f"SELECT term, sum(length(data)) / {_ITEM} FROM json_each(?) listed CROSS JOIN segment"
+            f"SELECT term, sum(length(data)) / {POSTING_BYTES} FROM json_each(?) listed CROSS JOIN segment"
             " CROSS JOIN posting ON segment_id = segment.id AND term = listed.value GROUP BY term"
         )
         return dict(cast("Iterator[tuple[str, int]]", self.db.execute(sql, (json.dumps(list(terms)),))))
 
     def count(self) -> int:
-        """How many chunks can be found."""
+        """The number of chunks, without the dropped ones."""
         chunks, _, dropped, _ = self._totals()
         return chunks - dropped
 
     def _totals(self) -> tuple[int, int, int, int]:
-        """Chunks and the sum of their lengths, in all segments, and of them dropped."""
+        """Chunks, the sum of their lengths, dropped chunks, the sum of their lengths."""
         sql = (
             "SELECT coalesce(sum(chunks), 0), coalesce(sum(length), 0), (SELECT count(*) FROM dropped),"
             " (SELECT coalesce(sum(length), 0) FROM dropped) FROM segment"
@@ -252,64 +247,8 @@ class Postings:
         return list(self.db.execute(sql, (first, last)))
 
 
-def numpy_is_here() -> bool:
-    """Has this process paid for numpy's import?"""
-    return "numpy" in sys.modules
-
-
-class SmallSegment:
-    """One segment while a question is ranked, where few chunks hold its terms."""
-
-    def __init__(self, first: int, last: int, lengths: bytes, dropped: Sequence[int]) -> None:
-        self.first = first
-        self._lengths = array("H", lengths)
-        for chunk_id in dropped:
-            self._lengths[chunk_id - first] = 0
-        self._has_dropped = bool(dropped)
-        self._scores: dict[int, float] = {}
-
-    def held(self, data: bytes) -> tuple[Sequence[int], Sequence[int]]:
-        """A posting row -> which chunks hold the term, how often it counts in each."""
-        count = len(data) // _ITEM
-        ids, counts = array("I", data[: 4 * count]), data[4 * count :]
-        if not self._has_dropped:
-            return ids, counts
-        kept = [i for i, chunk_id in enumerate(ids) if self._lengths[chunk_id - self.first]]
-        return [ids[i] for i in kept], [counts[i] for i in kept]
-
-    def add(
-        self, ids: Sequence[int], counts: Sequence[int], weight: float, average: float, only_seen: bool
-    ) -> Sequence[float]:
-        """Adds a term's part to the scores; returns those that it reached. only_seen: of chunks that have one."""
-        scores, lengths, first = self._scores, self._lengths, self.first
-        reached = []
-        for chunk_id, count in zip(ids, counts, strict=True):
-            before = scores.get(chunk_id, 0.0)
-            if before or not only_seen:
-                norm = K1 * (1 - B + B * lengths[chunk_id - first] / average)
-                scores[chunk_id] = before + weight * count / (count + norm)
-                reached.append(scores[chunk_id])
-        return reached
-
-    def at_least(self, floor: float) -> Iterable[tuple[int, float]]:
-        """(id, score) of the chunks that have any score, and no less than that."""
-        return [(chunk_id, score) for chunk_id, score in self._scores.items() if score >= floor]
-
-    @staticmethod
-    def nth_largest(reached: Sequence[Sequence[float]], n: int) -> float:
-        return heapq.nlargest(n, itertools.chain.from_iterable(reached))[-1]
-
-
-def split(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """A posting row -> ids, frequencies."""
-    import numpy as np
-
-    count = len(data) // _ITEM
-    return np.frombuffer(data, dtype=np.uint32, count=count), np.frombuffer(data, dtype=np.uint8, offset=4 * count)
-
-
 def _merged(rows: Iterator[tuple[str, bytes]], kept: np.ndarray, first: int) -> Iterator[tuple[str, bytes]]:
-    """Rows of neighbouring segments, by term and segment -> one row a term, of the chunks that are kept."""
+    """Rows (term, postings) of neighbouring segments, sorted by term -> one row for each term, of the kept chunks."""
     import numpy as np
 
     for term, group in itertools.groupby(rows, key=lambda row: row[0]):

@@ -1,13 +1,13 @@
-"""Question -> ranked hits: the same words (BM25), the same meaning (vectors), and a few rules about code.
+"""Question -> ranked hits: BM25 for the same words, vectors for the same meaning, and a few rules about code.
 
-A chunk's worth is its share of the BM25 that a chunk of nothing but the question's words would get, plus the cosine of
-its vector with the question's. Then the rules, each of which `benchmarks/retrieval` can switch off: source before
-tests, examples and documents, unless those are asked for; a definition before its uses; what the best hits call comes
-with them; not too much of one file.
+The relevance of a chunk is its BM25, divided by the highest BM25 that the question allows, plus the cosine of its
+vector with the question's. Then the rules, each of which `benchmarks/retrieval` can switch off: source comes before
+tests, examples and documents, unless the question asks for those; a definition comes before its uses; definitions that
+the best hits call come with them; further chunks of one file count less.
 
-The score of the first hit is the probability that the repository answers the question, by logistic regression over the
-development questions of `benchmarks/retrieval`, and means the same in every repository; below `WEAK_SCORE` it most
-likely does not. The others have as much less as they are worth less.
+The score of the first hit is the probability that the repository answers the question, by a logistic regression over
+the development questions of `benchmarks/retrieval`. It means the same in every repository; below `WEAK_SCORE` the
+repository most likely does not answer. The other hits score less in proportion to their relevance.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from dataclasses import dataclass
 
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.definitions import referred_names
-from awareness.index.search.dense_vectors import Similarities
+from awareness.index.search.dense_vectors import NO_SIMILARITIES
 from awareness.index.search.postings import Ranking
 from awareness.index.search.terms import names_in, query_terms, stem, weighted_terms
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
 from awareness.types import Chunk, Embedder, Hit, Vector
 
-_CANDIDATES = 64  # of each of the two rankings
-_LEAST_COSINE = 0.15  # of a candidate that has none of the question's words
-_WORTH = {
+_CANDIDATES = 64  # from each of the two rankings
+_LEAST_COSINE = 0.15  # of a candidate without any of the question's words
+_KIND_WEIGHT = {
     FileKind.SOURCE: 1.0,
     FileKind.TEST: 0.6,
     FileKind.EXAMPLE: 0.7,
@@ -48,18 +48,18 @@ _KEYWORDS = (
 )
 _KEYWORD = re.compile(rf"\b(?:{_KEYWORDS})\b[^;={{(]*$")
 _WORD_CHARACTER = re.compile(r"\w")
-_CALLERS = 5  # the best hits, whose calls are followed
-_CALLED = 32  # definitions at the most that they lead to
-WEAK_SCORE = 0.21  # by benchmarks/retrieval/calibrate.py, as the coefficients below
+_CALLERS = 5  # best hits whose calls are followed
+_CALLED = 32  # definitions at most that those calls add
+WEAK_SCORE = 0.21  # from benchmarks/retrieval/calibrate.py, like COEFFICIENTS
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a question and its candidates say about whether the repository answers it.
+    """What the question and its candidates tell about whether the repository answers it.
 
-    bm25, cosine: the largest of any candidate. known: the share of the question's weight in words that the repository
-    uses. named: 1 if it uses the names of code in the question, -1 if it lacks one, 0 if there are none. terms: of the
-    question.
+    bm25, cosine: the largest of any candidate. known: the share of the question's term weights, in [0, 1], whose terms
+    the repository uses. named: 1 if it uses all names of code in the question, -1 if it lacks one, 0 if there are none.
+    terms: number of the question's terms.
     """
 
     bm25: float
@@ -69,11 +69,11 @@ class Evidence:
     terms: int
 
     def features(self, worth: float) -> tuple[float, ...]:
-        """What the logistic regression sees of a hit; `benchmarks/retrieval/calibrate.py` fits it."""
+        """The inputs of the logistic regression that `benchmarks/retrieval/calibrate.py` fits."""
         return (worth, self.bm25, self.cosine, self.known, float(self.named), math.log1p(self.terms))
 
     def probability(self, worth: float) -> float:
-        """That the question is answered where the best hit is worth this much, in [0, 1]."""
+        """The probability, in [0, 1], that the question is answered, where `worth` is the relevance of the best hit."""
         logit = COEFFICIENTS[0] + sum(c * x for c, x in zip(COEFFICIENTS[1:], self.features(worth), strict=True))
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
@@ -83,12 +83,12 @@ COEFFICIENTS = (-11.691, 5.173, 6.269, 0.752, 1.883, 1.54, 3.208)
 
 @dataclass(frozen=True)
 class Rules:
-    """What is weighed, and how much; 0 or False is without.
+    """The weights of the ranking; 0 or False switches a rule off.
 
-    lexical, dense: a BM25 of all the question's words, a cosine of 1. kinds: tests, examples and documents count less.
-    definition: what a chunk gains that defines a name in the question. calls: what a definition gains that the best
-    hits call. same_file: what a chunk is worth behind another one of its file; with a name of code in the question,
-    which is looked for in one place, same_file_named.
+    lexical, dense: of the largest possible BM25, of a cosine of 1. kinds: tests, examples and documents count less.
+    definition: added to a chunk that defines a name in the question. calls: added to a definition that the best hits
+    call. same_file: factor for each better chunk of the same file; same_file_named: the same for a question with a name
+    of code, whose answer is in one place.
     """
 
     lexical: float = 1.0
@@ -101,14 +101,17 @@ class Rules:
 
 
 SPREAD = Rules()
-"""For people, who want to see the files that matter."""
+"""For people, who want to see different files."""
 GATHERED = Rules(same_file=1.0, same_file_named=1.0)
-"""For a memory, which wants the places that answer, wherever they are."""
+"""For a memory, which needs the best chunks, even if all are from one file."""
 
 
 class HybridRouter:
-    """`Router` over one snapshot. in_scope: path -> may it be found; decided before ranking. embedder: where the index
-    was made with an embedding model, that model; without it the words alone decide."""
+    """Finds the chunks of one snapshot that answer a question.
+
+    in_scope: path -> may it be a hit; applied before ranking. embedder: the embedding model that the index was made
+    with, if any; without it such an index is searched by words alone.
+    """
 
     def __init__(
         self,
@@ -122,65 +125,64 @@ class HybridRouter:
         self.embedder, self.rules = embedder, rules
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
-        """The best chunks, best first; empty if the question has no word that the repository or the router knows."""
-        evidence, weighed = self.weigh(query, top_k=top_k)
-        if not weighed:
+        """The best `top_k` chunks, best first; empty if neither the repository nor the router knows a word of `query`."""
+        evidence, ranked = self.weigh(query, top_k=top_k)
+        if not ranked:
             return []
-        most = weighed[0][1] or 1.0
-        answered = evidence.probability(most)
-        return [Hit(chunk, round(answered * worth / most, 4)) for chunk, worth in weighed]
+        highest = ranked[0][1] or 1.0
+        probability = evidence.probability(highest)
+        return [Hit(chunk, round(probability * relevance / highest, 4)) for chunk, relevance in ranked]
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
-        """The best chunks and their worth, and what speaks for an answer being among them."""
-        asked = set(query_terms(query))
+        """The evidence for an answer, and the best chunks with their relevance, best first."""
+        words = set(query_terms(query))
         names = {name.lower() for name in names_in(query)}
         terms = weighted_terms(query)
         with self.store.reading(), failures(self.store.layout.manifest):
             candidates, known = self._candidates(query, terms, max(_CANDIDATES, 2 * top_k))
-            worth = {i: self._worth(one, asked, names) for i, one in candidates.items()}
+            relevance = {i: self._relevance(candidate, words, names) for i, candidate in candidates.items()}
             evidence = self._evidence(names, terms, candidates, known)
-            if self.rules.calls and worth:
-                self._follow_calls(candidates, worth)
+            if self.rules.calls and relevance:
+                self._follow_calls(candidates, relevance)
         same_file = self.rules.same_file_named if names else self.rules.same_file
-        best = _spread(worth, candidates, same_file)[:top_k]
+        best = _spread(relevance, candidates, same_file)[:top_k]
         return evidence, [(candidates[i].chunk, value) for i, value in best]
 
     def _evidence(
         self, names: set[str], terms: Mapping[str, float], candidates: Mapping[int, _Candidate], known: float
     ) -> Evidence:
-        named = {stem(name) for name in names}
-        held = self.store.routing.postings.frequencies(named) if named else {}
+        stemmed = {stem(name) for name in names}
+        used = self.store.routing.postings.frequencies(stemmed) if stemmed else {}
         return Evidence(
-            bm25=max((one.bm25 for one in candidates.values()), default=0.0),
-            cosine=max((one.cosine for one in candidates.values()), default=0.0),
+            bm25=max((candidate.bm25 for candidate in candidates.values()), default=0.0),
+            cosine=max((candidate.cosine for candidate in candidates.values()), default=0.0),
             known=known,
-            named=0 if not named else 1 if len(held) == len(named) else -1,
+            named=0 if not stemmed else 1 if len(used) == len(stemmed) else -1,
             terms=len(terms),
         )
 
-    # --- who may be a hit --------------------------------------------------------------------------------------
+    # --- candidates --------------------------------------------------------------------------------------------
 
     def _candidates(self, query: str, terms: dict[str, float], wanted: int) -> tuple[dict[int, _Candidate], float]:
-        """The best chunks of either ranking, with what both say of them; the share of the question that is known."""
+        """The best chunks of both rankings, and the known share of the question (`Ranking.known`)."""
         routing = self.store.routing
         allowed = self._allowed()
         lexical, ranking = self._by_words(terms, wanted, allowed)
         if not self.rules.lexical:
             lexical = {}
         question = self._question(query, list(terms)) if self.rules.dense else None
-        similar = (
-            routing.vectors.similar(question, wanted) if question is not None else Similarities([], lambda ids: {})
-        )
-        if allowed is None:
-            near = [i for i, _ in similar.best]
-        else:
-            among = similar.of(allowed)
-            near = sorted(among, key=lambda i: -among[i])[:wanted]
-        sought = [i for i in near if i not in lexical]
-        chunks = self._shown(sought)
-        if allowed is None and len(chunks) < len(sought) // 4:  # most of the nearest are of other snapshots
-            among = similar.of(self.store.chunk_ids([file for file, _, _ in self.store.files(self.snapshot)]))
-            chunks = self._shown(sorted(among, key=lambda i: -among[i])[:wanted])
+        similar = NO_SIMILARITIES if question is None else routing.vectors.similar(question, wanted)
+
+        def nearest_of(ids: list[int]) -> list[int]:
+            cosines = similar.of(ids)
+            return sorted(cosines, key=lambda i: -cosines[i])[:wanted]
+
+        nearest = [i for i, _ in similar.best] if allowed is None else nearest_of(allowed)
+        new = [i for i in nearest if i not in lexical]
+        chunks = self._shown(new)
+        if allowed is None and len(chunks) < len(new) // 4:  # most of the nearest are in other snapshots
+            files = [file_id for file_id, _, _ in self.store.files(self.snapshot)]
+            chunks = self._shown(nearest_of(self.store.chunk_ids(files)))
         chunks |= {i: chunk for i, (chunk, _) in lexical.items()}
         cosines = similar.of(chunks)
         bound = ranking.bound or 1.0
@@ -188,19 +190,19 @@ class HybridRouter:
             i: _Candidate(chunk, lexical[i][1] / bound if i in lexical else 0.0, max(0.0, cosines.get(i, 0.0)))
             for i, chunk in chunks.items()
         }
-        near_or_alike = {i: one for i, one in candidates.items() if one.bm25 or one.cosine >= _LEAST_COSINE}
-        return near_or_alike, ranking.known
+        kept = {i: c for i, c in candidates.items() if c.bm25 or c.cosine >= _LEAST_COSINE}
+        return kept, ranking.known
 
     def _question(self, query: str, terms: list[str]) -> Vector | None:
-        """The question's vector, by what made those of the chunks."""
+        """The question's vector; None if the vectors of the chunks were made by something else."""
         routing = self.store.routing
         if self.embedder is not None:
             return self.embedder.question(query) if routing.made_by == self.embedder.fingerprint else None
-        known = routing.terms
-        return known.query(terms) if known and routing.made_by == known.fingerprint else None
+        vectors = routing.terms
+        return vectors.query(terms) if vectors and routing.made_by == vectors.fingerprint else None
 
     def _allowed(self) -> list[int] | None:
-        """The chunks of the scope, None for all."""
+        """The ids of the chunks in scope, None for all."""
         if self.in_scope is None:
             return None
         files = [file_id for file_id, path, _ in self.store.files(self.snapshot) if self.in_scope(path)]
@@ -212,60 +214,60 @@ class HybridRouter:
     def _by_words(
         self, terms: dict[str, float], wanted: int, allowed: list[int] | None
     ) -> tuple[dict[int, tuple[Chunk, float]], Ranking]:
-        """The best chunks of the snapshot and the scope with their BM25, and the ranking that they are of."""
+        """id -> (chunk, BM25) of the best chunks of the snapshot in scope, and the whole ranking."""
         rank = self.store.routing.postings.rank
         ranking = rank(terms, wanted) if allowed is None else rank(terms).among(allowed)
-        found: dict[int, tuple[Chunk, float]] = {}
+        hits: dict[int, tuple[Chunk, float]] = {}
         seen, batch = 0, wanted
-        while len(found) < wanted and seen < len(ranking):  # those of other snapshots are passed over
+        while len(hits) < wanted and seen < len(ranking):  # chunks of other snapshots are skipped
             best = ranking.best(seen + batch)[seen:]
             shown = self._shown([chunk_id for chunk_id, _ in best])
-            found |= {chunk_id: (shown[chunk_id], bm25) for chunk_id, bm25 in best if chunk_id in shown}
+            hits |= {chunk_id: (shown[chunk_id], bm25) for chunk_id, bm25 in best if chunk_id in shown}
             seen, batch = seen + batch, batch * 8
-            if not ranking.complete and len(found) < wanted:
+            if not ranking.complete and len(hits) < wanted:
                 ranking = rank(terms)
-        return found, ranking
+        return hits, ranking
 
     # --- rules -------------------------------------------------------------------------------------------------
 
-    def _worth(self, one: _Candidate, asked: set[str], names: set[str]) -> float:
-        """asked: the question's words. names: those that are names of code."""
-        rules = self.rules
-        worth = rules.lexical * one.bm25 + rules.dense * one.cosine
-        if rules.kinds:
-            kind = kind_of(one.chunk.path)
-            worth *= 1.0 if asked & _ASKS_FOR.get(kind, set()) else _WORTH[kind]
-        if rules.definition and names and kind_of(one.chunk.path) is FileKind.SOURCE:
-            named = one.chunk.symbol.rpartition(".")[2].lower() in names
-            if named or any(_defines(one.chunk.text, name) for name in names):
-                worth += rules.definition
-        return worth
+    def _relevance(self, candidate: _Candidate, words: set[str], names: set[str]) -> float:
+        """words: the question's terms. names: those that are names of code, in lower case."""
+        rules, chunk = self.rules, candidate.chunk
+        relevance = rules.lexical * candidate.bm25 + rules.dense * candidate.cosine
+        kind = kind_of(chunk.path)
+        if rules.kinds and not words & _ASKS_FOR.get(kind, set()):
+            relevance *= _KIND_WEIGHT[kind]
+        if rules.definition and names and kind is FileKind.SOURCE:
+            named = chunk.symbol.rpartition(".")[2].lower() in names
+            if named or any(_defines(chunk.text, name) for name in names):
+                relevance += rules.definition
+        return relevance
 
-    def _follow_calls(self, candidates: dict[int, _Candidate], worth: dict[int, float]) -> None:
-        """Lifts the definitions that the best hits call, the more the rarer their name is."""
+    def _follow_calls(self, candidates: dict[int, _Candidate], relevance: dict[int, float]) -> None:
+        """Raises the relevance of the definitions that the best hits call, most where their name is rare."""
         routing = self.store.routing
-        best = sorted(worth, key=lambda i: (-worth[i], i))[:_CALLERS]
+        best = sorted(relevance, key=lambda i: (-relevance[i], i))[:_CALLERS]
         names = {i: referred_names(candidates[i].chunk) for i in best}
         defined = routing.definitions.of(set().union(*names.values()), self.snapshot)
         mentions = routing.postings.frequencies({stem(name.lower()) for name in defined})
-        gained: dict[int, float] = defaultdict(float)
+        gain: dict[int, float] = defaultdict(float)
         for caller in best:
             for name in sorted(names[caller] & defined.keys()):
-                clear = len(defined[name]) * math.log(2 + mentions.get(stem(name.lower()), 0))
+                ambiguity = len(defined[name]) * math.log(2 + mentions.get(stem(name.lower()), 0))
                 for i in defined[name]:
-                    gained[i] += self.rules.calls * worth[caller] / clear / _CALLERS
-        most = heapq.nsmallest(_CALLED, gained, key=lambda i: (-gained[i], i))
-        new = self._shown([i for i in most if i not in candidates])
-        may = self.in_scope or (lambda path: True)
-        candidates |= {i: _Candidate(chunk, 0.0, 0.0) for i, chunk in new.items() if may(chunk.path)}
-        for i in most:
+                    gain[i] += self.rules.calls * relevance[caller] / ambiguity / _CALLERS
+        called = heapq.nsmallest(_CALLED, gain, key=lambda i: (-gain[i], i))
+        for i, chunk in self._shown([i for i in called if i not in candidates]).items():
+            if self.in_scope is None or self.in_scope(chunk.path):
+                candidates[i] = _Candidate(chunk, 0.0, 0.0)
+        for i in called:
             if i in candidates:
-                worth[i] = worth.get(i, 0.0) + gained[i]
+                relevance[i] = relevance.get(i, 0.0) + gain[i]
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """bm25: as a share of what no chunk can exceed."""
+    """bm25: divided by `Ranking.bound`, so in [0, 1]."""
 
     chunk: Chunk
     bm25: float
@@ -273,25 +275,27 @@ class _Candidate:
 
 
 def _spread(
-    worth: Mapping[int, float], candidates: Mapping[int, _Candidate], same_file: float
+    relevance: Mapping[int, float], candidates: Mapping[int, _Candidate], same_file: float
 ) -> list[tuple[int, float]]:
-    """Best first, where each further chunk of a file is worth `same_file` times as much as the one before."""
+    """(id, relevance), best first, times `same_file` for each better chunk of the same file."""
 
     def place(i: int) -> tuple[str, int, int]:
         return candidates[i].chunk.path, candidates[i].chunk.start_line, i
 
     seen: Counter[str] = Counter()
     spread: list[tuple[int, float]] = []
-    for i in sorted(worth, key=lambda i: (-worth[i], place(i))):
+    for i in sorted(relevance, key=lambda i: (-relevance[i], place(i))):
         path = candidates[i].chunk.path
-        spread.append((i, worth[i] * same_file ** seen[path]))
+        spread.append((i, relevance[i] * same_file ** seen[path]))
         seen[path] += 1
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
 
 
 def _defines(text: str, name: str) -> bool:
-    """Has the text a line that defines this name, in most languages? It finds what several small definitions in one
-    chunk, or a macro, hide from the chunk's symbol. name: in lower case."""
+    """Does a line of `text` define `name` (in lower case), in most languages?
+
+    Finds a definition that is not the chunk's symbol: one of several small ones, or one made by a macro.
+    """
     lowered = text.lower()
     at = lowered.find(name)
     while at >= 0:

@@ -1,11 +1,11 @@
 """The routing index: everything in the manifest that leads from a question to chunks.
 
-Three parts, filled together as chunks come and go: which chunks hold a term (postings.py), what they are about
-(dense_vectors.py), what they define (definitions.py). How they are weighed is ranking.py's affair.
+It has three parts, filled together as chunks are added: the terms of each chunk (postings.py), its vector
+(dense_vectors.py) and its definition (definitions.py). ranking.py combines them.
 
-Whose vectors they are is chosen once for an index: a file of term vectors (term_vectors.py; the shipped one, unless
-another is named), which makes them as chunks are added, or an embedding model, which is slow, needs torch, and is
-brought by the command (`Embedder`).
+The router that makes the vectors is chosen once for an index. It is a file of term vectors (term_vectors.py; by default
+the shipped one), which makes them as chunks are added, or an embedding model (`Embedder`), which is slow, needs torch
+and is passed in by the caller.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from awareness.index.search.terms import stems, weighted_terms
 from awareness.types import Chunk, Embedder
 
 SCHEMA = postings.SCHEMA + dense_vectors.SCHEMA + definitions.SCHEMA
-SYMBOL_WEIGHT, PATH_WEIGHT = 6, 4  # of a word there, against one in the text
+SYMBOL_WEIGHT, PATH_WEIGHT = 6, 4  # of a term there; one in the text counts 1
 SHIPPED_ROUTER = "shipped"
 HEAD_SUFFIX = ".head.safetensors"  # of a router on a decoder's hidden states, a kind that was removed
 _SUFFIX = ".safetensors"
 
 
 class Routing:
-    """Of one open manifest. Methods that write are called inside a transaction."""
+    """The routing index of an open manifest. Call the methods that write inside a transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
@@ -42,16 +42,16 @@ class Routing:
         self.definitions = Definitions(connection)
         self._make: Documents | None = None
 
-    # --- whose vectors -----------------------------------------------------------------------------------------
+    # --- vectors -----------------------------------------------------------------------------------------------
 
     @property
     def router(self) -> str:
-        """What was chosen: `shipped`, a file of term vectors, or an embedding model."""
+        """The chosen router: `shipped`, the path of a file of term vectors, or the name of an embedding model."""
         return self._meta("router") or SHIPPED_ROUTER
 
     @property
     def terms(self) -> TermEmbedder | None:
-        """The term vectors, unless the router is an embedding model. Raises UsageError if their file is gone."""
+        """The term vectors, None if the router is an embedding model. Raises UsageError if their file is missing."""
         router = self.router
         if router == SHIPPED_ROUTER:
             return term_embedder(SHIPPED)
@@ -59,28 +59,28 @@ class Routing:
 
     @property
     def made_by(self) -> str | None:
-        """The fingerprint of whatever made the vectors that are there."""
+        """The fingerprint of what made the stored vectors."""
         return self._meta("vectors")
 
     def choose(self, router: str) -> None:
-        """From now on vectors are this router's."""
+        """Sets the router that makes the vectors from now on."""
         self._remember("router", router)
 
     def make_by(self, fingerprint: str) -> None:
-        """The vectors to come are by this; those by anything else are forgotten."""
+        """Deletes the stored vectors unless they have this fingerprint, and remembers it for the next ones."""
         if self.made_by != fingerprint:
             self.vectors.clear()
             self._remember("vectors", fingerprint)
 
     def embed(self, chunks: Iterable[tuple[int, Chunk]], embedder: Embedder) -> None:
-        """Makes vectors by an embedding model."""
+        """Makes the vectors of (id, chunk) with an embedding model."""
         self.make_by(embedder.fingerprint)
-        listed = list(chunks)
-        made = embedder.chunks([chunk for _, chunk in listed])
-        self.vectors.write((i, packed(vector)) for (i, _), vector in zip(listed, made, strict=True))
+        by_id = dict(chunks)
+        vectors = embedder.chunks(list(by_id.values()))
+        self.vectors.write((i, packed(vector)) for i, vector in zip(by_id, vectors, strict=True))
 
     def embed_terms(self, chunks: Iterable[tuple[int, Chunk]], terms: TermEmbedder) -> None:
-        """Makes vectors by term vectors."""
+        """Makes the vectors of (id, chunk) from term vectors."""
         self.make_by(terms.fingerprint)
         for chunk_id, chunk in chunks:
             self.vectors.add(chunk_id, terms_of(chunk)[0], terms.documents)
@@ -93,10 +93,10 @@ class Routing:
     def _remember(self, key: str, value: str) -> None:
         self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"routing.{key}", value))
 
-    # --- chunks come and go ------------------------------------------------------------------------------------
+    # --- chunks ------------------------------------------------------------------------------------------------
 
     def add(self, chunk_id: int, chunk: Chunk) -> None:
-        """Takes up a chunk; ids ascend. Nothing is sure to be written before `flush`."""
+        """Adds a chunk; ids ascend. It may not be written before `flush`."""
         counts, length = terms_of(chunk)
         self.postings.add(chunk_id, counts, length)
         self.definitions.add(chunk_id, chunk)
@@ -119,7 +119,7 @@ class Routing:
         return terms.documents if self.made_by == terms.fingerprint else None
 
     def drop(self, ids: Sequence[int]) -> None:
-        """Forgets chunks whose rows are gone; what hangs on those rows went with them."""
+        """Removes chunks whose rows are deleted; SQLite has deleted their vectors and definitions with them."""
         self.postings.drop(ids)
 
     def clear(self) -> None:
@@ -127,17 +127,17 @@ class Routing:
             part.clear()
 
     def merge(self) -> None:
-        """Leaves nothing of what was dropped."""
+        """Removes everything that is left of dropped chunks."""
         self.postings.merge()
 
 
 def is_term_vectors(router: str) -> bool:
-    """Is this the name of a file of term vectors, not of a model or of a head for one?"""
+    """Is `router` the path of a file of term vectors, and neither a model nor a head for one?"""
     return router.endswith(_SUFFIX) and not router.endswith(HEAD_SUFFIX)
 
 
 def terms_of(chunk: Chunk) -> tuple[Counter[str], int]:
-    """How often each term counts in a chunk, weighted by field, and how many terms it has."""
+    """term -> frequency in the chunk, weighted by field; the number of its terms."""
     counts = Counter(stems(chunk.text))
     length = counts.total()
     for field, weight in ((chunk.symbol, SYMBOL_WEIGHT), (chunk.path, PATH_WEIGHT)):

@@ -1,13 +1,13 @@
-"""Text -> vector without a neural network: one learned vector a term, summed.
+"""Text -> vector without a neural network: the weighted sum of one learned vector for each term.
 
-`cos(Σ q_t·e_t, Σ log(1 + n_t)·d_t·e_t)` is what a question (terms t) and a chunk (terms t, n_t times) have in common
-beyond words: e_t is the vector of a term, q_t and d_t say how much it counts in a question and in a chunk. All three
-are learned together from code and what is said of it (train/router.py); the vectors are kept in 8 bits a number. So
-a question costs a few additions and no torch, a chunk a tenth of a millisecond. The file is a safetensors file:
+A question (terms t) and a chunk (terms t with frequency n_t) are compared by cos(Σ q_t·e_t, Σ log(1 + n_t)·d_t·e_t).
+e_t is the vector of a term; q_t and d_t are its weights in a question and in a chunk. All three are learned together
+from code and text about it (train/routers/router.py). The vectors are stored in 8 bits a number, so a question costs a
+few additions and no torch, a chunk 0.1 ms. The file is a safetensors file:
 
-    terms     U8 [bytes]     the terms, sorted, one behind the other in UTF-8
-    ends      U32 [V]        where each of them ends
-    vectors   U8 [V, D]      int8, each with its own scale, which is in the weights
+    terms     U8 [bytes]     the terms, sorted and concatenated, in UTF-8
+    ends      U32 [V]        the end of each term
+    vectors   U8 [V, D]      int8; the scale of each is part of its weights
     query     F32 [V]        q_t times the scale
     document  F32 [V]        d_t times the scale
 """
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHIPPED = Path(__file__).with_name("router.safetensors")
-SCALE = 254.0  # a number of a stored unit vector, times this, is its int8; beyond ±0.5 it is cut
-_HINT = "awareness train --config FILE makes one; awareness index --router shipped goes back"
+SCALE = 254.0  # int8 = number of the unit vector · SCALE, clipped at ±0.5
+_HINT = "awareness index --router shipped; awareness train --config FILE makes a router"
 _NAMES = {"terms": "U8", "ends": "U32", "vectors": "U8", "query": "F32", "document": "F32"}
 
 
 class TermEmbedder:
-    """The vectors of one file. dim: D. fingerprint: of the file; vectors of two files can't be compared.
+    """The term vectors of one file. terms: V. dim: D. fingerprint: of the file; vectors of two files do not compare.
 
-    Raises UsageError for a file that is not one of them.
+    Raises UsageError if `path` is not such a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,26 +57,26 @@ class TermEmbedder:
         self._ends = self._part("ends", 4 * self.terms).cast("I")
 
     def verify(self) -> None:
-        """Looks at every number, once, before a file is chosen. Raises UsageError."""
+        """Checks every number, once, before a file is chosen. Raises UsageError."""
         ends = self._ends.tolist()
         size = len(memoryview(self._map)[self._offsets["terms"] :])
         weights = (number for name in ("query", "document") for number in self._part(name, 4 * self.terms).cast("f"))
         if any(a > b for a, b in itertools.pairwise(ends)) or ends[-1] > size or not all(map(math.isfinite, weights)):
-            raise UsageError(f"{self.path} is not a router: its numbers make no sense", hint=_HINT)
+            raise UsageError(f"{self.path} is not a router: its numbers are out of range", hint=_HINT)
         try:
             for row in range(self.terms):
                 self.term(row)
         except UnicodeDecodeError as error:
-            raise UsageError(f"{self.path} is not a router: its terms are no text", hint=_HINT) from error
+            raise UsageError(f"{self.path} is not a router: its terms are not UTF-8", hint=_HINT) from error
 
     def _part(self, name: str, size: int, start: int = 0) -> memoryview:
         begin = self._offsets[name] + start
         return memoryview(self._map)[begin : begin + size]
 
-    # --- questions: no numpy, which takes longer to import than this to do ---------------------------------------
+    # --- questions: without numpy, whose import takes longer than this --------------------------------------------
 
     def query(self, terms: Sequence[str]) -> list[float] | None:
-        """The unit vector of a question's terms (stemmed), or None if none of them is known."""
+        """The unit vector of a question's terms (stemmed), None if no term is known."""
         total = [0.0] * self.dim
         for term in dict.fromkeys(terms):
             row = self._find(term.encode("utf-8", "surrogatepass"))
@@ -88,14 +88,14 @@ class TermEmbedder:
         return [value / norm for value in total] if norm else None
 
     def _find(self, term: bytes) -> int | None:
-        """The row of a term, by bisection."""
+        """The row of a term, found by bisection."""
         low, high = 0, self.terms
         while low < high:
             middle = (low + high) // 2
-            found = self._term(middle)
-            if found == term:
+            candidate = self._term(middle)
+            if candidate == term:
                 return middle
-            if found < term:
+            if candidate < term:
                 low = middle + 1
             else:
                 high = middle
@@ -109,7 +109,7 @@ class TermEmbedder:
         return self._term(row).decode("utf-8", "surrogatepass")
 
     def table(self) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """What training goes on from: the vectors [V, D], each of largest number 1, and q_t and d_t beside them."""
+        """The start of further training: vectors float32 [V, D] with a largest number of 1, and q_t, d_t, each [V]."""
         import numpy as np
 
         _, codes, document = self._tables
@@ -119,7 +119,7 @@ class TermEmbedder:
     # --- chunks ------------------------------------------------------------------------------------------------
 
     def documents(self, counts: Sequence[Mapping[str, int]]) -> list[bytes]:
-        """The vectors of some chunks, each given by how often its terms count in it: int8 [D], of length `SCALE`."""
+        """The vectors of some chunks (term -> frequency): each int8 [D], a unit vector times `SCALE`."""
         import numpy as np
 
         rows, vectors, weights = self._tables
@@ -155,17 +155,17 @@ class TermEmbedder:
 
 @functools.lru_cache(maxsize=4)
 def term_embedder(path: Path = SHIPPED) -> TermEmbedder:
-    """The router of this file, opened once a process."""
+    """The term vectors of this file, opened once in a process."""
     return TermEmbedder(Path(os.path.abspath(path)))
 
 
 def _check(header: Header) -> None:
-    """Do the tensors belong together? Raises Malformed."""
+    """Raises Malformed unless the file has these tensors, in shapes that fit each other."""
     tensors = header.tensors
     if {name: tensor.dtype for name, tensor in tensors.items()} != _NAMES:
-        raise Malformed(f"it has not the tensors {', '.join(_NAMES)}")
+        raise Malformed(f"it does not have the tensors {', '.join(_NAMES)}")
     if len(tensors["vectors"].shape) != 2 or not 8 <= tensors["vectors"].shape[1] <= 4096:
-        raise Malformed("its vectors are no table")
+        raise Malformed("its vectors have the wrong shape")
     rows = tensors["vectors"].shape[0]
     if rows == 0 or any(tensors[name].shape != (rows,) for name in ("ends", "query", "document")):
-        raise Malformed("it has not a weight and a name for each vector")
+        raise Malformed("it does not have two weights and a term for each vector")

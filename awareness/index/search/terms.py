@@ -1,7 +1,7 @@
-"""Text and identifiers -> search terms, the same way for what is indexed and for what is asked.
+"""Text -> search terms, in the same way for chunks and for questions.
 
-`HTTPConnectionPool` becomes itself and `http connection pool`, so that both the name and its words find it.
-Terms are stemmed after Porter (1980).
+`HTTPConnectionPool` becomes `httpconnectionpool http connection pool`, so that both the name and its words match.
+Terms are stemmed (Porter 1980).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 _WORD = re.compile(r"\w+")
-# fooBar, HTTPServer, sha256: where a name falls into words
+# where a name splits into words: foo|Bar, HTTP|Server, sha|256
 _BORDER = re.compile(r"_+|(?<=[^\WA-Z_])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
-_LONGEST = 64  # characters of a word worth keeping: beyond it is data, not a name
+_LONGEST = 64  # characters of a word; longer ones are data, not names
 
-# Words that say that a question is asked, not what it is about.
+# Words that do not tell what a question is about.
 _QUESTION_WORDS = frozenset(
     """
     a about all am an and any are as at be been being but by can could did do does doing done each else ever every for
@@ -30,44 +30,44 @@ _QUESTION_WORDS = frozenset(
     describe
     """.split()
 )
-# What looks like a name of code rather than a word: foo_bar, fooBar, HTTPServer, sha256, Foo::bar, foo.bar, foo().
+# What looks like a name in code, not a word: foo_bar, fooBar, HTTPServer, sha256, Foo::bar, foo.bar, foo().
 _NAMED = re.compile(
     r"\w*(?:\w_\w|_\w|[^\WA-Z_][A-Z]|[A-Z]{2}[^\WA-Z_]|[^\W\d_]\d)\w*|\w+(?=\()|(?<=::)\w+|(?<=\w\.)\w+"
 )
 _TOO_LONG = re.compile(rf"\w{{{_LONGEST + 1},}}")
-PART_WEIGHT = 0.35  # of the words in a name, beside the name itself
-BESIDE_NAME_WEIGHT = 0.3  # of the few words that stand around a name
+PART_WEIGHT = 0.35  # of the words in a name; the name counts 1
+BESIDE_NAME_WEIGHT = 0.3  # of the words around a name, if they are at most `_FEW_WORDS`
 _FEW_WORDS = 4
 
 
 def stems(text: str) -> Iterator[str]:
-    """The stem of each word of `text`, an identifier's followed by those of its parts."""
+    """The stem of each word of `text`; after that of an identifier come the stems of its parts."""
     for word in _WORD.findall(text):
         yield from _stems(word)
 
 
 def query_terms(question: str) -> list[str]:
-    """The terms worth looking for, each once, in order. Question words go, unless nothing else is there."""
+    """The terms of a question, each once, in order, without question words unless it has no others."""
     words = _WORD.findall(question)
     chosen = [word for word in words if word.lower() not in _QUESTION_WORDS] or words
     return list(dict.fromkeys(term for word in chosen for term in _terms(word)))
 
 
 def names_in(question: str) -> list[str]:
-    """The words of a question that are names in code, as they are written."""
-    question = _TOO_LONG.sub(" ", question)  # data, and the pattern would try every part of it
-    found = {match.group().strip("_") for match in _NAMED.finditer(question)}
+    """The words of a question that look like names in code, as written, sorted."""
+    question = _TOO_LONG.sub(" ", question)  # or the pattern would try every part of it
+    names = {match.group().strip("_") for match in _NAMED.finditer(question)}
     words = _WORD.findall(question)
     if len(words) == 1:
-        found |= set(words)
-    return sorted(name for name in found if len(name) > 1 and name.lower() not in _QUESTION_WORDS)
+        names.add(words[0])
+    return sorted(name for name in names if len(name) > 1 and name.lower() not in _QUESTION_WORDS)
 
 
 def weighted_terms(question: str) -> dict[str, float]:
-    """What to look for: each term, stemmed, and how much it counts.
+    """Stemmed term -> its weight in the question.
 
-    A name counts more than its parts, and where there is one among few words, they count little: in "the getUserName
-    method" neither `name` nor `method` says much.
+    A name weighs more than its parts. Next to a name, a few other words weigh little: in "the getUserName method"
+    neither `name` nor `method` tells much.
     """
     names = {name.lower() for name in names_in(question)}
     words = [word for word in _WORD.findall(question) if word.lower() not in _QUESTION_WORDS]
@@ -76,9 +76,9 @@ def weighted_terms(question: str) -> dict[str, float]:
     for word in words or _WORD.findall(question):
         whole, *parts = _terms(word) or [""]
         weight = 1.0 if whole in names else beside
-        for term, worth in [(whole, weight), *((part, weight * PART_WEIGHT) for part in parts)]:
+        for term, term_weight in [(whole, weight), *((part, weight * PART_WEIGHT) for part in parts)]:
             if term:
-                weights[stem(term)] = max(weights.get(stem(term), 0.0), worth)
+                weights[stem(term)] = max(weights.get(stem(term), 0.0), term_weight)
     return weights
 
 
@@ -94,7 +94,7 @@ def _stems(word: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def stem(term: str) -> str:
-    """`signing`, `signed` -> `sign`. What is not a plain word stays as it is."""
+    """`signing`, `signed` -> `sign`. Only ASCII words are stemmed."""
     return str(_stemmer().stemWord(term)) if term.isascii() and term.isalpha() else term
 
 

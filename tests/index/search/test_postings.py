@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awareness.index.search import postings
-from awareness.index.search.postings import K1, SCHEMA, B, Postings
+from awareness.index.search.bm25 import K1, B
+from awareness.index.search.postings import SCHEMA, Postings
 from awareness.index.search.routing_index import PATH_WEIGHT, SYMBOL_WEIGHT, terms_of
 from awareness.index.search.terms import stems
 from awareness.types import Chunk
@@ -37,7 +38,7 @@ def add(index: Postings, chunk_id: int, symbol: str, path: str, text: str) -> No
 
 def counted(few: int):
     """few: up to how many postings are counted without numpy, as if it were not imported yet."""
-    return patch.multiple(postings, FEW=few, numpy_is_here=lambda: False)
+    return patch.multiple(postings, FEW=few, numpy_is_loaded=lambda: False)
 
 
 def by_formula(chunks: dict[int, tuple[str, str, str]], terms: list[str]) -> dict[int, float]:

@@ -119,7 +119,7 @@ def table():
 def test_the_nearest_with_and_without_numpy(table, numpy):
     found, made, question = table
     exact = {i: sum(a * b for a, b in zip(v, question, strict=True)) for i, v in made.items()}
-    with patch.object(dense_vectors, "numpy_is_here", lambda: numpy):
+    with patch.object(dense_vectors, "numpy_is_loaded", lambda: numpy):
         similar = found.similar(question, 10)
     expected = sorted(exact, key=lambda i: -exact[i])[:10]
     assert len(set(expected) & {i for i, _ in similar.best}) >= 9  # eight bits: neighbours may change places
@@ -139,7 +139,7 @@ def test_many_vectors_are_compared_only_where_it_is_asked(table):
 
 def test_the_matrix_is_read_again_after_a_change(table):
     found, _, question = table
-    with patch.object(dense_vectors, "numpy_is_here", lambda: True):
+    with patch.object(dense_vectors, "numpy_is_loaded", lambda: True):
         before = found.similar(question, 1).best[0][0]
         found.write([(7, packed(question))])
         assert found.similar(question, 1).best[0][0] == 7 != before
