@@ -1,30 +1,30 @@
 """Text -> chunks: a file cut at its syntax into spans of whole lines, each small enough to be encoded as one latent.
 
-Split, then merge, after cAST (arXiv 2506.15655). What the parts of a text are is `languages`' to say; reading files and
-storing chunks is for others, and so is the tokenizer: this module only asks at which characters tokens start.
+Split, then merge, after cAST (arXiv 2506.15655). syntax.py and headings.py return the parts of a text. The caller
+brings the tokenizer, as a function that returns the character offset of each token.
 
 **Split.** From the top of the tree down, a part that fits stays whole: a function, a class, a section of a document.
-Comments, attributes and decorators right above a part (no blank line between) belong to it. A part too big becomes the
-lines of its own (signature, docstring, fields, closing brace) and its members, again and again, down to single lines.
-So does plain code of more than half of `max_tokens`, or the line above it (`def f():`) might end up alone.
+Comments, attributes and decorators directly above a part (no blank line between) belong to it. A part that is too big
+becomes its own lines (signature, docstring, fields, closing brace) and its members, recursively, down to single lines.
+Plain code of more than half of `max_tokens` is split too, or the line above it (`def f():`) might end up alone.
 
 **Merge.** Neighbours of one parent (functions of a module, methods of a class, statements of a function) are packed
-together up to `max_tokens`, cut where the nesting is shallowest, then the indentation, then at a blank line, then so
-that the parts come out even. A definition of more than half of `max_tokens` stays alone; only plain code of at most an
-eighth may join it (a constant, the line of its class), and such a line of a class joins a method that had to be cut.
-Across the border of a parent (the end of a split class, and the function after it) two chunks are joined only if
-together they stay under half, and never the end of one split parent with the beginning of another. A file that fits is
-one chunk.
+together up to `max_tokens`. They are cut where the nesting is shallowest, then where the indentation is, then at a
+blank line, then so that the chunks are of similar size. A definition of more than half of `max_tokens` stays alone;
+only plain code of at most an eighth may join it (a constant, the line of its class), and such a line of a class joins a
+method that had to be cut. Across the border of a parent (the end of a split class, and the function after it) two
+chunks join only if together they stay under half of `max_tokens`, and never the end of one split parent and the start
+of another. A file that fits is one chunk.
 
-**Symbol.** A definition's qualified name; of several pieces, the name that fills two thirds of the chunk, else that of
-their common parent (`Class` for several of its methods), else the first one. Lines of a function too big carry its
-name, plain code of a module "". Names lose their first qualifiers beyond 100 characters, and wherever the header would
-take more than half of `max_tokens`.
+**Symbol.** The qualified name of a definition. For several pieces, the name that fills two thirds of the chunk, else
+that of their common parent (`Class` for several of its methods), else the first one. Lines of a split function carry
+its name; plain code of a module carries "". Names lose their first qualifiers beyond 100 characters, and where the
+header would take more than half of `max_tokens`.
 
-**Promises.** Chunks ascend and don't overlap; every line that is not blank is in exactly one; `encoded_text` has at
-most `max_tokens` tokens. A line too long on its own becomes several chunks of that one line (`start_line == end_line`),
-each a substring of it, which joined give the line (parts of nothing but whitespace are dropped). Only a path whose
-header leaves no room for a character breaks the bound; where it reaches `max_tokens` by itself, it isn't counted.
+**Guarantees.** Chunks ascend and do not overlap. Every line that is not blank is in exactly one. `encoded_text` has at
+most `max_tokens` tokens. A line that is too long becomes several chunks of that line (`start_line == end_line`), each a
+substring of it; joined they give the line, without parts of only whitespace. Only a path whose header leaves no room
+for one character exceeds the limit; a header that reaches `max_tokens` by itself is not counted.
 """
 
 from __future__ import annotations
@@ -36,99 +36,73 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil, inf
-from pathlib import PurePosixPath
 
-from awareness.index.chunks.languages import LANGUAGES, Part, parts_of
+from awareness.index.chunks.headings import markdown_sections, rst_sections
+from awareness.index.chunks.languages import PROSE, language_of
+from awareness.index.chunks.syntax import Part, syntax_parts
 from awareness.types import Chunk
 
-__all__ = ["CHUNKER_VERSION", "TokenStarts", "chunk_file", "language_of", "sized_chunks"]
-
-CHUNKER_VERSION = 1  # goes into the key of stored chunks: bump when cuts change
+CHUNKER_VERSION = 1  # part of the key of stored chunks: raise it when the cuts change
 MAX_SYMBOL = 100  # characters
 _BRACKETS = r"[(){}\[\]<>;,]*"
 _CLOSES = re.compile(rf"{_BRACKETS}(?:(?:end|fi|done|esac|then|do|#endif)\b)?{_BRACKETS}(?:(?<!^)\s*(?://|/\*|#).*)?$")
-
-_EXTENSIONS = {suffix: name for name, language in LANGUAGES.items() for suffix in language.extensions} | {
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".mdx": "markdown",
-    ".rst": "rst",
-}
-_NAMES = dict.fromkeys(("rakefile", "gemfile", "vagrantfile"), "ruby") | dict.fromkeys(
-    (".bashrc", ".bash_profile", ".profile", ".zshrc", "pkgbuild"), "bash"
-)
-_SHEBANG = re.compile(r"#!.*\b(python|node|deno|bun|(?:ba|z|da|k)?sh|ruby|php|lua)[\d.]*(?:\s|$)")
-_INTERPRETERS = {name: name for name in ("python", "ruby", "php", "lua")} | dict.fromkeys(
-    ("node", "deno", "bun"), "javascript"
-)
-_CPP = re.compile(
-    r"^[ \t]*(?:class\s+\w+|namespace\b|template\s*<|using\s+(?:namespace\b|\w+\s*=)|(?:public|private|protected)\s*:)",
-    re.MULTILINE,
-)
 
 TokenStarts = Callable[[str], Sequence[int]]
 """Text -> the character offset at which each of its tokens starts, ascending; its length is the token count."""
 
 
 def chunk_file(path: str, text: str, token_starts: TokenStarts, *, max_tokens: int = 256) -> list[Chunk]:
-    """The chunks of one file, ascending; the rules are the module's docstring. `text` has its line ends as they are."""
+    """The chunks of one file, ascending, by the rules of the module's docstring. Line ends of `text` are kept."""
     return [chunk for chunk, _ in sized_chunks(path, text, token_starts, max_tokens=max_tokens)]
 
 
 def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens: int = 256) -> list[tuple[Chunk, int]]:
-    """`chunk_file`, each chunk with the number of tokens of its `encoded_text`."""
+    """As `chunk_file`, each chunk with the number of tokens of its `encoded_text`. Raises ValueError."""
     if max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}, but a chunk holds at least 1 token")
+        raise ValueError(f"max_tokens is {max_tokens}, but must be at least 1")
     if not text.strip():
         return []
     language = language_of(path, text)
-    cutter = _Cutter(path, text, token_starts, max_tokens, prose=language in ("markdown", "rst"))
+    cutter = _Cutter(path, text, token_starts, max_tokens, prose=language in PROSE)
     pieces = cutter.split(parts_of(language, text, cutter.lines))
     return [sized for group in cutter.merge(pieces) for sized in cutter.chunks(group)]
 
 
-def language_of(path: str, text: str = "") -> str | None:
-    """The language of a file by its name, else by the `#!` of a script without an extension; None: read by lines.
-
-    `.h` is C unless the text has a class, a namespace, a template or the like.
-    """
-    name = PurePosixPath(path).name.lower()
-    suffix = PurePosixPath(name).suffix
-    language = _NAMES.get(name) or _EXTENSIONS.get(suffix)
-    if suffix == ".h" and _CPP.search(text):
-        return "cpp"
-    if language is None and not suffix and text.startswith("#!"):
-        found = _SHEBANG.match(text.split("\n", 1)[0])
-        return _INTERPRETERS.get(found[1], "bash") if found else None
-    return language
+def parts_of(language: str | None, text: str, lines: list[str]) -> list[Part]:
+    """The top-level parts of a text, ascending; empty if it can only be cut by lines. lines: `text.split("\\n")`."""
+    if language == "markdown":
+        return markdown_sections(lines)
+    if language == "rst":
+        return rst_sections(lines)
+    return syntax_parts(language, text) if language else []
 
 
 @dataclass(slots=True)
 class _Piece:
-    """Rows `[start, stop)` that are not cut unless they have to be. `scope`: qualified name of the parent."""
+    """Rows `[start, stop)` that stay together if they can. scope: qualified name of the parent."""
 
     start: int
     stop: int
     symbol: str
     scope: str
     definition: bool
-    rank: tuple[float, int, bool]  # how bad a cut before it is: depth, indentation, no blank line above
+    rank: tuple[float, int, bool]  # cost of a cut before it: depth, indentation, no blank line above
 
 
 @dataclass(slots=True)
 class _Group:
-    """Parts that share rows, or lead to the next: rows `[start, stop)`, to be kept or looked into as one."""
+    """Parts that share rows or lead to the next one: rows `[start, stop)`, kept or split together."""
 
     start: int
     stop: int
     parts: list[Part]
     scope: str
-    depth: int  # of what is inside
-    before: int  # of the cut before it: its parent's, if it is the first in there
+    depth: int  # of the parts inside
+    before: int  # depth of the cut before it; that of its parent for the first in it
 
 
 class _Cutter:
-    """One file on its way: its lines, and how many tokens any of its rows have."""
+    """Cuts one file. Holds its lines and the tokens of its rows."""
 
     def __init__(self, path: str, text: str, token_starts: TokenStarts, max_tokens: int, *, prose: bool) -> None:
         self.path, self.token_starts, self.prose = path, token_starts, prose
@@ -151,14 +125,14 @@ class _Cutter:
     # --- counting ---
 
     def tokens(self, start: int, stop: int) -> int:
-        """Tokens of rows `[start, stop)` as the whole file was tokenized: alone they may be a few more or less."""
+        """Tokens of rows `[start, stop)` within the whole file; tokenized alone, they may have a few more or less."""
         return self.counted[stop] - self.counted[start]
 
     def header_tokens(self, symbol: str) -> int:
         return len(self.token_starts(Chunk(self.path, 1, 1, symbol, "").encoded_text))
 
     def label(self, symbol: str) -> tuple[str, int]:
-        """The symbol, shortened to leave half of the room to the text, and the tokens of its header."""
+        """The symbol, shortened so that half of the limit is left for the text, and the tokens of its header."""
         if symbol not in self.labels:
             last = symbol.rpartition(self.separator)[2]
             for short in (symbol, last, ""):
@@ -175,14 +149,14 @@ class _Cutter:
         return Chunk(self.path, start + 1, stop, self.label(symbol)[0], "\n".join(self.lines[start:stop]))
 
     def fits(self, start: int, stop: int, symbol: str) -> bool:
-        """Counted exactly only near the limit, so that every line is not tokenized once for each level of nesting."""
+        """Do these rows fit into a chunk? Counts exactly only near the limit, to not tokenize a line at every level."""
         estimate = self.tokens(start, stop) + self.label(symbol)[1]
         if estimate <= 0.9 * self.limit or estimate > 1.1 * self.limit + 4:
             return estimate <= self.limit
         return self.sized(start, stop, symbol)[1] <= self.limit
 
     def sized(self, start: int, stop: int, symbol: str) -> tuple[Chunk, int]:
-        """The chunk of these rows and its tokens, counted exactly and once."""
+        """The chunk of these rows and its exact number of tokens, counted once."""
         chunk = self.chunk(start, stop, symbol)
         key = (start, stop, chunk.symbol)
         if key not in self.exact:
@@ -199,7 +173,7 @@ class _Cutter:
     # --- split ---
 
     def split(self, parts: list[Part]) -> list[_Piece]:
-        """The tree's leaves as far as it has to be opened, in order. A stack, for trees deeper than Python's."""
+        """The leaves of the tree, opened as far as needed, in order. Uses a stack, as trees can be deep."""
         pieces: list[_Piece] = []
         stack = [*self.groups(parts, 0, len(self.lines), "", 0, 0)][::-1]
         while stack:
@@ -210,9 +184,9 @@ class _Cutter:
             name = next((part.name for part in group.parts if part.name), "")
             symbol = self.qualify(group.scope, name)
             several = stop - start > 1
-            looked_into = several and any(part.open for part in group.parts)
+            must_open = several and any(part.open for part in group.parts)
             whole = bool(name) or self.prose or 2 * self.tokens(start, stop) <= self.limit
-            if not several or (not looked_into and whole and self.fits(start, stop, symbol)):
+            if not several or (not must_open and whole and self.fits(start, stop, symbol)):
                 pieces.append(self.piece(start, stop, symbol, group.scope, bool(name), group.before))
                 continue
             depth, opened, inner = group.depth + 1, False, []
@@ -227,9 +201,9 @@ class _Cutter:
         return pieces
 
     def groups(self, parts: list[Part], start: int, stop: int, scope: str, depth: int, before: int) -> Iterator[_Group]:
-        """Groups that cover every row of `[start, stop)`; rows of no part (text the grammar skipped) are groups too."""
+        """Groups that cover every row of `[start, stop)`, also rows of no part (text that the grammar skipped)."""
         spans: list[tuple[int, int, list[Part]]] = []
-        end, leading = start, False  # of the last span: its stop, and whether all of its parts lead
+        end, leading = start, False  # of the last span: its stop; do all of its parts lead?
         for part in parts:
             first, last = max(part.start, start), min(part.stop, stop)
             if first >= last:
@@ -265,7 +239,7 @@ class _Cutter:
         return _Piece(start, stop, symbol, scope, definition, rank)
 
     def closes(self, start: int, stop: int) -> bool:
-        """Nothing but brackets, an `end` or the like: says nothing without the line above it."""
+        """Is it one line of only brackets, an `end` or the like, which needs the line above it?"""
         line = self.lines[start].strip()
         return stop - start == 1 and len(line) < 80 and _CLOSES.match(line) is not None
 
@@ -294,7 +268,7 @@ class _Cutter:
         return merged
 
     def pack(self, run: list[_Piece]) -> Iterator[list[_Piece]]:
-        """Pieces of one parent, cut into as few chunks as fit, at the borders that hurt least."""
+        """Pieces of one parent, cut into as few chunks as fit, at the borders of least cost."""
         end, first = run[-1].stop, 0
         while first < len(run):
             start = run[first].start
@@ -319,7 +293,7 @@ class _Cutter:
         return piece.definition and self.tokens(piece.start, piece.stop) > self.limit // 2
 
     def joinable(self, above: list[_Piece], below: list[_Piece]) -> bool:
-        """Whether two neighbouring chunks, of different parents or beside a large definition, become one."""
+        """Do two neighbouring chunks, of different parents or next to a large definition, become one?"""
         if not self.group_fits(above + below):
             return False
         if all(self.closes(piece.start, piece.stop) for piece in below):
@@ -354,7 +328,7 @@ class _Cutter:
     # --- chunks ---
 
     def chunks(self, group: list[_Piece]) -> Iterator[tuple[Chunk, int]]:
-        """The chunk of a group, counted exactly; if that is over the limit after all, its halves."""
+        """The chunk of a group, counted exactly, or of its halves if it is over the limit."""
         stack = [group]
         while stack:
             group = stack.pop()
@@ -373,7 +347,7 @@ class _Cutter:
                 yield from self.cut_line(start, symbol)
 
     def cut_line(self, row: int, symbol: str) -> Iterator[tuple[Chunk, int]]:
-        """A line too long, cut where its tokens start; each part counted exactly, and at least one character long."""
+        """A line that is too long, cut where tokens start, into parts of at least one character, counted exactly."""
         line, label, room = self.lines[row], self.label(symbol)[0], self.room(symbol)
         begin = 0
         while begin < len(line):

@@ -125,7 +125,7 @@ class HybridRouter:
         self.embedder, self.rules = embedder, rules
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
-        """The best `top_k` chunks, best first; empty if neither the repository nor the router knows a word of `query`."""
+        """The best chunks, best first; none if neither the repository nor the router knows a word of the query."""
         evidence, ranked = self.weigh(query, top_k=top_k)
         if not ranked:
             return []

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from awareness.errors import ModelNotAvailable, UsageError
-from awareness.index.chunks.chunking import language_of
+from awareness.index.chunks.languages import language_of
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile, decode
 from awareness.model.download import DownloadFailed, pip_download

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awareness.index.chunks import languages
-from awareness.index.chunks.chunking import TokenStarts, chunk_file, language_of, sized_chunks
+from awareness.index.chunks.chunking import TokenStarts, chunk_file, sized_chunks
+from awareness.index.chunks.languages import language_of
 from awareness.types import Chunk
 
 Spans = list[tuple[int, int, str]]
@@ -559,7 +560,7 @@ def test_each_language_is_cut_at_its_definitions(path: str, max_tokens: int, tex
 
 @pytest.mark.parametrize("path", [sample[0] for sample in SAMPLES if language_of(sample[0]) in languages.LANGUAGES])
 def test_every_core_language_has_its_grammar(path: str) -> None:
-    assert languages._grammar(language_of(path) or "") is not None
+    assert languages.grammar_of(language_of(path) or "") is not None
 
 
 @pytest.mark.parametrize(("path", "max_tokens", "text", "expected"), SAMPLES, ids=[sample[0] for sample in SAMPLES])
@@ -820,12 +821,12 @@ def test_a_grammar_that_is_not_installed_falls_back_to_lines(monkeypatch: pytest
 
     text = "def f():\n" + "    x = 1\n" * 9 + "\n" + "def g():\n" + "    y = 1\n" * 9
     assert {chunk.symbol for chunk in chunk_file("a.py", text, words, max_tokens=48)} == {"f", "g"}
-    languages._grammar.cache_clear()
+    languages.grammar_of.cache_clear()
     monkeypatch.setattr(importlib, "import_module", refuse)
     try:
         chunks = chunk_file("a.py", text, words, max_tokens=48)
     finally:
-        languages._grammar.cache_clear()
+        languages.grammar_of.cache_clear()
     check_promises(chunks, text, 48)
     assert {chunk.symbol for chunk in chunks} == {""}
     assert chunks[1].text.startswith("def g():")
