@@ -1,10 +1,9 @@
-"""Credentials that were left in ordinary source text: on which line, and of which kind.
+"""Credentials in source text: on which line, and of which kind.
 
-Every rule is a literal, by which text without it is passed over at the speed of memory, a pattern that begins with that
-literal, and how random a value has to be. Patterns have no nested repeats and every repeat has a bound, so that time is
-linear in the text, however hostile. The rules are meant to be right rather than complete: a placeholder, a word, a name
-or a path is none. The text of a secret is never kept. What becomes of a finding is decided by the caller; files that
-are secret as a whole, by name or first lines, are left out in `repo`.
+Each rule is a literal (a text without it is skipped at the speed of memory), a pattern that starts with that literal,
+and a minimum randomness of the value. Patterns have no nested repeats and every repeat has a bound, so the time is
+linear in the text, however hostile. The rules prefer precision to recall: placeholders, words, names and paths do not
+count. The text of a credential is never kept. repository.py skips files that are secret as a whole.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from itertools import islice
 from math import log2
 from typing import NamedTuple
 
-MAX_CANDIDATES = 500  # looked at for each rule; a text with more has been reported by then
-FLESH = b"abcdefghilmnorstuy0123456789 \t\r\n"  # most of code; what is left, the bones, is soon searched
+MAX_CANDIDATES = 500  # of each rule; a text with more has certainly been reported
+COMMON = b"abcdefghilmnorstuy0123456789 \t\r\n"  # most bytes of code; the rest, the "rare" bytes, is searched fast
 
 FILLER = re.compile(
     rb"(?i)example|change.?(?:me|it)|placeholder|your|x{4}|dummy|fake|sample|insert|replace|redact|default|foo.?bar|test|todo"
@@ -26,7 +25,7 @@ FILLER = re.compile(
 )
 WORD = re.compile(rb"(?=(?i:[a-z]{0,2}[aeiou]))(?:[A-Z]?[a-z]{3,}|[A-Z]{3,})")
 DIGIT_AND_LETTER = re.compile(rb"\d.*[A-Za-z]|[A-Za-z].*\d", re.DOTALL)
-HARMLESS_NAME = re.compile(  # what follows `token` in a name that holds no token
+HARMLESS_NAME = re.compile(  # the end of a name whose value is no credential: `token_url`
     rb"^i[sz]|(?:^|[_-])(?:id|name|ur[il]|path|file|type|field|header|param|pattern|regex|prefix|suffix|label|class|hash|"
     rb"digest|sha\d+|checksum|version|endpoint|env|help|format|expiry|text|title|message)s?$"
 )
@@ -35,7 +34,7 @@ HARMLESS_HOST = re.compile(rb"(?i)(?:[\w-]+\.){0,5}example(?:\.\w+)?(?!\w)|local
 
 @dataclass(frozen=True)
 class Secret:
-    """A place where a credential stands. `line` counts from 1; `rule` is the kind of credential, a constant phrase."""
+    """A credential in a text. line: from 1. rule: the kind of credential, a constant phrase."""
 
     line: int
     rule: str
@@ -43,15 +42,15 @@ class Secret:
 
 class _Rule(NamedTuple):
     name: str
-    literal: bytes  # with it the pattern begins
-    bones: bytes  # of the literal
+    literal: bytes  # the start of the pattern
+    rare: bytes  # the literal without common bytes
     pattern: re.Pattern[bytes]  # its last group is the value
     ignores_case: bool
 
 
 ASSIGNED, URL, BLOCK, AWS = "credential in an assignment", "password in a URL", "private key", "AWS access key"
 END = r"(?![0-9A-Za-z_+/-])"
-NAME_TO_VALUE = (  # the rest of the name (all of it: a lookahead is not tried again), a type, a sign, a quoted value
+NAME_TO_VALUE = (  # the rest of the name (atomic, by a lookahead), a type, a sign, a quoted value
     r"(?=([\w-]{0,24}))\1[\"'\]]{0,2}(?:[ \t]{0,4}:[ \t]{0,2}[\w.]{1,24}(?=[ \t]{0,4}=))?[ \t]{0,8}"
     r"(?::=|=>|={1,3}|:|,)[ \t]{0,8}[rbfu]?[\"'`]([^\s\"'`]{10,200})[\"'`]"
 )
@@ -61,9 +60,9 @@ KEY_BODY = r"(?:\\[nr]|[\s\"'+(),#*]){1,60}([0-9A-Za-z+/]{32,80}|(?:Proc-Type|Ve
 
 
 def _token(literal: str, rest: str, before: str = "") -> tuple[str, str]:
-    """The pattern still begins with its literal, which is what makes it fast, yet not in the middle of a word."""
-    seen = re.escape(literal)
-    return literal, f"{seen}(?<={before}{seen})(?<![0-9A-Za-z_-]{before}{seen}){rest}"
+    """A rule whose pattern starts with its literal, which makes it fast, but not in the middle of a word."""
+    start = re.escape(literal)
+    return literal, f"{start}(?<={before}{start})(?<![0-9A-Za-z_-]{before}{start}){rest}"
 
 
 _AS_WRITTEN = [
@@ -96,10 +95,10 @@ _IN_LOWER_CASE = [
 
 @functools.cache
 def _rules() -> list[_Rule]:
-    """Compiled when the first text is looked at: commands that only read an index are not to wait for it."""
+    """Compiled for the first text, so that commands that only read an index do not wait for it."""
     return [
         _Rule(
-            name, key.encode(), b"" if low else key.encode().translate(None, FLESH), re.compile(pattern.encode()), low
+            name, key.encode(), b"" if low else key.encode().translate(None, COMMON), re.compile(pattern.encode()), low
         )
         for rules, low in ((_AS_WRITTEN, False), (_IN_LOWER_CASE, True))
         for name, key, pattern in rules
@@ -107,25 +106,25 @@ def _rules() -> list[_Rule]:
 
 
 def find_secrets(text: str) -> list[Secret]:
-    """The credentials in `text`, by line, one of a kind a line, and no guess where a kind is certain."""
+    """The credentials in `text`, by line: each kind once a line, the two guesses only if no other rule matches."""
     data = text.encode("utf-8", "surrogatepass")
-    low, bones = data.lower(), data.translate(None, FLESH)  # of ASCII alone, so that offsets stay
-    found: list[tuple[int, str]] = []
+    lower, rare = data.lower(), data.translate(None, COMMON)  # both change ASCII only, so offsets stay
+    matched: list[tuple[int, str]] = []
     for rule in _rules():
-        searched = low if rule.ignores_case else data
-        if rule.bones in bones and rule.literal in searched:
+        searched = lower if rule.ignores_case else data
+        if rule.rare in rare and rule.literal in searched:
             matches = islice(rule.pattern.finditer(searched), MAX_CANDIDATES)
-            found += [(match.start(), rule.name) for match in matches if _is_secret(rule.name, match, data)]
+            matched += [(match.start(), rule.name) for match in matches if _is_secret(rule.name, match, data)]
     rules: dict[int, set[str]] = {}
     line, before = 1, 0
-    for start, name in sorted(found):
+    for start, name in sorted(matched):
         line, before = line + data.count(b"\n", before, start), start
         rules.setdefault(line, set()).add(name)
     return [Secret(line, name) for line, names in rules.items() for name in sorted(names - {ASSIGNED, URL} or names)]
 
 
 def _is_secret(rule: str, match: re.Match[bytes], data: bytes) -> bool:
-    """Whether the value is random enough, and neither it nor what is around it says that it is none."""
+    """Is the value random enough, and neither a placeholder, nor words, nor for a harmless name or host?"""
     value = re.sub(rb"%[0-9A-Fa-f]{2}", b"", data[slice(*match.span(match.re.groups))])
     entropy = -sum(n / len(value) * log2(n / len(value)) for n in Counter(value).values())
     words = sum(map(len, WORD.findall(value))) > 0.65 * len(value) or not DIGIT_AND_LETTER.search(value)

@@ -1,4 +1,4 @@
-"""What a file is for, judged by its path: decides what is encoded first and what is ranked lower."""
+"""The kind of a file, by its path: decides what is encoded first and what is ranked lower."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class FileKind(IntEnum):
-    """In order of worth for questions about code."""
+    """In order of their value for questions about code."""
 
     SOURCE = 0
     TEST = 1

@@ -1,9 +1,8 @@
 """Refs, commits, trees and blobs of a git repository, read in pure Python: no process, no config, no fetch.
 
-Objects come from gitdb, the object database of GitPython; `git.Repo` itself is not used, because it reads the config
-of the repository, obeys `GIT_*` variables and runs `git version` when it is imported. Known are SHA-1 repositories with
-file refs, and of revisions `main`, `v1.0`, `HEAD~2^2`, `1f3a9c`. Which files of a commit are worth reading is decided
-in `repo`.
+Objects are read by gitdb, the object database of GitPython. `git.Repo` itself is not used: it reads the config of the
+repository, obeys `GIT_*` variables and runs `git version` when it is imported. Supported are SHA-1 repositories with
+refs in files, and revisions such as `main`, `v1.0`, `HEAD~2^2`, `1f3a9c`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from awareness.errors import UsageError
 from awareness.index.files.safe_read import MAX_FILE_BYTES, MAX_PATH_CHARS, Skip, is_safe, read_small
 
 MAX_OBJECT_BYTES = 1 << 26  # of a commit or a tree, and of packed-refs
-MAX_PATHS = 1 << 20  # of one commit: a few small trees that name each other can spell billions of paths
+MAX_PATHS = 1 << 20  # of one commit: a few small trees that contain each other make billions of paths
 
 REF_PLACES = ("{}", "refs/{}", "refs/tags/{}", "refs/heads/{}", "refs/remotes/{}", "refs/remotes/{}/HEAD")
 REVISION = re.compile(r"(.+?)((?:\^\{(?:commit)?\}|[~^]\d{0,6})*)")
@@ -38,7 +37,7 @@ DAMAGE = (
 
 
 def find_git_dir(folder: Path) -> Path | None:
-    """The real path of a work tree's git dir: `.git`, or where the file `.git` points (worktree, submodule)."""
+    """The real path of a work tree's git dir: `.git`, or the target of the file `.git` (worktree, submodule)."""
     dot_git = folder / ".git"
     if not os.path.isdir(dot_git):
         pointer = read_small(str(dot_git))
@@ -50,7 +49,7 @@ def find_git_dir(folder: Path) -> Path | None:
 
 
 def find_common_dir(git_dir: Path) -> Path | None:
-    """Where the objects of a git dir are: itself, or the git dir of the main work tree. None if it is no git dir."""
+    """The git dir with the objects: itself, or that of the main work tree. None if it is not a git dir."""
     head = read_small(f"{git_dir}/HEAD").strip()
     if not head.startswith(b"ref:") and not HASH.fullmatch(os.fsdecode(head)):
         return None
@@ -60,7 +59,7 @@ def find_common_dir(git_dir: Path) -> Path | None:
 
 
 class GitObjects:
-    """The object store and the refs of one work tree or bare repository. A hash is 40 hex digits, here and below."""
+    """The objects and refs of one work tree or bare repository. A hash (`sha`) is 40 hex digits."""
 
     def __init__(self, git_dir: Path, common_git_dir: Path) -> None:
         self._git_dir = git_dir
@@ -74,8 +73,8 @@ class GitObjects:
         return GitDB(str(self._common / "objects"))
 
     @cached_property
-    def _is_blocking(self) -> bool:
-        """Whether a pack is a FIFO or a device, which would hold who reads it for ever."""
+    def _has_special_pack(self) -> bool:
+        """Is a pack a FIFO or a device, which would block a reader for ever?"""
         return any(not path.is_file() for path in (self._common / "objects/pack").glob("*"))
 
     def resolve(self, rev: str) -> str | None:
@@ -88,36 +87,36 @@ class GitObjects:
         for kind, digits in STEP.findall(steps):
             count = int(digits or 1)
             for nth in [1] * count if kind == "~" else [count]:
-                family = [commit, *self._header(commit, b"parent")] if commit else []
-                commit = self._commit(family[nth]) if nth < len(family) else None
+                candidates = [commit, *self._header(commit, b"parent")] if commit else []
+                commit = self._commit(candidates[nth]) if nth < len(candidates) else None
                 if commit is None:
                     return None
         return commit
 
     def ref(self, name: str) -> str | None:
-        """What a ref with its full name holds, loose or packed, followed through symbolic refs. It may be a tag."""
+        """The hash in a ref (full name), loose or packed, through symbolic refs; it may be of a tag. Or None."""
         for _ in range(5):
             if not is_safe(name):
                 return None
-            held = read_small(f"{self._git_dir}/{name}") or read_small(f"{self._common}/{name}")
-            held_text = os.fsdecode(held).strip()
-            if held_text.startswith("ref:"):
-                name = held_text[len("ref:") :].strip()
+            content = read_small(f"{self._git_dir}/{name}") or read_small(f"{self._common}/{name}")
+            value = os.fsdecode(content).strip()
+            if value.startswith("ref:"):
+                name = value[len("ref:") :].strip()
                 continue
-            if HASH.fullmatch(held_text):
-                return held_text
+            if HASH.fullmatch(value):
+                return value
             packed = read_small(f"{self._common}/packed-refs", MAX_OBJECT_BYTES)
             line = re.search(rb"^([0-9a-f]{40,64}) " + re.escape(os.fsencode(name)) + rb"$", packed, re.MULTILINE)
             return line[1].decode("ascii") if line else None
         return None
 
     def tree_of(self, commit: str) -> str:
-        """The top folder of a commit."""
-        with self._sound(commit):
+        """The hash of a commit's top tree."""
+        with self._checked(commit):
             return self._header(commit, b"tree")[0]
 
     def tree(self, sha: str) -> dict[str, tuple[int, str]]:
-        """Name -> (mode, hash) of one folder."""
+        """name -> (mode, hash) of the entries of a tree."""
         if sha not in self._trees:
             entries = TREE_ENTRY.findall(self._read(sha, b"tree"))
             self._trees[sha] = {os.fsdecode(name): (int(mode, 8), binary.hex()) for mode, name, binary in entries}
@@ -128,22 +127,22 @@ class GitObjects:
 
     def _named(self, name: str) -> str | None:
         name = "HEAD" if name == "@" else name
-        return next((found for place in REF_PLACES if (found := self.ref(place.format(name)))), None)
+        return next((sha for place in REF_PLACES if (sha := self.ref(place.format(name)))), None)
 
     def _complete(self, start: str) -> str | None:
-        """The one object whose hash starts so."""
+        """The hash of the only object whose hash starts with `start`, else None."""
         from gitdb.exc import ODBError
 
         if not re.fullmatch(r"[0-9a-f]{4,39}", start):
             return None
-        with self._sound(start):
+        with self._checked(start):
             try:
                 return str(self._db.partial_to_complete_sha_hex(start).hex())
-            except ODBError:  # none, or several
+            except ODBError:  # no object, or several
                 return None
 
     def _commit(self, sha: str | None) -> str | None:
-        """`sha` if it is a commit, the commit that it tags, or None if it is neither or not there."""
+        """`sha` if it is a commit, else the commit that it tags, else None."""
         for _ in range(10):
             if sha is None or len(sha) != 40 or not self._has(sha):
                 return None
@@ -154,17 +153,17 @@ class GitObjects:
         return None
 
     def _header(self, sha: str, field: bytes) -> list[str]:
-        """The hashes in the lines of a commit or tag that start with `field`."""
+        """The hashes in the header lines of a commit or tag that start with `field`."""
         head = self._read(sha, b"commit", b"tag").partition(b"\n\n")[0]
-        return [found.decode("ascii") for found in re.findall(rb"^%b ([0-9a-f]{40})$" % field, head, re.MULTILINE)]
+        return [value.decode("ascii") for value in re.findall(rb"^%b ([0-9a-f]{40})$" % field, head, re.MULTILINE)]
 
     def _has(self, sha: str) -> bool:
-        with self._sound(sha):
+        with self._checked(sha):
             return bool(self._db.has_object(bytes.fromhex(sha)))
 
     def _info(self, sha: str) -> tuple[bytes, int]:
-        """Kind and size in bytes, without reading the object."""
-        with self._sound(sha):
+        """Type and size in bytes, without reading the object."""
+        with self._checked(sha):
             info = self._db.info(bytes.fromhex(sha))
             return info.type, info.size
 
@@ -172,19 +171,19 @@ class GitObjects:
         kind, size = self._info(sha)
         if size > limit:
             raise Skip("larger than 1 MiB")
-        with self._sound(sha):
+        with self._checked(sha):
             if kind not in kinds:
-                raise ValueError(f"{kind!r} where {kinds} belongs")
+                raise ValueError(f"{kind!r} in place of {kinds}")
             data: bytes = self._db.stream(bytes.fromhex(sha)).read()
             return data
 
     @contextmanager
-    def _sound(self, sha: str) -> Iterator[None]:
-        """What a missing or a damaged object does to gitdb becomes one line for the user."""
+    def _checked(self, sha: str) -> Iterator[None]:
+        """Turns any exception of gitdb for a missing or damaged object into a UsageError."""
         from gitdb.exc import BadObject, ODBError
 
         loose = self._common / "objects" / sha[:2] / sha[2:]
-        if self._is_blocking or (loose.exists() and not loose.is_file()):
+        if self._has_special_pack or (loose.exists() and not loose.is_file()):
             raise UsageError(f"object {sha} is not in a regular file: {self._common}", hint="git fsck")
         try:
             yield
@@ -196,15 +195,15 @@ class GitObjects:
 
 
 class CommitFiles:
-    """The files of one commit; without a commit there are none."""
+    """The files of one commit; none for None."""
 
     def __init__(self, objects: GitObjects, commit: str | None) -> None:
         self._objects = objects
         self._top = objects.tree_of(commit) if commit else None
 
     def paths(self) -> Iterator[str]:
-        """Every path, by its bytes, however hostile: `load` decides."""
-        found: set[bytes] = set()
+        """Every path, sorted by its bytes, safe or not: `load` checks it."""
+        paths: set[bytes] = set()
         folders = [("", self._top)] if self._top else []
         seen = 0
         while folders:
@@ -214,14 +213,14 @@ class CommitFiles:
                 if stat.S_ISDIR(mode) and len(path) < MAX_PATH_CHARS:
                     folders.append((f"{path}/", inner))
                 else:
-                    found.add(os.fsencode(path))
+                    paths.add(os.fsencode(path))
                 seen += 1
             if seen > MAX_PATHS:
                 raise UsageError(f"the commit has more than {MAX_PATHS} paths", hint="git ls-tree -r --name-only")
-        return map(os.fsdecode, sorted(found))
+        return map(os.fsdecode, sorted(paths))
 
     def has(self, path: str) -> bool:
-        """Whatever was listed."""
+        """True: a path that was listed exists."""
         return True
 
     def load(self, path: str) -> bytes:

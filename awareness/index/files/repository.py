@@ -1,11 +1,9 @@
-"""Which files of a repository are worth reading: of its work tree, of one of its commits, or of a plain folder.
+"""Which files of a repository are indexed: of a work tree, of a commit, or of a folder without git.
 
-Files of a repository are hostile until proven otherwise. Nothing that a repository holds can run a program, lead a read
-out of it, block it or fill the memory. That is the work of three neighbours: `worktree` lists the files on disk without
-showing git the repository's config, `safe_read` opens one of them, `gitobjects` reads commits without git. Here a
-repository is found, its files are judged (secret, generated, binary, out of scope), and bytes become text.
-
-Cutting text into chunks and remembering what was read are left to `chunking` and `store`.
+All files are hostile until proven otherwise. Nothing in a repository can run a program, lead a read out of it, block a
+read or fill the memory: work_tree.py lists files without showing git the repository's config, safe_read.py opens one of
+them, git_objects.py reads commits without git. This file finds the repository, skips files (secret, generated, binary,
+out of scope) and turns bytes into text.
 """
 
 from __future__ import annotations
@@ -20,36 +18,21 @@ from typing import Any
 
 from awareness.errors import UsageError
 from awareness.index.files.git_objects import CommitFiles, GitObjects, find_common_dir, find_git_dir
-from awareness.index.files.safe_read import MAX_FILE_BYTES, Skip
+from awareness.index.files.safe_read import Skip
 from awareness.index.files.work_tree import WorkTreeFiles
 from awareness.types import printable
 
-__all__ = ["MAX_FILE_BYTES", "Repository", "SkippedFile", "SourceFile", "build_scope", "decode"]
-
 IGNORE_FILE = ".awarenessignore"
 
-# Of names in lower case. What is public is no secret, whatever else it is called.
-SECRET_NAMES = frozenset(
-    (".env", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".htpasswd", ".pgpass", ".my.cnf", ".git-credentials")
-)
+# Names in lower case. A name with a public ending is never secret.
+SECRET_NAMES = frozenset(".env .envrc .netrc _netrc .npmrc .pypirc .htpasswd .pgpass .my.cnf .git-credentials".split())
 SECRET_STARTS = (".env.", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")
 SECRET_ENDS = (".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk")
 SECRET_PATH_ENDS = ("/.aws/credentials", "/.docker/config.json")
 PUBLIC_ENDS = (".pub", ".example", ".sample", ".template")
 GENERATED_NAMES = frozenset(
-    (
-        *("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock", "deno.lock"),
-        *(
-            "poetry.lock",
-            "uv.lock",
-            "pdm.lock",
-            "pipfile.lock",
-            "cargo.lock",
-            "go.sum",
-            "gemfile.lock",
-            "composer.lock",
-        ),
-    )
+    "package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock deno.lock poetry.lock uv.lock pdm.lock "
+    "pipfile.lock cargo.lock go.sum gemfile.lock composer.lock".split()
 )
 GENERATED_ENDS = (".min.js", ".min.css", ".map")
 SECRET_TEXT = re.compile(rb'^(?:\s*"private_key":\s*")?-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----', re.MULTILINE)
@@ -58,7 +41,7 @@ GENERATED_TEXT = re.compile(rb"(?<![\w`'\"])@generated\b|Code generated .*DO NOT
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file worth indexing. `path` is relative, with `/`; `digest` is the blake2b-256 of the raw bytes, in hex."""
+    """A file to index. path: relative, with `/`. digest: blake2b-256 of the raw bytes, in hex."""
 
     path: str
     digest: str
@@ -67,7 +50,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is left out, and why, in one of a few constant phrases."""
+    """A file that is not indexed. reason: one of a few constant phrases."""
 
     path: str
     reason: str
@@ -75,10 +58,10 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """A place with files: the work tree of a git repository, a bare repository, or a folder without git.
+    """The work tree of a git repository, a bare repository, or a folder without git.
 
-    `root` is its top; `git_dir` belongs to this work tree (HEAD, index), `common_git_dir` to all that share the
-    objects. All are real paths, and both git dirs are None for a plain folder.
+    root: its top folder. git_dir: of this work tree (HEAD, index). common_git_dir: of all work trees that share the
+    objects. All are real paths; both git dirs are None for a folder without git.
     """
 
     root: Path
@@ -88,15 +71,15 @@ class Repository:
 
     @property
     def key(self) -> Path:
-        """What an index is found by: the same for every worktree of a repository."""
+        """Identifies the index: the same for every work tree of a repository."""
         return self.common_git_dir or self.root
 
     @classmethod
     def open(cls, path: Path) -> Repository:
-        """The repository that `path` is in. No program is asked, and `GIT_DIR` and its like are not looked at."""
+        """The repository that contains `path`. Runs no program and ignores `GIT_DIR` and other variables."""
         if not os.path.isdir(path):
-            wrong = "is not a folder" if os.path.exists(path) else "does not exist"
-            raise UsageError(f"{printable(str(path))} {wrong}", hint="name the folder of a repository, such as .")
+            problem = "is not a folder" if os.path.exists(path) else "does not exist"
+            raise UsageError(f"{printable(str(path))} {problem}", hint="name the folder of a repository, such as .")
         start = Path(os.path.realpath(path))
         for folder in (start, *start.parents):
             if git_dir := find_git_dir(folder):
@@ -107,7 +90,7 @@ class Repository:
 
     @property
     def objects(self) -> GitObjects | None:
-        """Its refs, commits, trees and blobs; None for a plain folder."""
+        """Its refs, commits, trees and blobs; None for a folder without git."""
         return GitObjects(self.git_dir, self.common_git_dir) if self.git_dir and self.common_git_dir else None
 
     def head(self) -> str | None:
@@ -116,7 +99,7 @@ class Repository:
         return objects.ref("HEAD") if objects else None
 
     def resolve(self, rev: str) -> str:
-        """The full hash of the commit that `rev` names: a branch, a tag, `HEAD~1`, the start of a hash."""
+        """The full hash of a commit. rev: a branch, a tag, `HEAD~1`, the start of a hash. Raises UsageError."""
         objects = self.objects
         commit = objects.resolve(rev) if objects else None
         if commit is None:
@@ -124,9 +107,9 @@ class Repository:
         return commit
 
     def scan(self, *, rev: str | None = None, scope: Sequence[str] = ()) -> Iterator[SourceFile | SkippedFile]:
-        """Every file in the scope, by the bytes of its path, one file in memory at a time.
+        """Every file in scope, sorted by the bytes of its path, one file in memory at a time.
 
-        Of the work tree, tracked or not but not ignored; with `rev`, and in a bare repository, of a commit.
+        Reads the work tree (tracked or not, but not ignored), or with `rev` and in a bare repository a commit.
         """
         in_scope = build_scope(scope)
         files = self._files(rev)
@@ -135,7 +118,7 @@ class Repository:
         return filter(None, (_examine(files, path, is_ignored) for path in paths))
 
     def read(self, path: str, *, rev: str | None = None) -> bytes | None:
-        """The bytes of one file, whether or not `scan` would skip it; None if it is gone, too large or not safe."""
+        """The bytes of one file, even if `scan` would skip it; None if it is missing, too large or not safe."""
         try:
             return self._files(rev).load(path)
         except (Skip, FileNotFoundError):
@@ -145,19 +128,19 @@ class Repository:
         if rev is None and not self.is_bare:
             return WorkTreeFiles(self.root, self.git_dir, self.common_git_dir)
         commit = self.head() if rev is None else self.resolve(rev)
-        assert self.objects  # a plain folder is not bare, and its revisions do not resolve
+        assert self.objects  # a folder without git is not bare, and no revision of it resolves
         return CommitFiles(self.objects, commit)
 
 
 def decode(data: bytes) -> str:
-    """The one way in which bytes become text: UTF-8, what is not becomes U+FFFD, no BOM, lines end in a line feed."""
+    """Bytes -> text, everywhere: UTF-8 with U+FFFD for other bytes, without BOM, CRLF becomes LF."""
     return data.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def build_scope(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a path is asked for, by gitignore patterns: the last that matches decides, `!` leaves out.
+    """A function path -> is it in scope? patterns: of gitignore; the last match decides, `!` excludes.
 
-    Without patterns, or with only `!` patterns, everything else is in.
+    Without patterns, or with only `!` patterns, every other path is in scope. Raises UsageError.
     """
     compiled = list(_compile(patterns, "scope"))
     if any(pattern.include is None for pattern in compiled) or len(compiled) < len(patterns):
@@ -172,15 +155,14 @@ def build_scope(patterns: Sequence[str]) -> Callable[[str], bool]:
 
 
 def _build_ignore(files: WorkTreeFiles | CommitFiles) -> Callable[[str], bool]:
-    """Whether `.awarenessignore`, at the top of what is read, leaves a path out."""
+    """A function path -> does `.awarenessignore`, in the top folder, exclude it?"""
     try:
         lines = decode(files.load(IGNORE_FILE)).splitlines()
     except (Skip, FileNotFoundError):
         return lambda path: False
     from pathspec import GitIgnoreSpec
 
-    spec = GitIgnoreSpec(list(_compile(lines, IGNORE_FILE)))
-    return spec.match_file
+    return GitIgnoreSpec(list(_compile(lines, IGNORE_FILE))).match_file
 
 
 def _compile(patterns: Iterable[str], where: str) -> Iterator[Any]:
@@ -210,7 +192,7 @@ def _examine(
 
 
 def _check_name(path: str) -> None:
-    """What a name alone rules out; such a file is not even opened."""
+    """Raises Skip for a name that is secret or generated; such a file is not opened."""
     path = f"/{path.lower()}"
     name = path.rpartition("/")[2]
     is_secret = name in SECRET_NAMES or name.startswith(SECRET_STARTS) or path.endswith(SECRET_ENDS + SECRET_PATH_ENDS)
@@ -221,7 +203,7 @@ def _check_name(path: str) -> None:
 
 
 def _check_content(data: bytes) -> None:
-    """What is in the bytes, decided by their beginning: every file passes here on every refresh."""
+    """Raises Skip for a file that is not worth indexing, mostly by its start: every refresh checks every file."""
     start = data[:8192]
     if b"\0" in start:
         raise Skip("binary")

@@ -1,7 +1,4 @@
-"""One path, read safely: never through a symlink, never outside the root, never blocking, never more than a limit.
-
-Which paths there are, and which are worth reading, is decided in `repo`.
-"""
+"""Read one path safely: no symlink, nothing outside the root, no blocking, no more bytes than a limit."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ MAX_FILE_BYTES = 1 << 20
 MAX_PATH_CHARS = 4096
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
-FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW  # O_NONBLOCK: a FIFO must not hold us
+FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW  # O_NONBLOCK: a FIFO must not block
 
 
 class Skip(Exception):
-    """A path has no bytes to give; `reason` is one of a few constant phrases. What is gone is a FileNotFoundError."""
+    """A path that is not read. reason: one of a few constant phrases. A missing file is a FileNotFoundError instead."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -24,16 +21,16 @@ class Skip(Exception):
 
 
 def is_safe(path: str) -> bool:
-    """Relative, without `..`, and nothing of git's own, however it is spelled."""
+    """Is the path relative, without `..`, and not inside `.git` in any spelling?"""
     if len(path) > MAX_PATH_CHARS or "\0" in path:
         return False
     return not any(part in ("", ".", "..") or part.lower() == ".git" for part in path.split("/"))
 
 
 def read_beneath(root: str, path: str) -> bytes:
-    """The bytes of a regular file below `root`.
+    """The bytes of a regular file below `root`. Raises Skip or FileNotFoundError.
 
-    Each folder is opened from the one before it, so that no symlink, old or made a moment ago, leads out of the root.
+    Each folder is opened from the one above it, so that no symlink, even one made meanwhile, leads out of the root.
     """
     if not is_safe(path):
         raise Skip("outside the repository")
@@ -49,7 +46,7 @@ def read_beneath(root: str, path: str) -> bytes:
 
 
 def read_small(path: str, limit: int = MAX_PATH_CHARS) -> bytes:
-    """One of git's own little files, which may be a symlink; empty if it is not text of at most `limit` bytes."""
+    """One of git's own small files, which may be a symlink; empty if it is not text of at most `limit` bytes."""
     try:
         data = _read(os.open(path, FILE_FLAGS & ~os.O_NOFOLLOW), limit)
     except (OSError, Skip):
@@ -63,10 +60,10 @@ def _open(name: str, flags: int, folder: int | None = None) -> int:
     except FileNotFoundError:
         raise
     except OSError:
-        raise Skip(_why_not(name, folder)) from None
+        raise Skip(_skip_reason(name, folder)) from None
 
 
-def _why_not(name: str, folder: int | None) -> str:
+def _skip_reason(name: str, folder: int | None) -> str:
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError:
@@ -77,7 +74,7 @@ def _why_not(name: str, folder: int | None) -> str:
 
 
 def _read(fd: int, limit: int) -> bytes:
-    """Takes the descriptor over. A folder where a file was named is the work tree of a submodule."""
+    """Reads and closes the descriptor. A folder in place of a file is the work tree of a submodule."""
     try:
         status = os.fstat(fd)
         if stat.S_ISDIR(status.st_mode):

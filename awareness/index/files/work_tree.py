@@ -1,11 +1,9 @@
-"""The files on disk, of a git work tree or of a plain folder: listed by git, which never sees the repository's config.
+"""List and read the files of a git work tree or a plain folder, without showing git the repository's config.
 
 A config can name programs (`core.fsmonitor`, filters, a promisor remote's upload-pack) and other places
-(`core.worktree`, `include.path`), and new versions of git know new ways. So `git ls-files` runs on a stand-in git dir
-that is written here: our config and an empty ref store, with the repository's index and `info/exclude` linked in. The
-user's own global config is obeyed, for `core.excludesFile`. Plain folders are listed the same way, without an index.
-
-Which of the files are worth reading is decided in `repo`.
+(`core.worktree`, `include.path`), and each version of git adds more. So `git ls-files` runs on a stand-in git dir that
+is written here: our config and an empty ref store, with links to the repository's index and `info/exclude`. The user's
+global config is read, for `core.excludesFile`. Plain folders are listed the same way, without an index.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from awareness.index.files.safe_read import MAX_FILE_BYTES, is_safe, read_beneat
 from awareness.index.store.tensorfile import refusals
 from awareness.types import printable
 
-TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would hold it for ever
+TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would block it for ever
 GIT_ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -44,7 +42,7 @@ TOOL_FOLDERS = (
 
 
 class WorkTreeFiles:
-    """The files below `root`; without git dirs, a plain folder."""
+    """The files below `root`. git_dir, common_git_dir: None for a plain folder."""
 
     def __init__(self, root: Path, git_dir: Path | None, common_git_dir: Path | None) -> None:
         self._root = str(root)
@@ -52,7 +50,7 @@ class WorkTreeFiles:
         self._common_git_dir = common_git_dir
 
     def paths(self) -> Iterator[str]:
-        """By their bytes: tracked or not, but not ignored; of submodules and nested repositories only the folder."""
+        """Every path, sorted by its bytes: tracked or not, but not ignored; of a nested repository only its folder."""
         import tempfile
 
         with refusals(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
@@ -66,19 +64,21 @@ class WorkTreeFiles:
         return read_beneath(self._root, path)
 
     def _list(self, stand_in: Path) -> bytes:
-        """What `git ls-files` prints: tracked files that may be gone, untracked files, each ended by a NUL."""
+        """The output of `git ls-files`: tracked files, which may be deleted, and untracked ones, NUL after each."""
         import shutil
         import subprocess
 
         git = shutil.which("git")
         if git is None:
-            raise UsageError("git is not on PATH, and only git knows what is ignored", hint="--rev HEAD needs no git")
+            raise UsageError(
+                "git is not on PATH, and git is needed to know what is ignored", hint="--rev HEAD needs no git"
+            )
         command = [os.path.abspath(git), "-C", self._root, f"--git-dir={stand_in}", f"--work-tree={self._root}"]
         command += ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         if self._git_dir is None:
             command += [f"--exclude={folder}/" for folder in TOOL_FOLDERS]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        environment |= GIT_ENVIRONMENT | self._furnish(stand_in)
+        environment |= GIT_ENVIRONMENT | self._make_stand_in(stand_in)
         try:
             return subprocess.run(
                 command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=True
@@ -87,11 +87,11 @@ class WorkTreeFiles:
             message = f"git took more than {TIMEOUT_S} s to list {self._root}"
             raise UsageError(message, hint="git ls-files -co --exclude-standard") from None
         except subprocess.CalledProcessError as error:
-            said = printable(os.fsdecode(error.stderr).partition("\n")[0])
-            raise UsageError(f"git cannot list {self._root}: {said}", hint="git fsck") from None
+            reason = printable(os.fsdecode(error.stderr).partition("\n")[0])
+            raise UsageError(f"git cannot list {self._root}: {reason}", hint="git fsck") from None
 
-    def _furnish(self, stand_in: Path) -> dict[str, str]:
-        """Makes the stand-in git dir; returns the environment that goes with it."""
+    def _make_stand_in(self, stand_in: Path) -> dict[str, str]:
+        """Creates the stand-in git dir; returns the environment variables it needs."""
         for folder in ("objects", "refs", "info"):
             (stand_in / folder).mkdir(parents=True)
         (stand_in / "HEAD").write_text("ref: refs/heads/none\n")
@@ -103,10 +103,10 @@ class WorkTreeFiles:
         _link(stand_in / "info/exclude", self._common_git_dir / "info/exclude")
         if SHA256.search(read_small(f"{self._common_git_dir}/config", MAX_FILE_BYTES)):
             (stand_in / "config").write_text(GIT_CONFIG + SHA256_CONFIG)
-        return {"GIT_OBJECT_DIRECTORY": f"{self._common_git_dir}/objects"}  # a sparse index names trees
+        return {"GIT_OBJECT_DIRECTORY": f"{self._common_git_dir}/objects"}  # a sparse index refers to trees
 
 
 def _link(name: Path, target: Path) -> None:
-    """A FIFO in that place would hold git for ever."""
+    """Links regular files only: a FIFO would block git for ever."""
     if target.is_file():
         name.symlink_to(target)
