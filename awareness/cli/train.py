@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from awareness.config.read import Config
     from awareness.config.routers import RouterConfig
     from awareness.config.training import TrainConfig
-    from awareness.train.data.pairs import Trained
+    from awareness.train.samples.pairs import Trained
 
 app = typer.Typer(invoke_without_command=True)
 _PULL = functools.partial(pull_model, reporter=render.REPORTER)

@@ -21,7 +21,7 @@ def _not_false(value: Any) -> Any:
 
 
 class DataConfig(Section):
-    """Repositories -> samples (train/data/repostack.py, train/data/mixture.py).
+    """Repositories -> samples (train/data/repostack.py, train/samples/mixture.py).
 
     sources: folders, git repositories, archives (.whl .zip .tar.gz .tgz), patterns with `*`, or `pypi:NAME==VERSION`.
     validation: share of the sources, or which of them, that are measured on and not learned from. test: names that must

@@ -20,11 +20,11 @@ from typing import Any
 from awareness.errors import UsageError
 from awareness.evals import pictures
 from awareness.evals.intervals import Estimate, wilson
-from awareness.evals.needle_shapes import LIST_MARK, SHAPES, shapes_named
 from awareness.evals.readers import Bm25, Reader
 from awareness.evals.report import NOT_MEASURED, Report, Table, as_json
 from awareness.evals.setup import Setup
 from awareness.model.prompts import answer_ids
+from awareness.train.samples.held_out_shapes import LIST_MARK, SHAPES, shapes_named
 from awareness.types import Chunk, Progress, Sample, silent
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -21,12 +21,12 @@ import numpy as np
 from awareness.errors import UsageError
 from awareness.evals import pictures
 from awareness.evals.intervals import RESAMPLES, TAILS, Estimate
-from awareness.evals.next_line_cases import LineCase, make_cases
 from awareness.evals.readers import Reader
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.setup import Setup
 from awareness.index.files.repository import SourceFile, decode
 from awareness.model.token_offsets import token_starts
+from awareness.train.samples.next_line_cases import LineCase, make_cases
 from awareness.types import Progress, silent
 
 CONDITIONS = ("gold", "shuffled", "none")

@@ -21,12 +21,12 @@ from typing import Any
 from awareness.errors import UsageError
 from awareness.evals import pictures
 from awareness.evals.intervals import Estimate, bootstrap
-from awareness.evals.question_files import Question, read_questions
 from awareness.evals.readers import Reader
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.routing import RoutedQuestion, route
 from awareness.evals.setup import Setup
 from awareness.model.prompts import BRIEFLY
+from awareness.train.samples.question_files import Question, read_questions
 from awareness.types import Chunk, Progress, Sample, silent
 
 CITED = 3

@@ -24,9 +24,7 @@ from awareness.errors import UsageError
 from awareness.evals import pictures
 from awareness.evals.intervals import Estimate, wilson
 from awareness.evals.needle import make_cases
-from awareness.evals.needle_shapes import shapes_named
 from awareness.evals.qa import sample_of
-from awareness.evals.question_files import read_questions
 from awareness.evals.readers import Bm25, Reader
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.routing import route
@@ -35,6 +33,8 @@ from awareness.model import hf
 from awareness.model.attention_record import AttentionRecord
 from awareness.model.fusion import attached
 from awareness.model.prompts import BRIEFLY, encode
+from awareness.train.samples.held_out_shapes import shapes_named
+from awareness.train.samples.question_files import read_questions
 from awareness.types import SINK, Memory, Progress, Sample, silent
 
 

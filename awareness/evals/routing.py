@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from awareness.engine.engine import Engine
 from awareness.errors import UsageError
-from awareness.evals.question_files import Question
 from awareness.evals.setup import Setup
 from awareness.index.search.ranking import GATHERED, Rules
+from awareness.train.samples.question_files import Question
 from awareness.types import Chunk
 
 WORDS_ALONE = Rules(dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0)

@@ -24,7 +24,7 @@ from awareness.index.search.routing_index import terms_of
 from awareness.index.search.term_vectors import SHIPPED, TermEmbedder
 from awareness.index.search.terms import query_terms, stem
 from awareness.index.store.tensorfile import TensorInfo, write
-from awareness.train.data.pairs import Trained, chosen_pairs
+from awareness.train.samples.pairs import Trained, chosen_pairs
 from awareness.types import Progress, digest, silent
 
 _MIN_CHUNKS = 8  # chunks a term must occur in to get a vector

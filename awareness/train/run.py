@@ -24,13 +24,13 @@ from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.token_offsets import token_starts
 from awareness.train.batch_memory import MemoryMaker
-from awareness.train.data.mixture import KINDS, SampleStream
-from awareness.train.data.pool import Pool
-from awareness.train.data.prepared import prepare_samples
+from awareness.train.data.dataset_rows import TextRow, TextStream
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
-from awareness.train.data.texts import TextRow, TextStream
 from awareness.train.log import LOG, PICTURE, RunLog, draw_losses, read_log
 from awareness.train.resume import resumable
+from awareness.train.samples.mixture import KINDS, SampleStream
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.teacher_samples import prepare_samples
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher
 from awareness.train.trainer import MemoryTrainer

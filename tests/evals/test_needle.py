@@ -11,9 +11,9 @@ import pytest
 from awareness.errors import UsageError
 from awareness.evals import needle
 from awareness.evals.needle import Grid, Score, depths_of, make_cases, share_found
-from awareness.evals.needle_shapes import GROUPS, LIST_MARK, SHAPES, shapes_named
 from awareness.evals.readers import Bm25
 from awareness.model.generate import Generation
+from awareness.train.samples.held_out_shapes import GROUPS, LIST_MARK, SHAPES, shapes_named
 from awareness.types import Chunk, Sample
 from tests.conftest import tiny_tokenizer
 

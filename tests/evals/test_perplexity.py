@@ -8,13 +8,13 @@ import re
 import pytest
 
 from awareness.errors import UsageError
-from awareness.evals.next_line_cases import make_cases
 from awareness.evals.perplexity import perplexity, read_lines
 from awareness.evals.readers import Reader
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
+from awareness.train.samples.next_line_cases import make_cases
 from tests.conftest import tiny_model, tiny_tokenizer
 
 SHAPES = (

@@ -8,7 +8,6 @@ import pytest
 
 from awareness.errors import UsageError
 from awareness.evals.qa import ask, fused, recall, sample_of, token_f1
-from awareness.evals.question_files import Place, Question, read_questions
 from awareness.evals.readers import Reader
 from awareness.evals.routing import RoutedQuestion, route
 from awareness.evals.setup import Setup
@@ -18,6 +17,7 @@ from awareness.model.generate import Generation
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import SETTINGS, ReadingSettings
+from awareness.train.samples.question_files import Place, Question, read_questions
 from awareness.types import Chunk
 from tests.conftest import tiny_model, tiny_tokenizer
 

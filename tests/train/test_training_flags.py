@@ -14,11 +14,11 @@ from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.load import load
 from awareness.model.model_files import find
-from awareness.train.data.mixture import SampleStream
-from awareness.train.data.pool import Pool
-from awareness.train.data.prepared import prepare_samples
 from awareness.train.log import read_log
 from awareness.train.run import prepare, train_memory
+from awareness.train.samples.mixture import SampleStream
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.teacher_samples import prepare_samples
 from awareness.train.trainer import arguments
 from awareness.types import Chunk
 
@@ -161,7 +161,7 @@ CODE = [
 
 def test_written(config_file, model_folder, tmp_path, monkeypatch):
     """Questions of a teacher, with the chunk that they are about; and what the base says where nothing helps."""
-    from awareness.train.data import prepared as module
+    from awareness.train.samples import teacher_samples as module
 
     decoder, pool = load(find(str(model_folder)), dtype=torch.float32), Pool(CODE, "one")
     asked = []
@@ -194,7 +194,7 @@ def test_written(config_file, model_folder, tmp_path, monkeypatch):
 
 
 def test_a_training_makes_what_it_needs_of_written_samples(config_file, tmp_path, monkeypatch):
-    from awareness.train.data import prepared as module
+    from awareness.train.samples import teacher_samples as module
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(

@@ -31,7 +31,8 @@ class Language:
 
 def _language(row: Mapping[str, Any]) -> Language:
     plain = ("module", "function", "valued")
-    return Language(**{key: value if key in plain else frozenset(value.split()) for key, value in row.items()})
+    fields: dict[str, Any] = {key: value if key in plain else frozenset(value.split()) for key, value in row.items()}
+    return Language(**fields)
 
 
 LANGUAGES: dict[str, Language] = {

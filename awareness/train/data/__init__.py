@@ -1,1 +1,1 @@
-"""What is learned from: repositories -> chunks -> samples of many kinds, and rows of plain texts."""
+"""What is learned from: sources of code and data sets of text, read, filtered and split."""

@@ -6,8 +6,8 @@ import random
 import string
 import uuid
 
-from awareness.train.data.dialects import Dialect
-from awareness.train.data.wording import ADJECTIVES, NOUNS, QUALITIES, VERBS
+from awareness.train.samples.dialects import Dialect
+from awareness.train.samples.vocabulary import ADJECTIVES, NOUNS, QUALITIES, VERBS
 
 _ENDINGS = ".json .toml .db .log .csv .txt .bin .lock .sock .pem .yaml .sqlite .parquet .html .tmpl".split()
 _ROOTS = ["/var/lib", "/etc", "/srv", "/opt", "/tmp", "~/.cache", "~/.config", "data", "build", "assets", "./out"]

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from awareness.train.data.descriptions import docstrings, sentence_of, which
-from awareness.train.data.facts import Asked, about, clear
-from awareness.train.data.next_lines import lines_of
-from awareness.train.data.pool import Pool
-from awareness.train.data.questions import FACTS, QUESTIONS, unanswerable_question
-from awareness.train.data.syntax import definitions_of, trees_of
-from awareness.train.data.wording import Fact
+from awareness.train.samples.code_questions import FACTS, QUESTIONS, unanswerable_question
+from awareness.train.samples.descriptions import docstrings, sentence_of, which
+from awareness.train.samples.facts import Asked, about, clear
+from awareness.train.samples.next_lines import lines_of
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.python_syntax import definitions_of, trees_of
+from awareness.train.samples.vocabulary import Fact
 from awareness.types import Chunk
 
 STORE = '''class DiskStore(BaseStore, Closing):

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from awareness.train.data.pool import Kind, Pool
-from awareness.train.data.wording import Fact
+from awareness.train.samples.pool import Kind, Pool
+from awareness.train.samples.vocabulary import Fact
 from awareness.types import Sample
 
 

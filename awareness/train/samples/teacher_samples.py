@@ -13,8 +13,8 @@ from typing import Any
 from awareness.model.generate import generate_batch
 from awareness.model.load import Decoder
 from awareness.model.prompts import BRIEFLY, question_ids
-from awareness.train.data.mixture import PREPARED_KINDS, PreparedSample, distractor_questions
-from awareness.train.data.pool import Pool
+from awareness.train.samples.mixture import PREPARED_KINDS, PreparedSample, distractor_questions
+from awareness.train.samples.pool import Pool
 from awareness.types import Progress, Sample, digest, silent
 
 BATCH = 8  # prompts that are answered at once

@@ -11,12 +11,12 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 
-from awareness.train.data.descriptions import docstrings, which
-from awareness.train.data.facts import Asked, Find, about, clear
-from awareness.train.data.next_lines import next_line
-from awareness.train.data.pool import Kind, Pool
-from awareness.train.data.syntax import definitions_of, trees_of
-from awareness.train.data.wording import Fact, listed, put
+from awareness.train.samples.descriptions import docstrings, which
+from awareness.train.samples.facts import Asked, Find, about, clear
+from awareness.train.samples.next_lines import next_line
+from awareness.train.samples.pool import Kind, Pool
+from awareness.train.samples.python_syntax import definitions_of, trees_of
+from awareness.train.samples.vocabulary import Fact, listed, put
 from awareness.types import printable
 
 MAX_VALUE = 60  # characters of an answer that is code

@@ -6,7 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from awareness.train.data.pool import Pool
+from awareness.train.samples.pool import Pool
 from awareness.types import Sample
 
 MAX_LINE = 90  # characters of a line that is to be written

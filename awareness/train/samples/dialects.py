@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from awareness.train.data.wording import cased
+from awareness.train.samples.vocabulary import cased
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from awareness.train.data.pool import Pool
+from awareness.train.samples.pool import Pool
 
 MAX_DROPPED = 6  # last lines of a chunk
 

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from awareness.train.data.facts import Asked, clear
-from awareness.train.data.pairs import _doc_comment, worth_saying
-from awareness.train.data.pool import Pool
-from awareness.train.data.syntax import definitions_of
-from awareness.train.data.wording import VERBS, Fact, third_person
+from awareness.train.samples.facts import Asked, clear
+from awareness.train.samples.pairs import _doc_comment, worth_saying
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.python_syntax import definitions_of
+from awareness.train.samples.vocabulary import VERBS, Fact, third_person
 
 _MORE_VERBS = """
 add adjust apply ask be begin bring calculate call cast change choose compile compute configure construct decode define

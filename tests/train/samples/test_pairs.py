@@ -6,7 +6,7 @@ import pytest
 
 from awareness.config.routers import RouterData
 from awareness.errors import UsageError
-from awareness.train.data.pairs import chosen_pairs, pairs_of, pairs_of_folder
+from awareness.train.samples.pairs import chosen_pairs, pairs_of, pairs_of_folder
 from awareness.types import Chunk
 
 PYTHON = '''def parse_cookie_header(header):

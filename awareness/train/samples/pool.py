@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from awareness.train.data.wording import Fact, put
+from awareness.train.samples.vocabulary import Fact, put
 from awareness.types import Chunk, Sample
 
 Found = TypeVar("Found")

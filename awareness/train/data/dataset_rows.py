@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.prompts import encode
-from awareness.train.data.text_sources import SPLIT_HINT, open_split
+from awareness.train.data.dataset_split import SPLIT_HINT, open_split
 from awareness.types import Progress, digest, silent
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from awareness.train.data import function_shapes as functions
-from awareness.train.data import shapes
-from awareness.train.data.dialects import dialect_of
-from awareness.train.data.pool import Kind, Pool, said
-from awareness.train.data.shapes import PLAIN, Make, Needle, stem_of
-from awareness.train.data.wording import NOUNS, Fact, cased, listed, put
+from awareness.train.samples import function_shapes as functions
+from awareness.train.samples import needle_shapes as shapes
+from awareness.train.samples.dialects import dialect_of
+from awareness.train.samples.needle_shapes import PLAIN, Make, Needle, stem_of
+from awareness.train.samples.pool import Kind, Pool, said
+from awareness.train.samples.vocabulary import NOUNS, Fact, cased, listed, put
 from awareness.types import Chunk, Sample
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from awareness.config.training import TrainingConfig
 from awareness.errors import ModelNotAvailable, UsageError
-from awareness.train.data.texts import IGNORED, ChatTemplate, TextStream
+from awareness.train.data.dataset_rows import IGNORED, ChatTemplate, TextStream
 from tests.conftest import tiny_tokenizer
 
 END_OF_TEXT, START, END = 256, 257, 258
@@ -105,7 +105,7 @@ def test_packing_loses_nothing(tmp_path_factory, texts, max_length):
 def test_the_tokens_are_made_once(tmp_path, tokenizer, monkeypatch):
     name = documents(tmp_path)
     first = pretraining(name, tokenizer)
-    monkeypatch.setattr("awareness.train.data.texts.encode", lambda *_: pytest.fail("tokenized again"))
+    monkeypatch.setattr("awareness.train.data.dataset_rows.encode", lambda *_: pytest.fail("tokenized again"))
     assert pretraining(name, tiny_tokenizer())[0] == first[0]
     with pytest.raises(pytest.fail.Exception, match="again"):
         other = tiny_tokenizer()

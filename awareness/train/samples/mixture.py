@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from awareness.errors import UsageError
-from awareness.train.data.needles import NEEDLES, unanswerable_needle
-from awareness.train.data.pool import Kind, Pool
-from awareness.train.data.questions import QUESTIONS, unanswerable_question
+from awareness.train.samples.code_questions import QUESTIONS, unanswerable_question
+from awareness.train.samples.needles import NEEDLES, unanswerable_needle
+from awareness.train.samples.pool import Kind, Pool
 from awareness.types import Sample
 
 KINDS: dict[str, Kind] = {**NEEDLES, **QUESTIONS}

@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from awareness.errors import UsageError
-from awareness.train.data import mixture
-from awareness.train.data.mixture import KINDS, PREPARED_KINDS, PreparedSample, SampleStream, distractor_questions
-from awareness.train.data.pool import Pool
+from awareness.train.samples import mixture
+from awareness.train.samples.mixture import KINDS, PREPARED_KINDS, PreparedSample, SampleStream, distractor_questions
+from awareness.train.samples.pool import Pool
 from awareness.types import Chunk, Sample
 
 CODE = "def area_{0}(side, scale=2):\n    return side * scale"

@@ -9,10 +9,20 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from awareness.train.data.dialects import JAVASCRIPT, PYTHON, Dialect, dialect_of
-from awareness.train.data.pool import Pool
-from awareness.train.data.values import a_date, a_literal, a_number, a_path, a_text, a_url, a_uuid, a_version, quoted
-from awareness.train.data.wording import ADJECTIVES, NOUNS, QUALITIES, Fact, cased, listed
+from awareness.train.samples.dialects import JAVASCRIPT, PYTHON, Dialect, dialect_of
+from awareness.train.samples.literals import (
+    a_date,
+    a_literal,
+    a_number,
+    a_path,
+    a_text,
+    a_url,
+    a_uuid,
+    a_version,
+    quoted,
+)
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.vocabulary import ADJECTIVES, NOUNS, QUALITIES, Fact, cased, listed
 from awareness.types import Chunk, printable
 
 MAX_PATH = 70  # characters of a path that is an answer

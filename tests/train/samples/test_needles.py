@@ -8,12 +8,13 @@ from collections import Counter
 
 import pytest
 
-from awareness.train.data import function_shapes, shapes
-from awareness.train.data.dialects import dialect_of
-from awareness.train.data.needles import NEEDLES, hidden, unanswerable_needle
-from awareness.train.data.pool import Pool
-from awareness.train.data.values import a_token
-from awareness.train.data.wording import Fact, cased, listed, put, third_person
+from awareness.train.samples import function_shapes
+from awareness.train.samples import needle_shapes as shapes
+from awareness.train.samples.dialects import dialect_of
+from awareness.train.samples.literals import a_token
+from awareness.train.samples.needles import NEEDLES, hidden, unanswerable_needle
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.vocabulary import Fact, cased, listed, put, third_person
 from awareness.types import Chunk
 
 CODE = {

@@ -5,11 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from awareness.train.data.dialects import PYTHON, RUBY, Dialect, dialect_of
-from awareness.train.data.pool import Pool
-from awareness.train.data.shapes import Needle, stem_of
-from awareness.train.data.values import a_literal
-from awareness.train.data.wording import ADJECTIVES, MOMENTS, NOUNS, QUALITIES, VERBS, Fact, cased, listed, third_person
+from awareness.train.samples.dialects import PYTHON, RUBY, Dialect, dialect_of
+from awareness.train.samples.literals import a_literal
+from awareness.train.samples.needle_shapes import Needle, stem_of
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.vocabulary import (
+    ADJECTIVES,
+    MOMENTS,
+    NOUNS,
+    QUALITIES,
+    VERBS,
+    Fact,
+    cased,
+    listed,
+    third_person,
+)
 from awareness.types import Chunk
 
 
