@@ -1,6 +1,6 @@
 """Perplexity of lines that rest on a definition in another file: does it help to have that file in memory?
 
-The model continues the lines above (next_line_cases.py). What it may read is the condition: `gold`, the chunk with the
+The model continues the lines above (next_lines.py). What it may read is the condition: `gold`, the chunk with the
 definition among others of the repository; `shuffled`, as many chunks of another case, none of which has the name (the
 control: does that definition help, or any code?); `none`. A reader that reads nothing has the last one only.
 
@@ -26,7 +26,7 @@ from awareness.evals.report import Report, Table, as_json
 from awareness.evals.setup import Setup
 from awareness.index.files.repository import SourceFile, decode
 from awareness.model.token_offsets import token_starts
-from awareness.train.samples.next_line_cases import LineCase, make_cases
+from awareness.train.samples.next_lines import LineCase, make_cases
 from awareness.types import Progress, silent
 
 CONDITIONS = ("gold", "shuffled", "none")

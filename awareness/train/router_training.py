@@ -145,7 +145,7 @@ def collect(config: RouterConfig, start: TermEmbedder | None, progress: Progress
     for number, found in enumerate(chosen_pairs(config.data, config.training.seed, progress)):
         folders += 1
         for pair in found:
-            said = list(dict.fromkeys(stem(word) for word in query_terms(pair.said)))
+            said = list(dict.fromkeys(stem(word) for word in query_terms(pair.description)))
             counts, _ = terms_of(pair.chunk)
             frequency.update(counts.keys())
             frequency.update(said)

@@ -14,7 +14,7 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
-from awareness.train.samples.next_line_cases import make_cases
+from awareness.train.samples.next_lines import make_cases
 from tests.conftest import tiny_model, tiny_tokenizer
 
 SHAPES = (

@@ -1,8 +1,8 @@
-"""Needles: what is hidden in real code, and the question that only who has read it can answer.
+"""Shapes of needles for evaluations: the lines to hide in real code, and the question that only a reader can answer.
 
-`constant` is the known reference, which training sees too. All others are held out: training has none of their forms
-and none of their wordings. Those that begin with `multi_` are RULER's (Hsieh et al. 2024, section 3), on hexadecimal
-strings; RULER's `single` is `hex` under that name. Where needles lie and who is asked is needle.py's affair.
+Training sees the shape of `constant`, the known reference. It has no line and no wording of the others. Those that
+begin with `multi_` are RULER's (Hsieh et al. 2024, section 3), on hexadecimal strings; `single` is `hex` under RULER's
+name. Where needles lie is decided in evals/needle.py.
 """
 
 from __future__ import annotations
@@ -12,30 +12,20 @@ from dataclasses import dataclass
 from random import Random
 
 from awareness.errors import UsageError
+from awareness.train.samples.templates import template
 
 _FIRST = "session cache retry upload auth queue shard lease page burst token proxy index worker socket batch".split()
 _SECOND = "ttl limit budget max window depth count time size rate quota offset weight floor stride margin".split()
 _STATES = "frozen stale locked missing empty torn foreign orphaned shadowed revoked".split()
 _THINGS = "voucher ledger parcel anchor ribbon beacon cellar orchard lantern meadow harbor quarry saddle timber".split()
-# what a docstring says -> what the question says
-_DEEDS = {
-    "Trim every {} to the length of its {}.": "shortens a {} until it is as long as the {}",
-    "Merge each {} into the {} it came from.": "combines a {} with the {} of its origin",
-    "Drop any {} without a {}.": "gets rid of a {} that has no {}",
-    "Copy the {} before its {} is changed.": "duplicates a {} ahead of an edit of the {}",
-    "Swap the {} and the {}.": "lets a {} and a {} trade places",
-    "Count how often the {} meets the {}.": "tallies encounters of the {} with the {}",
-    "Hide the {} behind a {}.": "conceals a {} with the help of a {}",
-    "Pair the oldest {} with the newest {}.": "matches the first {} to the latest {}",
-}
 LIST_MARK = '", "'
 """Between the values of an answer that has several."""
 
 
 @dataclass(frozen=True)
-class Needle:
-    """blocks: lines of code, each block to be hidden in a chunk, the first `golds` of them hold the answer. answer:
-    several values with `LIST_MARK` between them."""
+class HeldOutNeedle:
+    """blocks: lines of code. Each block is hidden in a chunk; the first `golds` blocks hold the answer. answer: several
+    values are joined by `LIST_MARK`."""
 
     blocks: tuple[tuple[str, ...], ...]
     question: str
@@ -44,86 +34,80 @@ class Needle:
     golds: int = 1
 
 
-Shape = Callable[[Random, str], Needle]
-"""(rng, the code that it will be hidden in) -> a needle whose names are not in that code."""
+Shape = Callable[[Random, str], HeldOutNeedle]
+"""(rng, the code it will be hidden in) -> a needle whose names do not occur in that code."""
 
 
-def constant(rng: Random, code: str) -> Needle:
+def _needle(kind: str, answer: str, *, held_out: bool = True, **fields: str) -> HeldOutNeedle:
+    """A needle of one block."""
+    filled = template(kind, held_out=held_out).fill(answer, **fields)
+    return HeldOutNeedle((tuple(filled.lines),), filled.questions[0], filled.prefixes[0], answer)
+
+
+def constant(rng: Random, code: str) -> HeldOutNeedle:
     name = _constant_name(rng, code)
-    value = str(rng.randint(1000, 9999))
-    question = f"What is the value of {name} in the code? Answer with the number only."
-    return Needle((("# config", f"{name} = {value}"),), question, f"{name} = ", value)
+    return _needle("reference_constant", str(rng.randint(1000, 9999)), name=name, held_out=False)
 
 
-def hexadecimal(rng: Random, code: str) -> Needle:
-    name, value = _constant_name(rng, code), _hex(rng)
-    return Needle(_assigned({name: value}), f"Which hexadecimal digits does {name} hold?", f'{name} = "', value)
+def hexadecimal(rng: Random, code: str) -> HeldOutNeedle:
+    name = _constant_name(rng, code)
+    return _needle("hex", _hex(rng), name=name)
 
 
-def error_code(rng: Random, code: str) -> Needle:
+def error_code(rng: Random, code: str) -> HeldOutNeedle:
     message = _fresh(lambda: f"{rng.choice(_THINGS)} {rng.choice(_FIRST)} is {rng.choice(_STATES)}", code)
-    value = f"E{rng.randint(1000, 9999)}"
-    block = (f"    if not {message.split()[1]}:", f'        raise RuntimeError("{value}: {message}")')
-    return Needle((block,), f'Which error code stands before "{message}"?', 'The error says "', value)
+    return _needle("error_code", f"E{rng.randint(1000, 9999)}", message=message, subject=message.split()[1])
 
 
-def route(rng: Random, code: str) -> Needle:
-    thing = _fresh(lambda: f"{rng.choice(_THINGS)}_{rng.choice(_SECOND)}", code)
-    path = f"{_word(rng)}/{_word(rng)}"
-    block = (f'@app.route("/{path}")', f"def {thing}_view():", f"    return render({thing})")
-    return Needle((block,), f"Under which URL path is {thing}_view served?", '@app.route("/', path)
+def route(rng: Random, code: str) -> HeldOutNeedle:
+    name = _fresh(lambda: f"{rng.choice(_THINGS)}_{rng.choice(_SECOND)}", code)
+    return _needle("route", f"{_word(rng)}/{_word(rng)}", name=name)
 
 
-def flag(rng: Random, code: str) -> Needle:
+def flag(rng: Random, code: str) -> HeldOutNeedle:
     option = _fresh(lambda: f"--{rng.choice(_FIRST)}-{rng.choice(_SECOND)}", code)
-    value = str(rng.randint(1000, 9999))
-    block = (f'parser.add_argument("{option}", type=int, metavar="N", default={value})',)
-    return Needle(
-        (block,), f"Which number applies when the user leaves out {option}?", f"Without {option} it is ", value
-    )
+    return _needle("flag", str(rng.randint(1000, 9999)), name=option)
 
 
-def sql(rng: Random, code: str) -> Needle:
+def sql(rng: Random, code: str) -> HeldOutNeedle:
     table = _fresh(lambda: f"{rng.choice(_FIRST)}_{rng.choice(_THINGS)}", code)
-    column, value = f"{rng.choice(_THINGS)}_{rng.choice(_SECOND)}", str(rng.randint(1000, 9999))
-    block = (
-        'connection.execute("""',
-        f"    CREATE TABLE {table} (id INTEGER PRIMARY KEY, {column} INTEGER NOT NULL DEFAULT {value})",
-        '""")',
-    )
-    question = f"A row of the table {table} is inserted without {column}. What does the database put there?"
-    return Needle((block,), question, f"It puts {column} = ", value)
+    column = f"{rng.choice(_THINGS)}_{rng.choice(_SECOND)}"
+    return _needle("sql", str(rng.randint(1000, 9999)), name=table, column=column)
 
 
-def docstring_function(rng: Random, code: str) -> Needle:
-    said, asked = rng.choice(sorted(_DEEDS.items()))
-    one, other = rng.sample(_THINGS, 2)
+def docstring_function(rng: Random, code: str) -> HeldOutNeedle:
+    paraphrases = template("docstring_function", held_out=True).paraphrases
+    docstring, paraphrase = rng.choice(sorted(paraphrases.items()))
+    things = rng.sample(_THINGS, 2)
     name = _fresh(lambda: f"{_word(rng)}_{_word(rng)}", code)
-    block = (f"def {name}({one}, {other}):", f'    """{said.format(one, other)}"""', f"    return {one}, {other}")
-    question = f"Name the function that {asked.format(one, other)}."
-    return Needle((block,), question, "The function is called `", name)
+    fields = {"docstring": docstring.format(*things), "paraphrase": paraphrase.format(*things)}
+    return _needle("docstring_function", name, first=things[0], second=things[1], **fields)
 
 
-def multi_key(rng: Random, code: str) -> Needle:
-    """Four more of the same shape lie around; one is asked for."""
-    held = _assignments(rng, code, 5)
-    name, value = next(iter(held.items()))
-    return Needle(_assigned(held), f"Which hexadecimal digits does {name} hold?", f'{name} = "', value)
+def multi_key(rng: Random, code: str) -> HeldOutNeedle:
+    """Five needles of one shape; one is asked for."""
+    (asked, *others) = [_needle("hex", value, name=name) for name, value in _assignments(rng, code, 5).items()]
+    blocks = (asked.blocks[0], *(other.blocks[0] for other in others))
+    return HeldOutNeedle(blocks, asked.question, asked.answer_prefix, asked.answer)
 
 
-def multi_value(rng: Random, code: str) -> Needle:
-    """One key has three values, in as many places."""
+def multi_value(rng: Random, code: str) -> HeldOutNeedle:
+    """One key has three values, in three places."""
     name, values = _constant_name(rng, code), [_hex(rng) for _ in range(3)]
-    blocks = tuple((f'{name}.add("{value}")',) for value in values)
-    question = f"Which three hexadecimal strings are added to {name}? Separate them by commas."
-    return Needle(blocks, question, f'{name} = {{"', LIST_MARK.join(values), golds=3)
+    needles = [_needle("multi_value_hex", value, name=name) for value in values]
+    blocks = tuple(needle.blocks[0] for needle in needles)
+    return HeldOutNeedle(blocks, needles[0].question, needles[0].answer_prefix, LIST_MARK.join(values), golds=3)
 
 
-def multi_query(rng: Random, code: str) -> Needle:
+def multi_query(rng: Random, code: str) -> HeldOutNeedle:
     """Two keys are asked for at once."""
-    held = _assignments(rng, code, 2)
-    question = f"Which hexadecimal digits do {' and '.join(held)} hold? Separate them by commas."
-    return Needle(_assigned(held), question, f'[{", ".join(held)}] = ["', LIST_MARK.join(held.values()), golds=2)
+    values = _assignments(rng, code, 2)
+    first, second = values
+    filled = template("multi_query_hex", held_out=True).fill(
+        LIST_MARK.join(values.values()), both=f"{first} and {second}", first=first, second=second
+    )
+    blocks = tuple(_needle("hex", value, name=name).blocks[0] for name, value in values.items())
+    return HeldOutNeedle(blocks, filled.questions[0], filled.prefixes[0], filled.answer, golds=2)
 
 
 SHAPES: dict[str, Shape] = {
@@ -146,17 +130,17 @@ GROUPS = {
 
 
 def shapes_named(names: Sequence[str]) -> list[str]:
-    """Names of shapes or `GROUPS` -> those of the shapes, each once. Raises UsageError."""
-    found = [shape for name in names for shape in GROUPS.get(name, (name,))]
-    if unknown := [name for name in found if name not in SHAPES]:
+    """Names of shapes or `GROUPS` -> names of shapes, each once. Raises UsageError."""
+    shapes = [shape for name in names for shape in GROUPS.get(name, (name,))]
+    if unknown := [name for name in shapes if name not in SHAPES]:
         raise UsageError(
             f"unknown needle shape {', '.join(unknown)}", hint=f"--shapes {' or '.join(GROUPS)}, or {', '.join(SHAPES)}"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(shapes))
 
 
 def _fresh(make: Callable[[], str], code: str) -> str:
-    """The first that `make` gives which is not in the code."""
+    """The first result of `make` that does not occur in the code."""
     while (made := make()) in code:
         pass
     return made
@@ -167,15 +151,11 @@ def _constant_name(rng: Random, code: str) -> str:
 
 
 def _assignments(rng: Random, code: str, count: int) -> dict[str, str]:
-    """So many names that are not in the code, with their values."""
-    held: dict[str, str] = {}
-    while len(held) < count:
-        held[_constant_name(rng, code)] = _hex(rng)
-    return held
-
-
-def _assigned(held: dict[str, str]) -> tuple[tuple[str], ...]:
-    return tuple((f'{name} = "{value}"',) for name, value in held.items())
+    """`count` names that do not occur in the code, each with a value."""
+    values: dict[str, str] = {}
+    while len(values) < count:
+        values[_constant_name(rng, code)] = _hex(rng)
+    return values
 
 
 def _hex(rng: Random) -> str:
@@ -183,5 +163,5 @@ def _hex(rng: Random) -> str:
 
 
 def _word(rng: Random) -> str:
-    """Letters that can be said, and mean nothing."""
+    """A word that can be pronounced and has no meaning."""
     return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3)))

@@ -1,4 +1,4 @@
-"""Values of many shapes: what a needle holds. Which shapes are held out, and so never made here, needles.py says."""
+"""Random literals of many forms, for needles to hold. None of a form that is held out (needle_shapes.py)."""
 
 from __future__ import annotations
 

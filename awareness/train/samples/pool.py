@@ -1,7 +1,6 @@
-"""The chunks of one repository, and what makes a sample of them: which are drawn, and where the gold ones stand.
+"""The chunks of one repository, and how a sample is made of them: which chunks, in which order, with which question.
 
-What else the kinds of samples need of a repository (its definitions, its docstrings) they find themselves; a pool keeps
-it for them, since all samples of a training come from the same few hundred pools.
+A pool caches what the kinds of samples compute from it, since all samples of a training come from a few hundred pools.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from awareness.train.samples.vocabulary import Fact, put
+from awareness.model.prompts import BRIEFLY
+from awareness.train.samples.templates import Phrasings
 from awareness.types import Chunk, Sample
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 Kind = Callable[[random.Random, "Pool", int], "Sample | None"]
-"""(rng, pool, number of chunks) -> a sample, or None: this pool doesn't offer it."""
+"""(rng, pool, number of chunks) -> a sample, or None if it cannot be made from this pool."""
 
 _KEYWORDS = "def|class|func|function|fn|type|struct|interface|trait|enum|const|let|var|module|namespace"
 DEFINITION = re.compile(
@@ -38,16 +38,16 @@ class Pool:
     def __init__(self, chunks: Sequence[Chunk], name: str = "") -> None:
         self.chunks = tuple(chunks)
         self.name = name
-        self._found: dict[Callable[[Pool], Any], Any] = {}
+        self._results: dict[Callable[[Pool], Any], Any] = {}
 
     def __len__(self) -> int:
         return len(self.chunks)
 
-    def once(self, find: Callable[[Pool], Found]) -> Found:
-        """What `find` finds in this pool; it looks only the first time."""
-        if find not in self._found:
-            self._found[find] = find(self)
-        return self._found[find]
+    def once(self, find: Callable[[Pool], Result]) -> Result:
+        """`find(self)`, computed once."""
+        if find not in self._results:
+            self._results[find] = find(self)
+        return self._results[find]
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -56,45 +56,46 @@ class Pool:
 
     @cached_property
     def everything(self) -> str:
-        """All texts, in lower case: what a made-up name must not occur in."""
+        """All texts in lower case. An invented name must not occur in it."""
         return "\n".join(self.texts).lower()
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """The words that the identifiers of this repository are made of."""
-        found = {word.lower() for name in self.mentions for word in _WORD.findall(name)}
-        return tuple(sorted(found))
+        """The words in the identifiers of this repository, sorted."""
+        return tuple(sorted({word.lower() for name in self.mentions for word in _WORD.findall(name)}))
 
     @cached_property
     def mentions(self) -> Mapping[str, frozenset[int]]:
-        """Identifier -> the chunks that it occurs in."""
-        found: dict[str, set[int]] = defaultdict(set)
+        """Identifier -> numbers of the chunks that contain it."""
+        mentions: dict[str, set[int]] = defaultdict(set)
         for number, chunk in enumerate(self.chunks):
             for name in _IDENTIFIER.findall(chunk.text):
-                found[name].add(number)
-        return {name: frozenset(numbers) for name, numbers in found.items()}
+                mentions[name].add(number)
+        return {name: frozenset(numbers) for name, numbers in mentions.items()}
 
     @cached_property
     def definitions(self) -> Mapping[str, frozenset[int]]:
-        """Name -> the chunks that define or assign it, or show a part of its definition."""
-        found: dict[str, set[int]] = defaultdict(set)
+        """Name -> numbers of the chunks that define or assign it, or show a part of its definition."""
+        definitions: dict[str, set[int]] = defaultdict(set)
         for number, chunk in enumerate(self.chunks):
             for groups in DEFINITION.findall(chunk.text):
-                found["".join(groups)].add(number)
+                definitions["".join(groups)].add(number)
             for name in filter(None, chunk.symbol.split(".")):
-                found[name].add(number)
-        return {name: frozenset(numbers) for name, numbers in found.items()}
+                definitions[name].add(number)
+        return {name: frozenset(numbers) for name, numbers in definitions.items()}
 
     def mentioning(self, name: str) -> frozenset[int]:
-        """The chunks that a name, or the last part of a qualified one, occurs in or is defined by."""
+        """Numbers of the chunks that contain or define a name; of a qualified name, its last part."""
         last = name.rpartition(".")[2]
         return self.mentions.get(last, frozenset()) | self.definitions.get(last, frozenset())
 
     def scattered(
         self, rng: random.Random, golds: Sequence[str], count: int, without: Collection[int] = ()
     ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """(texts, places of the golds among them): up to `count` texts, the golds in their order at random places; none
-        of the chunks `without`."""
+        """(texts, places of the golds among them): up to `count` texts, the golds in their order at random places.
+
+        without: numbers of chunks that are not drawn.
+        """
         others = [number for number in range(len(self)) if number not in without]
         drawn = rng.sample(others, min(max(count - len(golds), 0), len(others)))
         total = len(drawn) + len(golds)
@@ -104,13 +105,36 @@ class Pool:
             texts.insert(place, gold)
         return tuple(texts), tuple(places)
 
-    def asked(self, rng: random.Random, fact: Fact, gold: int, count: int, without: Collection[int] = ()) -> Sample:
-        """A question about a chunk as it is, among others of the pool."""
+    def sample(
+        self, rng: random.Random, phrasings: Phrasings, gold: int, count: int, without: Collection[int] = ()
+    ) -> Sample:
+        """A question about the unchanged chunk `gold`, among others of the pool."""
         texts, places = self.scattered(rng, [self.texts[gold]], count, {gold, *without})
-        return said(rng, fact, Sample(texts, places, "", ""))
+        return with_question(rng, phrasings, Sample(texts, places, "", ""))
 
 
-def said(rng: random.Random, fact: Fact, sample: Sample) -> Sample:
-    """The sample with a fact as its question and answer."""
-    question, prefix, answer = put(rng, fact)
+def with_question(rng: random.Random, phrasings: Phrasings, sample: Sample) -> Sample:
+    """The sample with a question and its answer."""
+    question, prefix, answer = ask(rng, phrasings)
     return replace(sample, question=question, answer=answer, answer_prefix=prefix)
+
+
+def ask(rng: random.Random, phrasings: Phrasings) -> tuple[str, str, str]:
+    """One way to ask and answer: (question, answer_prefix, answer).
+
+    Half of the answers complete a prefix (`NAME = `). The others are whole sentences, or the bare answer where the
+    question asks for nothing else.
+    """
+    question = rng.choice(phrasings.questions)
+    if question.endswith("?") and rng.random() < 0.1:  # as typed in a hurry
+        question = question[:1].lower() + question[1:-1] if question[:2].istitle() else question[:-1]
+    stop = "" if question.endswith(("?", ".")) else "."
+    only = f"{stop} Answer with the {phrasings.noun} only."
+    tail = rng.choices(["", f"{stop}{BRIEFLY}", only], [4, 1, 1])[0]
+    if rng.random() < 0.5:
+        prefix = rng.choice(phrasings.prefixes)
+        rest = phrasings.after(prefix)
+        if prefix.endswith(" ") and rng.random() < 0.3:  # the space can also belong to the first token of the answer
+            return question + tail, prefix[:-1], f" {rest}"
+        return question + tail, prefix, rest
+    return question + tail, "", phrasings.answer if tail == only else rng.choice(phrasings.sentences)

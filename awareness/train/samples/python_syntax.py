@@ -1,7 +1,7 @@
 """What Python chunks define, as far as they parse: names, parameters, docstrings, constants, imports.
 
-A chunk may be a part of a function, or end in the middle of one. It is read as if its lines stood alone; last lines
-that make no sense without the next ones are left out.
+A chunk may be a part of a function. Its lines are parsed alone; last lines that do not parse without the next chunk are
+left out.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from functools import cached_property
 from awareness.train.samples.pool import Pool
 
 MAX_DROPPED = 6  # last lines of a chunk
-
+PYTHON_SUFFIXES = (".py", ".pyi")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True)
 class Definition:
     """A function or class that begins in the chunk with number `chunk`.
 
-    name: qualified as far as the chunk tells. parameters: name -> its default as written, None without; not `self`.
-    returns: the only expression returned, or "". raises, bases: names, each once.
+    name: qualified, as far as the chunk shows. parameters: name -> its default as written, or None; without `self`.
+    returns: the only expression returned, or empty. raises, bases: names, each once.
     """
 
     chunk: int
@@ -40,7 +41,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Tree:
-    """The part of a chunk that parses. scope: the class or function that its lines stand in, or ""."""
+    """The part of a chunk that parses. scope: the class or function around its lines, or empty."""
 
     text: str
     root: ast.Module
@@ -49,14 +50,14 @@ class Tree:
     @cached_property
     def constants(self) -> list[tuple[str, str]]:
         """(name, literal as written) of the assignments of a module or a class."""
-        found = []
+        constants = []
         for scope, node in _members(self.root, self.scope):
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             value = getattr(node, "value", None)
-            written = ast.get_source_segment(self.text, value) if value and _is_literal(value) else None
-            if isinstance(target, ast.Name) and len(target.id) > 3 and written:
-                found.append((f"{scope}.{target.id}" if scope else target.id, written))
-        return found
+            literal = ast.get_source_segment(self.text, value) if value and _is_literal(value) else None
+            if isinstance(target, ast.Name) and len(target.id) > 3 and literal:
+                constants.append((f"{scope}.{target.id}" if scope else target.id, literal))
+        return constants
 
     @cached_property
     def imports(self) -> list[tuple[str, str]]:
@@ -71,19 +72,16 @@ class Tree:
 
 
 def trees_of(pool: Pool) -> list[tuple[int, Tree]]:
-    """The Python chunks of a pool that parse, by number."""
-    found = []
-    for number, chunk in enumerate(pool.chunks):
-        if chunk.path.endswith((".py", ".pyi")) and (tree := _tree(chunk.text, chunk.symbol)):
-            found.append((number, tree))
-    return found
+    """(number, tree) of the Python chunks of a pool that parse."""
+    python = ((i, chunk) for i, chunk in enumerate(pool.chunks) if chunk.path.endswith(PYTHON_SUFFIXES))
+    return [(i, tree) for i, chunk in python if (tree := _tree(chunk.text, chunk.symbol))]
 
 
 def _tree(text: str, symbol: str) -> Tree | None:
     lines = textwrap.dedent(text).split("\n")
     inside = text[:1].isspace()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of invalid escapes and the like
+        warnings.simplefilter("ignore")  # invalid escapes and the like
         for stop in range(len(lines), max(0, len(lines) - MAX_DROPPED), -1):
             part = "\n".join(lines[:stop])
             last = lines[stop - 1]
@@ -97,7 +95,7 @@ def _tree(text: str, symbol: str) -> Tree | None:
 
 
 def _members(node: ast.AST, scope: str) -> Iterator[tuple[str, ast.stmt]]:
-    """(qualified name of the class around it, statement) for all that stands in a module or a class."""
+    """(qualified name of the class around it, statement) of every statement in a module or a class."""
     for child in getattr(node, "body", []):
         yield scope, child
         if isinstance(child, ast.ClassDef):
@@ -111,24 +109,18 @@ def _is_literal(node: ast.AST) -> bool:
 
 
 def definitions_of(pool: Pool) -> list[Definition]:
-    found = []
+    definitions = []
     for number, tree in pool.once(trees_of):
         scope = tree.scope
         first = tree.root.body[0] if tree.root.body else None
-        if (
-            scope
-            and isinstance(first, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-            and scope.rpartition(".")[2] == first.name
-        ):
+        if scope and isinstance(first, DEFINITIONS) and scope.rpartition(".")[2] == first.name:
             scope = scope.rpartition(".")[0]  # the chunk's symbol is the definition's own
         for parent, node in _members(tree.root, scope):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith(
-                "__"
-            ):
+            if isinstance(node, DEFINITIONS) and not node.name.startswith("__"):
                 name = f"{parent}.{node.name}" if parent else node.name
-                made = _class(number, name, node) if isinstance(node, ast.ClassDef) else _function(number, name, node)
-                found.append(made)
-    return found
+                make = _class if isinstance(node, ast.ClassDef) else _function
+                definitions.append(make(number, name, node))
+    return definitions
 
 
 def _class(chunk: int, name: str, node: ast.ClassDef) -> Definition:
@@ -162,19 +154,19 @@ def _function(chunk: int, name: str, node: Function) -> Definition:
         "method" if "." in name else "function",
         ast.get_docstring(node) or "",
         parameters,
-        "" if only is None or (isinstance(only, (ast.Name, ast.Constant)) and _dull(only)) else ast.unparse(only),
+        "" if only is None or _says_nothing(only) else ast.unparse(only),
         [name for name in dict.fromkeys(raises) if name.rpartition(".")[2][:1].isupper()],
     )
 
 
-def _dull(node: ast.Name | ast.Constant) -> bool:
-    """Says nothing without the lines around it."""
-    return isinstance(node, ast.Name) or node.value is None
+def _says_nothing(node: ast.expr) -> bool:
+    """Whether a returned expression is a bare name or None, which mean nothing without the lines around them."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Constant) and node.value is None)
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """The statements of a function without those of the functions and classes in it."""
+    """The nodes of a function, without those of the functions and classes inside it."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+        if not isinstance(child, (*DEFINITIONS, ast.Lambda)):
             yield child
             yield from _own(child)

@@ -17,7 +17,7 @@ from awareness.train.data import archives
 from awareness.train.data.data_sources import fetch_wheel, find_sources, project, read_source
 from awareness.train.data.licences import UNKNOWN, family, is_permitted, licence_of, says_licence
 from awareness.train.data.repostack import RepoStack, read_stack
-from awareness.train.samples.pairs import _token_starts as token_starts
+from awareness.train.samples.pairs import token_starts
 from tests.conftest import git, write_tree
 
 MIT = "Permission is hereby granted, free of charge, to any\nperson obtaining a copy of this software"

@@ -6,13 +6,21 @@ import random
 
 import pytest
 
-from awareness.train.samples.code_questions import FACTS, QUESTIONS, unanswerable_question
-from awareness.train.samples.descriptions import docstrings, sentence_of, which
-from awareness.train.samples.facts import Asked, about, clear
+from awareness.train.samples.code_questions import (
+    FINDERS,
+    QUESTIONS,
+    CodeQuestion,
+    asking,
+    docstrings,
+    unambiguous,
+    unanswerable_question,
+    which,
+)
+from awareness.train.samples.doc_comments import first_sentence
 from awareness.train.samples.next_lines import lines_of
 from awareness.train.samples.pool import Pool
 from awareness.train.samples.python_syntax import definitions_of, trees_of
-from awareness.train.samples.vocabulary import Fact
+from awareness.train.samples.templates import Phrasings
 from awareness.types import Chunk
 
 STORE = '''class DiskStore(BaseStore, Closing):
@@ -60,7 +68,7 @@ POOL = Pool(
 
 def told(name: str, pool: Pool = POOL) -> set[tuple[int, str, str]]:
     """(gold, name, value) of all facts of a kind."""
-    return {(asked.gold, asked.name, asked.fact.value) for asked in pool.once(FACTS[name])}
+    return {(asked.gold, asked.name, asked.phrasings.answer) for asked in pool.once(FINDERS[name])}
 
 
 @pytest.mark.parametrize(
@@ -146,18 +154,21 @@ def test_chunks_that_define_the_same_name_are_left_out():
 
 
 def test_exact_facts_leave_out_all_that_mention_the_name():
-    fact = Asked(0, "LIMIT_A", Fact("1", ["What?"], ["It is "], ["1"]), exact=True)
+    fact = CodeQuestion(0, "LIMIT_A", Phrasings("1", ["What?"], ["It is "], ["1"]), exact=True)
     texts = ["LIMIT_A = 1", "print(LIMIT_A)", "other()"]
     pool = Pool([Chunk(f"{number}.py", 1, 1, "", text) for number, text in enumerate(texts)])
-    sample = about(lambda _: [fact])(random.Random(0), pool, 3)
+    sample = asking(lambda _: [fact])(random.Random(0), pool, 3)
     assert set(sample.texts) == {pool.texts[0], pool.texts[2]}
 
 
 def test_what_a_chunk_tells_twice_is_not_asked():
-    def find(pool: Pool) -> list[Asked]:
-        return [Asked(0, "f", Fact(value, [question], [""], [value])) for question, value in ("a1", "a2", "b3", "b3")]
+    def find(pool: Pool) -> list[CodeQuestion]:
+        return [
+            CodeQuestion(0, "f", Phrasings(value, [question], [""], [value]))
+            for question, value in ("a1", "a2", "b3", "b3")
+        ]
 
-    assert [asked.fact.value for asked in clear(find)(POOL)] == ["3", "3"]
+    assert [asked.phrasings.answer for asked in unambiguous(find)(POOL)] == ["3", "3"]
 
 
 def test_two_with_the_same_description_are_not_asked_for():
@@ -181,7 +192,7 @@ def test_two_with_the_same_description_are_not_asked_for():
     ],
 )
 def test_the_first_sentence(doc, sentence):
-    assert sentence_of(doc) == sentence
+    assert first_sentence(doc) == sentence
 
 
 def test_code_goes_on_with_what_another_file_defines():
@@ -215,7 +226,7 @@ def test_parts_of_code_are_read_as_far_as_they_go():
 def test_an_unanswerable_question_names_what_has_to_be_left_out():
     asked = [unanswerable_question(random.Random(seed), POOL) for seed in range(200)]
     assert all(one and one[0] and one[1][0] for one in asked)
-    facts = (asked.name for kind in FACTS if kind not in ("usage", "imports") for asked in POOL.once(FACTS[kind]))
+    facts = (asked.name for kind in FINDERS if kind not in ("usage", "imports") for asked in POOL.once(FINDERS[kind]))
     assert {one[1][0] for one in asked if one} == set(facts)
 
 

@@ -8,13 +8,13 @@ from collections import Counter
 
 import pytest
 
-from awareness.train.samples import function_shapes
 from awareness.train.samples import needle_shapes as shapes
 from awareness.train.samples.dialects import dialect_of
 from awareness.train.samples.literals import a_token
 from awareness.train.samples.needles import NEEDLES, hidden, unanswerable_needle
-from awareness.train.samples.pool import Pool
-from awareness.train.samples.vocabulary import Fact, cased, listed, put, third_person
+from awareness.train.samples.pool import Pool, ask
+from awareness.train.samples.templates import Phrasings
+from awareness.train.samples.vocabulary import cased, listed, third_person
 from awareness.types import Chunk
 
 CODE = {
@@ -27,7 +27,7 @@ CODE = {
 SHAPES = [
     *shapes.PLAIN.values(),
     *(getattr(shapes, name) for name in "path setting enum mapping sequence date alias assertion".split()),
-    *(getattr(function_shapes, name) for name in "handler howto method default signature result".split()),
+    *(getattr(shapes, name) for name in "handler howto method default signature result".split()),
 ]
 HELD_OUT = [
     r"\b0[xX][0-9a-fA-F]",
@@ -81,9 +81,9 @@ def test_the_lines_tell_the_value(make, language):
             continue
         lines = "\n".join(needle.lines)
         assert needle.name in lines
-        value = needle.fact.value
+        value = needle.phrasings.answer
         wanted = [value.strip(" \n;:)")] if needle.context else value.split(", ")
-        assert all(part in lines for part in wanted), (lines, needle.fact)
+        assert all(part in lines for part in wanted), (lines, needle.phrasings)
 
 
 def test_the_name_is_nowhere_else_and_decoys_have_other_values():
@@ -113,7 +113,7 @@ def test_a_name_of_the_repository_is_not_taken():
 
     def make(rng, pool, chunk, stem):
         name = next(names)
-        return shapes.Needle([f"{name} = 7"], name, Fact("7", [f"What is {name}?"], ["It is "], ["It is 7."]))
+        return shapes.Needle([f"{name} = 7"], name, Phrasings("7", [f"What is {name}?"], ["It is "], ["It is 7."]))
 
     sample = hidden(make, share=0.0)(random.Random(0), pool, 1)
     assert sample.texts[0].count("FREE_NAME = 7") == 1
@@ -125,7 +125,7 @@ def test_names_of_needles_are_not_parts_of_each_other():
 
     def make(rng, pool, chunk, stem):
         name = next(names)
-        return shapes.Needle([f"{name} = {len(name)}"], name, Fact(str(len(name)), ["?"], ["It is "], ["It is."]))
+        return shapes.Needle([f"{name} = {len(name)}"], name, Phrasings(str(len(name)), ["?"], ["It is "], ["It is."]))
 
     pool = Pool([Chunk("a.py", 1, 1, "", "pass")])
     sample = hidden(make, most=1, share=1.0)(random.Random(0), pool, 1)
@@ -223,8 +223,8 @@ def test_where_is_answered_by_the_path():
 
 
 def test_a_fact_is_put_in_many_ways():
-    fact = Fact("abc", ["What is X?"], ["X = ", 'X = "', "`"], ["X is abc."], written='"abc"')
-    said = Counter(put(random.Random(seed), fact) for seed in range(3000))
+    fact = Phrasings("abc", ["What is X?"], ["X = ", 'X = "', "`"], ["X is abc."], literal='"abc"')
+    said = Counter(ask(random.Random(seed), fact) for seed in range(3000))
     prefixed = sum(n for (_, prefix, _), n in said.items() if prefix)
     told = sum(n for (question, _, _), n in said.items() if question.endswith(("sentence.", "only.")))
     assert 0.45 < prefixed / 3000 < 0.55

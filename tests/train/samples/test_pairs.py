@@ -58,9 +58,9 @@ func (r *Response) IsRedirect() bool {
 )
 def test_what_is_said(symbol, text, said):
     pairs = list(pairs_of([Chunk("a.x", 1, 9, symbol, text)]))
-    assert [pair.said for pair in pairs] == said
+    assert [pair.description for pair in pairs] == said
     for pair in pairs:
-        assert pair.said not in pair.chunk.text and len(pair.chunk.text.strip()) > 10
+        assert pair.description not in pair.chunk.text and len(pair.chunk.text.strip()) > 10
         if not pair.chunk.symbol:
             assert symbol.rpartition(".")[2] not in pair.chunk.text
 
