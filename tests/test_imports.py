@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "model": {"model", "config", "types", "errors"},
     "types": set(),
     "errors": set(),
-    "": set(),
+    "": {"engine", "model", "config", "types", "errors", ""},
 }
 
 

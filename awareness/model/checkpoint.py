@@ -179,9 +179,11 @@ def load_checkpoint(
     return module.eval(), base
 
 
-def load_for_use(folder: Path, *, pull: Callable[[str], ModelFolder]) -> tuple[MemoryDecoder, Decoder]:
+def load_for_use(
+    folder: Path, *, pull: Callable[[str], ModelFolder], dtype: torch.dtype | str | None = None
+) -> tuple[MemoryDecoder, Decoder]:
     """As `load_checkpoint`, the trained tensors in the decoder's dtype: float32 was for training."""
-    module, base = load_checkpoint(folder, pull=pull)
+    module, base = load_checkpoint(folder, pull=pull, dtype=dtype)
     for parameter in module.trainable().values():
         parameter.data = parameter.data.to(base.model.dtype)
     return module, base
