@@ -54,7 +54,8 @@ class ReasoningOutput:
 class ReasoningDecoder:
     """A decoder that reads a memory in its self-attention, or by blocks of its own, as an adapter was trained.
 
-    Without a memory, or with one of 0 tokens, it is exactly the model that it was made from: bit for bit.
+    Without a memory, or with one of 0 tokens, it is exactly the base model, bit for bit; except for what an adapter
+    brings that needs no memory, such as a bank.
 
     encoder: makes the latents that it reads, and holds the model.
     """
@@ -78,7 +79,7 @@ class ReasoningDecoder:
         elif any(value is not None for value in options.values()):
             if encoder.trained is not None and adapter is None:
                 raise UsageError("the encoder has an adapter", hint="give the same adapter= to the decoder")
-            encoder = ContextEncoder(encoder.name, **options)
+            encoder = ContextEncoder(encoder.name, max_tokens=encoder.max_tokens, **options)
         self.encoder = encoder
 
     @property

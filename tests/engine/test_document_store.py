@@ -97,7 +97,7 @@ class TestDocuments:
 
     def test_one_of_the_same_id_is_replaced(self, store, encoded):
         store.add_document("src/main.py", *encoded["docs/a.md"], metadata={"new": True})
-        assert len(store) == 3
+        assert len(store) == store.check().files == 3
         assert store.get_document("src/main.py").metadata == {"new": True}
         keys, _ = store.retrieve(["src/main.py"])
         assert torch.equal(keys, encoded["docs/a.md"][0]) and keys.spans[0].name == "src/main.py"

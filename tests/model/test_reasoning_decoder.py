@@ -9,6 +9,7 @@ from awareness.config.decoder import ModelConfig
 from awareness.errors import UsageError
 from awareness.model import reasoning_decoder
 from awareness.model.assemble import assemble
+from awareness.model.attention import AttentionRecord
 from awareness.model.checkpoint import load_for_use, save_checkpoint
 from awareness.model.context_encoder import ContextEncoder
 from awareness.model.fusion import attached
@@ -148,8 +149,12 @@ class TestAttention:
         out = decoder(IDS, attention_mask=MASK, **memory)
         tokens = memory["memory_key"].shape[2]
         assert list(out.memory_attention_weights) == list(encoder.spec.layers)
-        for weights in out.memory_attention_weights.values():
+        record = AttentionRecord(encoder.spec.layers, keep=True, every_token=True)
+        with attached(encoder.model, decoder.memory(*memory.values()), record=record):
+            decoder.encoder.model(IDS, attention_mask=MASK, position_ids=(MASK.cumsum(1) - 1).clamp(min=0))
+        for layer, weights in out.memory_attention_weights.items():
             assert weights.shape == (2, 6, 6, tokens) and weights.dtype == torch.float32
+            assert torch.equal(weights, record.memory_attention_weights[layer][..., -tokens:])  # without the sink
             assert (weights >= 0).all() and (weights.sum(-1) < 1).all()
 
     @torch.no_grad()
@@ -247,12 +252,14 @@ class TestRefusals:
             decoder.generate(IDS, memory_key=keys, memory_value=values, max_new_tokens=100)
 
 
+@pytest.mark.parametrize("sharing", ["per_layer", "shared"])
 @pytest.mark.parametrize("form", ["joint", "tanh A"])
 class TestAdapters:
-    def save(self, model_folder, form, tmp_path):
+    def save(self, model_folder, form, sharing, tmp_path):
         model = ModelConfig(base_model_name=str(model_folder))
+        config = config_of(form, "none", latent_sharing=sharing)
         torch.manual_seed(0)
-        module, base = build_memory_decoder(model, config_of(form, "none"), pull=find, dtype=torch.float32)
+        module, base = build_memory_decoder(model, config, pull=find, dtype=torch.float32)
         with torch.no_grad():
             for parameter in module.trainable().values():
                 parameter += 0.3 * torch.randn_like(parameter)
@@ -260,8 +267,8 @@ class TestAdapters:
         return tmp_path / "run"
 
     @torch.no_grad()
-    def test_the_decoder_reads_as_it_was_trained(self, encoder, decoder, memory, model_folder, form, tmp_path, base):
-        folder = self.save(model_folder, form, tmp_path)
+    def test_it_reads_as_it_was_trained(self, encoder, decoder, memory, model_folder, form, sharing, tmp_path, base):
+        folder = self.save(model_folder, form, sharing, tmp_path)
         own = ReasoningDecoder(encoder, adapter=folder)
         got = own(IDS, output_memory_attention=False, **memory).logits
         module, trained_base = load_for_use(folder, pull=find)
