@@ -198,7 +198,7 @@ class LatentMemoryStore:
         """Cuts a file at its syntax, encodes the chunks and keeps them as one document, with the latents that
         `awareness index` makes of the same file. document_id: its path, which chooses the language and stands in the
         header of each chunk."""
-        chunks = chunk_file(document_id, text, token_starts(encoder.folder), max_tokens=encoder.max_tokens)
+        chunks = chunk_file(document_id, text, token_starts(encoder.folder.path), max_tokens=encoder.max_tokens)
         keys, values = encoder.encode_document([chunk.encoded_text for chunk in chunks], name=document_id)
         self.add_document(document_id, keys, values, metadata=metadata)
 

@@ -15,16 +15,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import UsageError
-from awareness.model import sources
+from awareness.model import model_files, presets
 from awareness.model.checkpoint import Checkpoint, load_for_use
 from awareness.model.encoder import SelfEncoder
 from awareness.model.latent_tensor import DOCUMENT, LatentTensor, pair
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder
+from awareness.model.model_files import ModelFolder
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.prompts import sink_ids
 from awareness.model.quantisation import to_tensor
-from awareness.model.sources import DEFAULT_MODEL, ModelFolder
 from awareness.model.token_offsets import token_starts
 from awareness.types import Latent, MemorySpec
 
@@ -63,7 +63,7 @@ class ContextEncoder:
         elif isinstance(model, Decoder):
             self.decoder = model
         else:
-            self.decoder = load(sources.pull(str(model or DEFAULT_MODEL)), device=device, dtype=dtype)
+            self.decoder = load(model_files.pull(str(model or presets.DEFAULT_MODEL)), device=device, dtype=dtype)
         folder = self.decoder.folder
         self._encoder: SelfEncoder | ProjectedEncoder
         if self.trained is not None:
@@ -151,7 +151,7 @@ class ContextEncoder:
 
     @cached_property
     def _token_starts(self) -> Callable[[str], Sequence[int]]:
-        return token_starts(self.folder)
+        return token_starts(self.folder.path)
 
 
 def _up_to(text: str) -> str:
@@ -168,7 +168,7 @@ def _load_trained(
     """Raises UsageError if the checkpoint was trained on another model."""
     read = Checkpoint.read(checkpoint)
     if model is not None:
-        folder = model.folder if isinstance(model, Decoder) else sources.pull(str(model))
+        folder = model.folder if isinstance(model, Decoder) else model_files.pull(str(model))
         if folder.fingerprint != read.fingerprint:
             raise UsageError(
                 f"the adapter {checkpoint} was trained for {read.base} ({read.fingerprint}), not for {folder.name}"
@@ -187,6 +187,6 @@ def _load_trained(
 
 def _pull_known(name: str) -> ModelFolder:
     """As `pull`, for a name that a checkpoint gives: only a preset is downloaded."""
-    if name not in sources.PRESETS and name not in sources.EMBEDDERS and sources.find(name) is None:
+    if name not in (*presets.PRESETS, *presets.EMBEDDERS) and model_files.find(name) is None:
         raise UsageError(f"the adapter needs the model '{name}'", hint=f"awareness models pull {name}, if you trust it")
-    return sources.pull(name)
+    return model_files.pull(name)

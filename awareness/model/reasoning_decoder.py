@@ -18,16 +18,17 @@ from transformers import Cache
 
 from awareness.errors import UsageError
 from awareness.model import hf
+from awareness.model.adapter import MemoryAdapter
 from awareness.model.assemble import joined
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord, retrieval_layers
 from awareness.model.context_encoder import ContextEncoder
-from awareness.model.fusion import attached, retrieval_layers
+from awareness.model.fusion import attached
 from awareness.model.generate import Generation, generate
 from awareness.model.latent_tensor import LatentPair, check_model, check_pair
 from awareness.model.load import Decoder
+from awareness.model.presets import ReadingSettings, settings_of
 from awareness.model.prompts import question_ids
 from awareness.model.quantisation import to_tensor
-from awareness.model.settings import ReadingSettings, settings_of
 from awareness.types import SINK, Memory, MemorySpec, Sampling, Span
 
 
@@ -129,7 +130,7 @@ class ReasoningDecoder:
         if memory is not None and output_memory_attention:
             record = AttentionRecord(memory.keys, keep=True, every_token=True)
         options.setdefault("use_cache", hf.cache_in((), options) is not None)
-        with self._attached(memory, record):
+        with self._attached(memory, record=record):
             out = self.encoder.model(input_ids, attention_mask=attention_mask, **options)
         output = ReasoningOutput(out.logits, out.loss, hf.cache_in((), out))
         if memory is None or record is None or pair is None:
@@ -165,7 +166,7 @@ class ReasoningDecoder:
         input_ids, attention_mask = self._prompt(input_ids, attention_mask, pair, new_tokens)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        with self._attached(None if pair is None else self._assembled(pair), None):
+        with self._attached(None if pair is None else self._assembled(pair), prompt=attention_mask.bool()):
             return self.encoder.model.generate(input_ids, attention_mask=attention_mask, **options)  # type: ignore[operator]
 
     def ask(
@@ -189,13 +190,10 @@ class ReasoningDecoder:
         settings = self._settings
         pair = self._checked(memory_key, memory_value, spec)
         memory = None if pair is None else self._assembled(pair)
-        trained = self.encoder.trained
-        # Self-attention reads the system turn as the sink of the memory; a block of its own does not.
-        has_blocks = trained is not None and trained.config.memory_form == "tanh"
         prompt = question_ids(
             self.encoder.tokenizer,
             question + (settings.long if is_long else settings.brief),
-            with_system=memory is None or has_blocks,
+            with_system=memory is None or settings.system_with_memory,
         )
         self._must_have_room(pair, len(prompt) + max_new_tokens)
         record = None if memory is None else AttentionRecord(retrieval_layers(self.encoder.model, memory))
@@ -207,7 +205,7 @@ class ReasoningDecoder:
             on_text=on_text,
             record=record,
             repetition_penalty=settings.repetition_penalty,
-            adapter=None if trained is None else trained.adapter,
+            adapter=self._adapter,
             sampling=sampling,
         )
         shares: dict[str, float] = {}
@@ -237,25 +235,27 @@ class ReasoningDecoder:
 
     def _assembled(self, pair: LatentPair) -> Memory:
         sink = to_tensor(self.encoder.sink, self.spec)
-        trained = self.encoder.trained
-        reads = None if trained is None or trained.adapter is None else trained.adapter.sets
         return joined(
             self.encoder.model,
             self.spec.layers,
             [sink, *pair.pieces],
             (SINK, *map(str, range(len(pair.spans)))),
-            sharpness=self._settings.sharpness if reads is None else 1.0,
-            reads=reads,
+            sharpness=self._settings.sharpness,
+            reads=None if self._adapter is None else self._adapter.sets,
         )
 
     @property
     def _settings(self) -> ReadingSettings:
-        return settings_of(self.encoder.name)
+        return settings_of(self.encoder.name, None if self._adapter is None else self._adapter.config.memory_form)
 
-    def _attached(self, memory: Memory | None, record: AttentionRecord | None) -> AbstractContextManager[Any]:
+    @property
+    def _adapter(self) -> MemoryAdapter | None:
+        return None if self.encoder.trained is None else self.encoder.trained.adapter
+
+    def _attached(self, memory: Memory | None, **options: Any) -> AbstractContextManager[Any]:
         if self.encoder.trained is not None:
-            return self.encoder.trained.attached(memory, record=record)
-        return attached(self.encoder.model, memory, record=record)
+            return self.encoder.trained.attached(memory, **options)
+        return attached(self.encoder.model, memory, **options)
 
     def _prompt(
         self, input_ids: Tensor, attention_mask: Tensor | None, pair: LatentPair | None, new_tokens: int = 0

@@ -19,8 +19,8 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.latent_tensor import LatentTensor, check_pair
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
+from awareness.model.model_files import find
 from awareness.model.quantisation import to_latent
-from awareness.model.sources import find
 from tests.conftest import tiny_model, tiny_tokenizer
 
 TEXT = "def area(radius):\n    return 3 * radius ** 2\n"

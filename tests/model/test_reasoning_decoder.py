@@ -9,18 +9,18 @@ from awareness.config.decoder import ModelConfig
 from awareness.errors import UsageError
 from awareness.model import reasoning_decoder
 from awareness.model.assemble import assemble
-from awareness.model.attention import AttentionRecord
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.checkpoint import load_for_use, save_checkpoint
 from awareness.model.context_encoder import ContextEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.latent_tensor import LatentTensor
 from awareness.model.memory_decoder import build_memory_decoder
+from awareness.model.model_files import find
+from awareness.model.presets import ReadingSettings
 from awareness.model.prompts import question_ids
 from awareness.model.quantisation import to_latent
 from awareness.model.reasoning_decoder import ReasoningDecoder
-from awareness.model.settings import ReadingSettings
-from awareness.model.sources import find
 from awareness.types import SINK, Memory, Sampling
 from tests.conftest import tiny_model, tiny_tokenizer
 from tests.model.test_forms import config_of
@@ -93,7 +93,7 @@ class TestReading:
             sides = [memory[name][:, :, span.start : span.stop] for name in ("memory_key", "memory_value")]
             latents.append(to_latent(torch.stack(sides), encoder.spec))
         for sharpness in (1.0, 1.2):
-            monkeypatch.setattr(reasoning_decoder, "settings_of", lambda name, s=sharpness: ReadingSettings(s))
+            monkeypatch.setattr(reasoning_decoder, "settings_of", lambda name, form, s=sharpness: ReadingSettings(s))
             want = assemble(encoder.model, encoder.spec, encoder.sink, latents, sharpness=sharpness)
             got = decoder.memory(*memory.values())
             assert got.spans == want.spans
@@ -179,7 +179,7 @@ class TestAttention:
     @torch.no_grad()
     def test_a_question_is_asked_in_the_words_of_the_command_line(self, decoder, encoder, memory, monkeypatch):
         settings = ReadingSettings(repetition_penalty=1.3, brief=" Briefly.", long=" At length.")
-        monkeypatch.setattr(reasoning_decoder, "settings_of", lambda name: settings)
+        monkeypatch.setattr(reasoning_decoder, "settings_of", lambda name, form: settings)
         pieces: list[str] = []
         answer = decoder.ask("What is f?", *memory.values(), max_new_tokens=6, on_text=pieces.append)
         assert "".join(pieces) == answer.text
