@@ -1,7 +1,7 @@
 """awareness: gives a language model a memory of a git repository.
 
-The public Python API. Each name is imported from its module when it is first used, so that `import awareness` costs
-nothing; docs/python-api.md shows them by example.
+This is the public Python API; docs/python-api.md shows it by example. Each name is imported from its module when it is
+first used, so that `import awareness` takes no time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from awareness.model.context_encoder import ContextEncoder as ContextEncoder
     from awareness.model.fusion import attached as attached
     from awareness.model.latent_tensor import LatentTensor as LatentTensor
+    from awareness.model.latent_tensor import join_documents as join_documents
     from awareness.model.reasoning_decoder import ReasoningDecoder as ReasoningDecoder
     from awareness.model.reasoning_decoder import ReasoningOutput as ReasoningOutput
     from awareness.types import Memory as Memory
@@ -49,6 +50,7 @@ _MODULES = {
     "TrainConfig": "awareness.config.training",
     "TrainingConfig": "awareness.config.training",
     "attached": "awareness.model.fusion",
+    "join_documents": "awareness.model.latent_tensor",
 }
 __all__ = ["errors", *_MODULES]
 

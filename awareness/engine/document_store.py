@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from awareness.index.store.shards import SHARD_BYTES
 from awareness.index.store.store import IndexedFile, Store
 from awareness.model.context_encoder import ContextEncoder
 from awareness.model.encoder import with_quant
-from awareness.model.latent_tensor import LatentPair, LatentTensor, check_model, check_pair, pair
+from awareness.model.latent_tensor import LatentPair, LatentTensor, check_model, check_pair, join_pieces
 from awareness.model.quantisation import to_latent, to_tensor
 from awareness.model.token_offsets import token_starts
 from awareness.types import ENCODING_VERSION, QUANT_BITS, Chunk, Latent, MemorySpec, digest
@@ -72,12 +72,12 @@ class Document:
 
 
 class LatentMemoryStore:
-    """Keys and values of documents in a folder, which is made by the first document that is added.
+    """Keys and values of documents in a folder. The first document that is added makes the folder.
 
-    Every change is written at once, whole or not at all, and one writer at a time: another process gets IndexLocked.
-    Readers never wait. All methods may be called from several threads. Documents of one store were all made by one
-    model with one encoder, and stored in one way. Errors: UsageError for wrong arguments and a memory of another model,
-    IndexCorrupt for damaged files, StorageFailed if the disk refuses.
+    Every change is written at once, as a whole or not at all. One process writes at a time; another one gets
+    IndexLocked. Readers never wait. All methods may be called from several threads. All documents of a store were made
+    by one model with one encoder and are stored in one format (`quant`). Methods raise UsageError for wrong arguments
+    and for a memory of another model, IndexCorrupt for damaged files, and StorageFailed if the disk fails.
     """
 
     def __init__(self, folder: str | Path, *, quant: str | None = None) -> None:
@@ -89,7 +89,7 @@ class LatentMemoryStore:
         if quant not in (None, "none", *QUANT_BITS):
             raise UsageError(f"quant is '{quant}'; it can be {', '.join(('none', *QUANT_BITS))}")
         self.layout = IndexLayout(path.absolute())
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         stored = next(iter(self.documents()), None)
         self.quant = quant or (stored.spec.quant if stored else "none")
         if stored is not None and stored.spec.quant != self.quant:
@@ -110,8 +110,8 @@ class LatentMemoryStore:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def documents(self, scope: str | Sequence[str] | None = None) -> list[Document]:
-        """The documents in scope, by id. scope: one or several patterns of `.gitignore` on ids ('src/**/*.py'); the
-        last that matches decides, and a leading `!` excludes."""
+        """The documents in scope, sorted by id. scope: one or several patterns as in `.gitignore`, for ids
+        ('src/**/*.py'). The last pattern that matches decides; a leading `!` excludes."""
         in_scope = (
             (lambda _: True) if scope is None else build_scope([scope] if isinstance(scope, str) else list(scope))
         )
@@ -130,15 +130,15 @@ class LatentMemoryStore:
         ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
         if twice := [name for i, name in enumerate(ids) if name in ids[:i]]:
             raise UsageError(f"document '{twice[0]}' is asked for twice")
-        return self._read(self._known(ids)).keys_values
+        return self._read(lambda: self._known(ids))
 
     def retrieve_by_scope(self, scope: str | Sequence[str]) -> tuple[LatentTensor, LatentTensor]:
-        """As `retrieve`, all documents in scope, by id (`documents`). If there are none, tensors of 0 tokens, with
-        which a decoder is its base model."""
-        return self._read(self.documents(scope)).keys_values
+        """As `retrieve`, for all documents in scope (see `documents`), sorted by id. If there are none, the tensors
+        have 0 tokens, and a decoder that gets them is its base model."""
+        return self._read(lambda: self.documents(scope))
 
     def check(self) -> Report:
-        """Reads everything and compares it with its checksums; `problems` of the report lists what is damaged."""
+        """Reads everything and compares it with its checksums. The report's `problems` lists what is damaged."""
         return check_store(self.layout, read_data=True) if self.layout.exists else Report()
 
     # --- writing -------------------------------------------------------------------------------------------------
@@ -195,22 +195,22 @@ class LatentMemoryStore:
     def add_text(
         self, document_id: str, text: str, encoder: ContextEncoder, *, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        """Cuts a file at its syntax, encodes the chunks and keeps them as one document, with the latents that
-        `awareness index` makes of the same file. document_id: its path, which chooses the language and stands in the
-        header of each chunk."""
+        """Cuts a file at its syntax, encodes the chunks and keeps them as one document. `awareness index` makes the
+        same latents of the same file. document_id: the path of the file; it decides the language, and the header of
+        each chunk names it."""
         chunks = chunk_file(document_id, text, token_starts(encoder.folder.path), max_tokens=encoder.max_tokens)
         keys, values = encoder.encode_document([chunk.encoded_text for chunk in chunks], name=document_id)
         self.add_document(document_id, keys, values, metadata=metadata)
 
     def remove_document(self, document_id: str) -> None:
-        """Forgets a document; `compact` gives its room on disk back. Raises UsageError if there is none of this id."""
+        """Removes a document; `compact` then frees its space on disk. Raises UsageError if there is none of this id."""
         self._known([document_id])
         with self._changing() as (store, table):
             _write(store, [document for document in table.values() if document.id != document_id])
 
     def compact(self) -> int:
-        """Deletes the latents of documents that were removed or replaced and joins small files; returns the bytes that
-        became free. Raises UsageError if another version of awareness encoded a document, as its latents would be
+        """Deletes the latents of documents that were removed or replaced, and joins small files. Returns the bytes that
+        became free. Raises UsageError if another version of awareness encoded a document, whose latents would be
         lost."""
         if not self.layout.exists:
             return 0
@@ -269,18 +269,26 @@ class LatentMemoryStore:
             )
         return [table[name] for name in ids]
 
-    def _read(self, documents: Sequence[Document]) -> LatentPair:
-        if not documents:
-            known = next(iter(self._table().values()), None)
-            spec = MemorySpec("", (), 0, 0) if known is None else known.spec
-            return pair([], [], spec, "" if known is None else known.model)
-        latents = self._latents(documents)
+    def _read(self, choose: Callable[[], list[Document]]) -> tuple[LatentTensor, LatentTensor]:
+        """choose: looks up the documents to read. Another process may replace them before their latents are read; then
+        it is called again."""
+        documents = choose()
+        while True:
+            try:
+                latents = self._latents(documents) if documents else {}
+                break
+            except IndexCorrupt:
+                before, documents = documents, choose()
+                if [document.digest for document in documents] == [document.digest for document in before]:
+                    raise
+        known = next(iter(documents or self._table().values()), None)
+        spec, model = (MemorySpec("", (), 0, 0), "") if known is None else (known.spec, known.model)
         pieces: list[Tensor] = []
         names: list[str] = []
         for document in documents:
-            pieces += to_tensor(latents[document.digest], document.spec).split(list(document.pieces), dim=3)
+            pieces += to_tensor(latents[document.digest], spec).split(list(document.pieces), dim=3)
             names += [document.id] * len(document.pieces)
-        return pair(pieces, names, documents[0].spec, documents[0].model)
+        return join_pieces(pieces, names, spec, model).keys_values
 
     def _latents(self, documents: Sequence[Document]) -> dict[str, Latent]:
         """Digest -> latents. Raises IndexCorrupt."""
@@ -301,13 +309,13 @@ class LatentMemoryStore:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[tuple[Store, dict[str, Document]]]:
-        """The store, made if there is none, and the documents that are in it; no other writer meanwhile."""
+        """Yields the store, which is made if there is none, and its documents. There is no other writer meanwhile."""
         with self._lock, self._failures(), writing(self.layout), Store.create(self.layout) as store:
             yield store, _table_of(store)
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
-        """What is damaged here cannot be encoded again by `awareness repair`, which has no texts of documents."""
+        """Replaces the hint of IndexCorrupt: `awareness repair` cannot encode documents again, as it has no texts."""
         try:
             yield
         except IndexCorrupt as error:

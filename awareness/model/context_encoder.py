@@ -1,7 +1,7 @@
 """`ContextEncoder`: documents -> keys and values that a decoder can attend to. Part of the public Python API.
 
-The numbers are those of the command line: `encoder.py` (or `projected.py`, if an adapter brings such an encoder) makes
-them. This file adds loading by name, cutting long documents, and tensors that know where they come from.
+`encoder.py` computes them (or `projected.py`, if an adapter has such an encoder), as it does for the command line, so
+the numbers are the same. This file loads the model by its name, cuts long documents, and labels the tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from awareness.errors import UsageError
 from awareness.model import model_files, presets
 from awareness.model.checkpoint import Checkpoint, load_for_use
 from awareness.model.encoder import SelfEncoder
-from awareness.model.latent_tensor import DOCUMENT, LatentTensor, pair
+from awareness.model.latent_tensor import DOCUMENT, LatentTensor, join_pieces
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.model_files import ModelFolder
@@ -51,7 +51,7 @@ class ContextEncoder:
         `qwen2.5-coder-0.5b`. It is downloaded if it is not on this machine.
 
         adapter: the folder of a checkpoint that `awareness train` wrote. dtype: what the model computes in, by default
-        what the device is fast in (bfloat16 or float32), `auto` for the dtype of its files. device: by default `cuda`
+        bfloat16 if the device is fast in it, else float32, `auto` for the dtype of its files. device: by default `cuda`
         if there is one, else `cpu`. max_tokens: the longest piece that is encoded at once (`pieces`).
 
         Raises ModelNotAvailable if the model cannot be downloaded, and UsageError for a model that cannot read memory,
@@ -121,33 +121,33 @@ class ContextEncoder:
         """Keys (before RoPE) and values of a document, each [layers, kv_heads, tokens, head_dim] in `spec.dtype`, on
         the CPU.
 
-        text: the document, which is cut by `pieces` if it is long, or the pieces themselves. name: what the attention
-        to it is called until a store gives it an id. An empty document has 0 tokens. Tokens of an adapter's own, which
-        stand around each piece, count too.
+        text: the document, which is cut by `pieces` if it is long, or its pieces. name: the document's name in
+        `spans`; a store replaces it by the document's id. An empty document has 0 tokens. The soft tokens that an
+        adapter puts around each piece are part of the result.
         """
         pieces = self.pieces(text) if isinstance(text, str) else list(text)
         spec = self.spec
         encoded = [to_tensor(latent, spec) for latent in self._encoder.encode(pieces)]
-        return pair(encoded, [name] * len(encoded), spec, self.name).keys_values
+        return join_pieces(encoded, [name] * len(encoded), spec, self.name).keys_values
 
     def pieces(self, text: str) -> list[str]:
-        """The text in pieces of at most `max_tokens` tokens; joined they are the text, so nothing is left out.
+        """Cuts a text into pieces of at most `max_tokens` tokens. Nothing is left out: the pieces joined are the text.
 
-        Each piece is encoded by itself, as the chunks of an index are: it does not see the others. It ends at a line
-        end if it can, else between two tokens. A text that fits is one piece, an empty one none. Only a single
-        character of more tokens than `max_tokens` is longer.
+        Each piece is encoded by itself, as the chunks of an index are: it does not see the others. A piece ends at the
+        end of a line, or between two tokens if the line is too long. A text that fits is one piece; an empty text has
+        none. A single character is never cut, even if it has more than `max_tokens` tokens.
         """
         starts = self._token_starts(text)
-        found: list[str] = []
+        result: list[str] = []
         at = 0
         while at < len(text):
             after = bisect_left(starts, at) + self.max_tokens
             piece = text[at:] if after >= len(starts) else _up_to(text[at : max(at + 1, starts[after])])
             while len(piece) > 1 and len(own := self._token_starts(piece)) > self.max_tokens:
                 piece = _up_to(piece[: max(1, min(own[self.max_tokens], len(piece) - 1))])
-            found.append(piece)
+            result.append(piece)
             at += len(piece)
-        return found
+        return result
 
     @cached_property
     def _token_starts(self) -> Callable[[str], Sequence[int]]:
@@ -155,7 +155,7 @@ class ContextEncoder:
 
 
 def _up_to(text: str) -> str:
-    """The whole lines that the text begins with, or all of it if no line ends in it."""
+    """The text up to its last line end; all of it if it has no line end."""
     return text[: text.rfind("\n") + 1] or text
 
 
@@ -186,7 +186,7 @@ def _load_trained(
 
 
 def _pull_known(name: str) -> ModelFolder:
-    """As `pull`, for a name that a checkpoint gives: only a preset is downloaded."""
+    """As `pull`, for a name that was read from a checkpoint, maybe a stranger's: only presets are downloaded."""
     if name not in (*presets.PRESETS, *presets.EMBEDDERS) and model_files.find(name) is None:
         raise UsageError(f"the adapter needs the model '{name}'", hint=f"awareness models pull {name}, if you trust it")
     return model_files.pull(name)

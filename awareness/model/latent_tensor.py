@@ -1,8 +1,8 @@
 """Keys and values of documents as tensors that know which model made them and where each document begins.
 
-The class is for the Python API: a plain tensor does not say which model it belongs to, so a memory of another model
-could not be refused. `context_encoder.py` makes them, `engine/document_store.py` keeps them, `reasoning_decoder.py`
-reads them.
+They are for the Python API. A plain tensor does not say which model it belongs to, so a memory of another model could
+not be refused. `context_encoder.py` makes them, `engine/document_store.py` stores them, `reasoning_decoder.py` reads
+them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ DOCUMENT = "document"
 class LatentTensor(Tensor):
     """[layers, kv_heads, tokens, head_dim]: the keys (before RoPE) or the values of documents, one after the other.
 
-    spec: how they were made; layer i of the tensor belongs to decoder layer `spec.layers[i]`. spans: one for each piece
-    that was encoded apart, in order, named by its document; a document may have several. model: the name of the model.
+    spec: how they were made; index i of the first dimension belongs to decoder layer `spec.layers[i]`. spans: one for
+    each piece that was encoded apart, in order, with the name of its document. model: the name of the model.
 
-    It is an ordinary tensor otherwise: the result of every operation on it (slicing, `to`, `cat`) is a plain tensor.
+    The result of every operation on it (slicing, `to`, `cat`) is a plain tensor.
     """
 
     spec: MemorySpec
@@ -62,6 +62,11 @@ class LatentPair:
     model: str
 
     @property
+    def name(self) -> str:
+        """The name of the first document."""
+        return self.spans[0].name if self.spans else DOCUMENT
+
+    @property
     def pieces(self) -> list[Tensor]:
         """The pieces that were encoded apart, each [2, layers, kv_heads, tokens, head_dim]."""
         return list(self.tensor.split([span.stop - span.start for span in self.spans], dim=3))
@@ -72,8 +77,9 @@ class LatentPair:
         return keys, values
 
 
-def pair(pieces: Sequence[Tensor], names: Sequence[str], spec: MemorySpec, model: str) -> LatentPair:
-    """Pieces in reading order, each [2, layers, kv_heads, tokens, head_dim], and the name of each one's document."""
+def join_pieces(pieces: Sequence[Tensor], names: Sequence[str], spec: MemorySpec, model: str) -> LatentPair:
+    """Joins pieces along the tokens. pieces: in reading order, each [2, layers, kv_heads, tokens, head_dim]. names: the
+    document of each piece."""
     spans: list[Span] = []
     for piece, name in zip(pieces, names, strict=True):
         start = spans[-1].stop if spans else 0
@@ -83,22 +89,37 @@ def pair(pieces: Sequence[Tensor], names: Sequence[str], spec: MemorySpec, model
     return LatentPair(tensor, spec.raw, tuple(spans), model)
 
 
-def check_pair(keys: Tensor, values: Tensor, spec: MemorySpec | None = None, model: str | None = None) -> LatentPair:
-    """The two as a pair, once their shapes are checked.
+def join_documents(documents: Sequence[tuple[Tensor, Tensor]]) -> tuple[LatentTensor, LatentTensor]:
+    """The keys and values of several documents as those of one memory, in this order, [layers, kv_heads, all tokens,
+    head_dim]. documents: as `encode_document` and `retrieve` return them. Raises UsageError if there are none, or if
+    different models made them."""
+    pairs = [check_pair(keys, values) for keys, values in documents]
+    if not pairs:
+        raise UsageError("there are no documents to join")
+    first = pairs[0]
+    for other in pairs[1:]:
+        check_model(other.spec, other.model, first.spec, first.model, f"'{other.name}'")
+    pieces = [piece for joined in pairs for piece in joined.pieces]
+    names = [span.name for joined in pairs for span in joined.spans]
+    return join_pieces(pieces, names, first.spec, first.model).keys_values
 
-    spec: for plain tensors, how they were made; model: its name. Tensors of the API bring their own. Raises UsageError
-    if neither does, or if something does not fit.
+
+def check_pair(keys: Tensor, values: Tensor, spec: MemorySpec | None = None, model: str | None = None) -> LatentPair:
+    """Checks keys and values, each [layers, kv_heads, tokens, head_dim], and puts them together.
+
+    spec: how plain tensors were made; a `LatentTensor` has its own. model: the name of the model. Raises UsageError if
+    there is no spec, if it does not match that of the tensors, or if the shapes do not fit.
     """
     if not keys.is_floating_point() or keys.ndim != 4 or values.shape != keys.shape or values.dtype != keys.dtype:
         raise UsageError(
-            f"keys and values must be two tensors of numbers, each [layers, kv_heads, tokens, head_dim]; they are"
+            f"keys and values must be two floating-point tensors, each [layers, kv_heads, tokens, head_dim]; they are"
             f" {_form(keys)} and {_form(values)}"
         )
-    told = [tensor for tensor in (keys, values) if isinstance(tensor, LatentTensor)]
-    if len(told) == 2 and _origin(told[0]) != _origin(told[1]):
+    labelled = [tensor for tensor in (keys, values) if isinstance(tensor, LatentTensor)]
+    if len(labelled) == 2 and _origin(labelled[0]) != _origin(labelled[1]):
         raise UsageError("the keys and the values are of different documents", hint="pass both as they were returned")
-    if told:
-        own, spans, name = _origin(told[0])
+    if labelled:
+        own, spans, name = _origin(labelled[0])
         if spec is not None:
             check_model(own, name, spec, model or spec.model, "the memory")
     elif spec is not None:
@@ -114,8 +135,8 @@ def check_pair(keys: Tensor, values: Tensor, spec: MemorySpec | None = None, mod
 
 
 def check_model(spec: MemorySpec, model: str, expected: MemorySpec, expected_model: str, what: str) -> None:
-    """Raises UsageError, naming both models, unless latents by the two specs can be read together. what: whose `spec`
-    it is. How the numbers are stored does not matter."""
+    """Raises UsageError, naming both models, unless latents of the two specs can be read together. How their numbers
+    are stored does not matter. what: the thing that has `spec`, for the message."""
     if spec.raw == expected.raw:
         return
     if spec.model != expected.model:

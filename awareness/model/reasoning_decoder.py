@@ -1,7 +1,7 @@
 """`ReasoningDecoder`: a decoder that reads the keys and values of documents. Part of the public Python API.
 
-The reading is that of the command line: `assemble.py` places the documents before the prompt, `attached` hands them to
-the layers, the model's preset or the adapter says how sharply they are read.
+It reads as the command line does: `assemble.py` places the documents before the prompt, `attached` gives them to the
+layers, and the model's preset or the adapter decides how sharply they are read.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ from awareness.types import SINK, Memory, MemorySpec, Sampling, Span
 
 @dataclass(frozen=True)
 class ReasoningOutput:
-    """Of one forward pass over [B, T] tokens, with M tokens of memory.
+    """The result of one forward pass over [B, T] tokens with M tokens of memory.
 
-    logits: [B, T, vocabulary]. loss: if `labels` were given. cache: the KV cache, with `use_cache=True`.
-    memory_attention_weights: decoder layer -> [B, H, T, M] float32, the share of attention that each head of each token
-    gives each token of `memory_key`; what is missing to 1 went to the prompt, the sink and a learned bank. Empty if
-    there was no memory. documents: the documents of the memory, in order. document_attention: [B, documents] float32,
-    how the attention to the memory divides among them: over the layers that find things (`RETRIEVAL_DEPTH`), all heads
-    and all tokens that are not padding, each row summing to 1. A citation rests on these shares.
+    logits: [B, T, vocabulary].
+    loss: if `labels` were given.
+    cache: the KV cache, with `use_cache=True`.
+    memory_attention_weights: decoder layer -> [B, H, T, M] float32, the attention of each head and each token to each
+        token of `memory_key`; empty without a memory. The rest, up to 1, went to the prompt, the sink and a bank.
+    documents: the names of the documents of the memory, in order.
+    document_attention: [B, documents] float32, the share of each document in the attention to the memory, summed over
+        the layers of `RETRIEVAL_DEPTH`, all heads and all tokens that are not padding. Each row sums to 1. Citations
+        rest on these shares.
     """
 
     logits: Tensor
@@ -53,12 +56,12 @@ class ReasoningOutput:
 
 
 class ReasoningDecoder:
-    """A decoder that reads a memory in its self-attention, or by blocks of its own, as an adapter was trained.
+    """A decoder that reads a memory in its self-attention, or in the way that an adapter was trained to read.
 
-    Without a memory, or with one of 0 tokens, it is exactly the base model, bit for bit; except for what an adapter
-    brings that needs no memory, such as a bank.
+    Without a memory, or with a memory of 0 tokens, it is exactly the base model, bit for bit. (An adapter's bank and
+    weights that were trained are used without a memory, too.)
 
-    encoder: makes the latents that it reads, and holds the model.
+    encoder: makes the latents that this decoder reads, and holds the model.
     """
 
     def __init__(
@@ -69,8 +72,8 @@ class ReasoningDecoder:
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """encoder: whose model reads, or a model as `ContextEncoder` takes it. adapter, dtype, device: as of
-        `ContextEncoder`; with one of them the model of a given encoder is loaded a second time, else it is shared.
+        """encoder: the encoder whose model is shared, or a model, as for `ContextEncoder`. adapter, dtype, device: as
+        for `ContextEncoder`; with any of them the model of the encoder is loaded a second time instead of shared.
 
         Raises UsageError and ModelNotAvailable.
         """
@@ -89,12 +92,12 @@ class ReasoningDecoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the decoder computes in; a memory is converted to it."""
+        """What the decoder computes in. A memory is converted to it."""
         return self.encoder.dtype
 
     @property
     def spec(self) -> MemorySpec:
-        """Of the memory that it reads."""
+        """How the memory that this decoder reads was made."""
         return self.encoder.spec
 
     def __call__(
@@ -108,13 +111,14 @@ class ReasoningDecoder:
         output_memory_attention: bool = True,
         **options: Any,
     ) -> ReasoningOutput:
-        """One forward pass.
+        """One forward pass. It is differentiable, also with respect to the memory.
 
-        input_ids: [B, T]. attention_mask: [B, T], 0 where there is padding, which may stand on the left; with a KV
-        cache [B, cached tokens + T]. memory_key, memory_value: each [layers, kv_heads, M, head_dim], read by all rows.
-        spec: how they were made, if they are plain tensors (`decoder.spec`: by this model). output_memory_attention:
-        without it no attention weights are computed, which saves time and B·H·T·M numbers a layer. options: of the
-        model's `forward`, such as `labels`, `use_cache`, `past_key_values`. It is differentiable, also by the memory.
+        input_ids: [B, T].
+        attention_mask: [B, T], or [B, cached tokens + T] with a KV cache; 0 for padding, on the left or on the right.
+        memory_key, memory_value: each [layers, kv_heads, M, head_dim]; all rows read them.
+        spec: how they were made, if they are plain tensors; `decoder.spec` says: by this model.
+        output_memory_attention: False saves computing the attention weights, B·H·T·M numbers in each layer.
+        options: of the model's `forward`, such as `labels`, `use_cache`, `past_key_values`.
 
         Raises UsageError for a memory of another model, for shapes that do not fit, and for more tokens than the model
         has positions for.
@@ -156,10 +160,11 @@ class ReasoningDecoder:
         spec: MemorySpec | None = None,
         **options: Any,
     ) -> Any:
-        """transformers' own `generate()`, reading the memory: token ids [B, T + new tokens].
+        """Token ids [B, T + new tokens] by transformers' own `generate()`, which reads the memory.
 
-        The arguments are those of `__call__`; by default no token is padding. options: of `generate()`, such as
-        `max_new_tokens`, `num_beams`, `do_sample`, `streamer`; by default it is greedy. Rows that end early are padded.
+        The arguments are those of a forward pass; without an attention_mask no token is padding. options: of
+        `generate()`, such as `max_new_tokens`, `num_beams`, `do_sample`, `streamer`. By default it decodes greedily.
+        Rows that end early are padded on the right. Raises UsageError, as a forward pass does.
         """
         pair = self._checked(memory_key, memory_value, spec)
         new_tokens = int(options.get("max_new_tokens") or 0)
@@ -181,11 +186,12 @@ class ReasoningDecoder:
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         on_text: Callable[[str], None] = lambda _: None,
     ) -> Generation:
-        """Answers a question in the words of `awareness ask`: with the chat template, the instruction and the
+        """Answers a question as `awareness ask` does: with the chat template, and with the instruction and the
         repetition penalty of the model's preset.
 
-        is_long: asks for an explanation instead of one or two sentences. on_text: gets the answer as it grows. The
-        result has the text, the times in seconds, and in `attention` the share of each document, summing to 1.
+        is_long: ask for an explanation instead of one or two sentences. on_text: gets the answer piece by piece. The
+        result has the `text`, its times in seconds, and `attention`: document -> its share of the attention of the
+        answer's tokens, with sum 1. Raises UsageError, as a forward pass does.
         """
         settings = self._settings
         pair = self._checked(memory_key, memory_value, spec)
@@ -216,8 +222,8 @@ class ReasoningDecoder:
         return replace(generation, attention=shares)
 
     def memory(self, memory_key: Tensor, memory_value: Tensor, *, spec: MemorySpec | None = None) -> Memory | None:
-        """The documents as the `Memory` that `awareness.attached` takes, None if they have no tokens. Its spans are the
-        sink, then the pieces, named by their number. Raises UsageError as a forward pass does."""
+        """The documents as a `Memory` for `awareness.attached`; None if they have no tokens. Its spans are the sink and
+        then the pieces, which are named by their number. Raises UsageError, as a forward pass does."""
         pair = self._checked(memory_key, memory_value, spec)
         return None if pair is None else self._assembled(pair)
 
@@ -234,10 +240,10 @@ class ReasoningDecoder:
         return pair
 
     def _assembled(self, pair: LatentPair) -> Memory:
-        sink = to_tensor(self.encoder.sink, self.spec)
+        sink = to_tensor(self.encoder.sink, pair.spec)
         return joined(
             self.encoder.model,
-            self.spec.layers,
+            pair.spec.layers,
             [sink, *pair.pieces],
             (SINK, *map(str, range(len(pair.spans)))),
             sharpness=self._settings.sharpness,

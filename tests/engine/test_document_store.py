@@ -331,6 +331,23 @@ class TestCare:
             thread.join()
         assert failures == [] and len(store) == 8
 
+    def test_readers_get_whole_documents_while_they_are_replaced(self, store, encoded):
+        sizes = {encoded[name][0].shape[2] for name in ("docs/a.md", "src/main.py")}
+        done = threading.Event()
+
+        def replace_it():
+            other = LatentMemoryStore(store.layout.root)
+            for i in range(40):
+                other.add_document("src/main.py", *encoded["docs/a.md" if i % 2 else "src/main.py"], metadata={"i": i})
+                other.compact()
+            done.set()
+
+        writer = threading.Thread(target=replace_it)
+        writer.start()
+        while not done.is_set():
+            assert store.retrieve(["src/main.py"])[0].shape[2] in sizes
+        writer.join()
+
     def test_a_writer_that_is_killed_leaves_whole_documents(self, store):
         """SIGKILL at some moment while another process adds and removes."""
 

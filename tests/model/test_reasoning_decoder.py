@@ -14,7 +14,7 @@ from awareness.model.checkpoint import load_for_use, save_checkpoint
 from awareness.model.context_encoder import ContextEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
-from awareness.model.latent_tensor import LatentTensor
+from awareness.model.latent_tensor import join_documents
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.model_files import find
 from awareness.model.presets import ReadingSettings
@@ -160,12 +160,10 @@ class TestAttention:
     @torch.no_grad()
     def test_documents_share_the_attention(self, decoder, encoder):
         """Two documents, one of them in two pieces: the shares are the sums of their tokens' weights."""
-        pieces = [encoder.encode_document(text, name=name) for text, name in (("a = 1\n" * 9, "a.py"), ("b\n", "b.py"))]
-        tensors = [torch.cat([keys_values[side] for keys_values in pieces], dim=2) for side in (0, 1)]
-        first = pieces[0][0]
-        spans = [*first.spans, *(type(s)(s.name, s.start + 54, s.stop + 54) for s in pieces[1][0].spans)]
-        assert [(span.name, span.stop) for span in spans] == [("a.py", 30), ("a.py", 54), ("b.py", 56)]
-        keys, values = (LatentTensor.of(tensor, first.spec, spans, first.model) for tensor in tensors)
+        both = [encoder.encode_document(text, name=name) for text, name in (("a = 1\n" * 9, "a.py"), ("b\n", "b.py"))]
+        keys, values = join_documents(both)
+        assert [(span.name, span.stop) for span in keys.spans] == [("a.py", 30), ("a.py", 54), ("b.py", 56)]
+        assert torch.equal(values, torch.cat([own for _, own in both], dim=2))
         out = decoder(IDS, attention_mask=MASK, memory_key=keys, memory_value=values)
         assert out.documents == ("a.py", "b.py")
         mass = torch.zeros(2, 56)
@@ -207,6 +205,13 @@ class TestRefusals:
             decoder.generate(IDS, memory_key=keys, memory_value=values, max_new_tokens=1)
         with pytest.raises(UsageError, match="tiny-llama"):
             decoder.ask("x?", keys, values)
+
+    def test_documents_of_two_models(self, encoder, memory, other_folder):
+        other = ContextEncoder(str(other_folder), dtype=torch.float32).encode_document("x = 1\n", name="x.py")
+        with pytest.raises(UsageError, match=r"'x.py' was made by .*tiny-llama .*, which .*tiny-qwen3 "):
+            join_documents([tuple(memory.values()), other])
+        with pytest.raises(UsageError, match="no documents"):
+            join_documents([])
 
     def test_a_memory_by_another_encoder_of_the_same_model(self, decoder, encoder, memory):
         spec = type(encoder.spec)(**{**vars(encoder.spec), "encoder": "self+soft:1"})
