@@ -21,6 +21,7 @@ from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.model_files import find
 from awareness.model.quantisation import to_latent
+from awareness.model.reasoning_decoder import ReasoningDecoder
 from tests.conftest import tiny_model, tiny_tokenizer
 
 TEXT = "def area(radius):\n    return 3 * radius ** 2\n"
@@ -132,6 +133,21 @@ class TestAdapters:
             keys, _ = own.encode_document("x = 1\n")
             assert keys.shape[2] == 2 + 6 + 1
             assert keys.spans[0].stop == 9
+
+    def test_an_encoder_of_its_own_is_used(self, model_folder, encoder, tmp_path):
+        model = ModelConfig(base_model_name=str(model_folder))
+        module, base = build_memory_decoder(model, MemoryConfig(encoder="projected"), pull=find, dtype=torch.float32)
+        save_checkpoint(tmp_path / "run", module, base.folder, model)
+        own = ContextEncoder(adapter=tmp_path / "run", dtype=torch.float32)
+        assert own.spec.encoder.startswith("projected:") and own.sink.tokens == 0
+        text = "x = 1\n"
+        keys, values = own.encode_document(text)
+        (latent,) = module.encoder(base).encode([text])
+        assert bytes(to_latent(check_pair(keys, values).tensor, own.spec).data) == bytes(latent.data)
+        decoder = ReasoningDecoder(own)
+        assert decoder(torch.tensor([[40, 41]]), memory_key=keys, memory_value=values).documents == ("document",)
+        with pytest.raises(UsageError, match=r"encoder is self, not projected:.*, sink is"):
+            decoder.memory(*encoder.encode_document(text))
 
     def test_one_of_another_model_is_refused(self, adapter, tmp_path):
         other = tmp_path / "other"
