@@ -195,8 +195,8 @@ class LatentMemoryStore:
     def add_text(
         self, document_id: str, text: str, encoder: ContextEncoder, *, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        """Cuts a file at its syntax, encodes the chunks and keeps them as one document. `awareness index` makes the
-        same latents of the same file. document_id: the path of the file; it decides the language, and the header of
+        """Cuts a file at its syntax as `awareness index` does, with the same header for each chunk, encodes the chunks
+        and keeps them as one document. document_id: the path of the file; it decides the language, and the header of
         each chunk names it."""
         chunks = chunk_file(document_id, text, token_starts(encoder.folder.path), max_tokens=encoder.max_tokens)
         keys, values = encoder.encode_document([chunk.encoded_text for chunk in chunks], name=document_id)

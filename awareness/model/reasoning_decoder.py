@@ -187,7 +187,7 @@ class ReasoningDecoder:
         on_text: Callable[[str], None] = lambda _: None,
     ) -> Generation:
         """Answers a question as `awareness ask` does: with the chat template, and with the instruction and the
-        repetition penalty of the model's preset.
+        repetition penalty of the model's preset. It decodes with the model as it is, not with packed weights.
 
         is_long: ask for an explanation instead of one or two sentences. on_text: gets the answer piece by piece. The
         result has the `text`, its times in seconds, and `attention`: document -> its share of the attention of the
