@@ -1,12 +1,12 @@
 """`MemoryAdapter`: everything that is learned about reading memory, apart from the decoder itself.
 
-A block or gates for each layer that reads, the bank with its heads and routers, and what is learned of the encoder.
-The decoder's weights are not in it, and it is not in the decoder: `attached` brings the two together.
+It holds a block or gates for each layer that reads, the bank with its heads and routers, and what is learned of the
+encoder. The decoder's weights are not in it, and it is not in the decoder: `attached` brings the two together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from awareness.types import Memory
 
 
 class MemoryAdapter(nn.Module):
-    """The trained part. `layers` read memory; layer i reads the latents that are stored as those of layer sets[i].
+    """`layers` read memory; layer i reads the latents that are stored for layer sets[i].
 
     encoder: what is learned of the encoder (soft tokens, or a projected encoder's heads), None until it is set.
     """
@@ -55,33 +55,33 @@ class MemoryAdapter(nn.Module):
         if memory is not None and (missing := set(self.layers) - set(memory.keys)):
             raise UsageError(
                 f"the memory has the layers {_listed(memory.keys)}; the adapter also reads {_listed(missing)}",
-                hint="encode it for the adapter's layers: assembly.assemble(…, reads=adapter.sets)",
+                hint="encode it for the adapter's layers: assemble(…, reads=adapter.sets)",
             )
-        known = self.bank is not None and not torch.is_grad_enabled()
-        found = []
+        readings = []
         for layer in self.layers:
-            own = self.blocks[str(layer)]
-            found.append(
+            block = self.blocks[str(layer)]
+            known = self.bank.keys_values(layer) if self.bank is not None and not torch.is_grad_enabled() else None
+            readings.append(
                 LayerReading(
                     layer,
                     None if memory is None else LayerMemory(memory.keys[layer], memory.values[layer], memory.mask),
-                    own if isinstance(own, MemoryBlock) else None,
-                    own if isinstance(own, JointGates) else None,
+                    block if isinstance(block, MemoryBlock) else None,
+                    block if isinstance(block, JointGates) else None,
                     self.bank,
-                    self.bank.keys_values(layer) if known and self.bank is not None else None,
+                    known,
                     routing,
                     record,
                     dropout=self.config.memory_dropout if self.training else 0.0,
                     recompute=self.config.memory_gradient_checkpointing,
                 )
             )
-        return found
+        return readings
 
 
 def build_adapter(model: PreTrainedModel, config: MemoryConfig) -> MemoryAdapter:
-    """A new adapter for `model` (its weights may be copied, never kept). Raises UsageError for layers it hasn't got."""
+    """A new adapter for `model`, whose weights may be copied but are not kept. Raises UsageError for layers that
+    `model` does not have."""
     layers = memory_layers(model.config.num_hidden_layers, config)
-    zero_output = config.memory_init == "zero" if config.wo_init_zero is None else config.wo_init_zero
     rank = config.projection_rank if config.use_low_rank_projections else None
     decoder = hf.decoder_layers(model)
     blocks: dict[int, MemoryBlock | JointGates] = {}
@@ -93,7 +93,7 @@ def build_adapter(model: PreTrainedModel, config: MemoryConfig) -> MemoryAdapter
                 decoder[i],
                 variant=config.memory_block_variant,
                 init=config.memory_init,
-                zero_output=zero_output,
+                zero_output=config.memory_init == "zero" if config.wo_init_zero is None else config.wo_init_zero,
                 std=config.memory_init_std,
                 rank=rank,
             )
@@ -103,25 +103,17 @@ def build_adapter(model: PreTrainedModel, config: MemoryConfig) -> MemoryAdapter
 
 
 def _build_bank(model: PreTrainedModel, config: MemoryConfig, layers: Sequence[int], rank: int | None) -> MemoryBank:
-    hidden = model.config.hidden_size
-    dim = config.memory_dim or hidden
-    reduced = config.use_low_rank_memory and config.low_rank_mode == "reduced_dim"
-    factorized = config.use_low_rank_memory and config.low_rank_mode == "factorized"
-    width = config.memory_rank if reduced else dim
+    hidden, std = model.config.hidden_size, config.memory_init_std
+    low_rank = config.low_rank_mode if config.use_low_rank_memory else None
+    width = config.memory_rank if low_rank == "reduced_dim" else config.memory_dim or hidden
+    token_rank = config.memory_rank if low_rank == "factorized" else None
     sets = share(layers, config.memory_sharing, config.memory_sharing_k)
+    decoder = hf.decoder_layers(model)
     tokens = {
-        name: BankTokens(
-            config.num_memory_tokens,
-            width,
-            rank=config.memory_rank if factorized else None,
-            std=config.memory_init_std,
-        )
+        name: BankTokens(config.num_memory_tokens, width, rank=token_rank, std=std)
         for name in dict.fromkeys(sets.values())
     }
-    heads = {
-        i: BankHeads(hf.decoder_layers(model)[i], width, init=config.memory_init, std=config.memory_init_std, rank=rank)
-        for i in layers
-    }
+    heads = {i: BankHeads(decoder[i], width, init=config.memory_init, std=std, rank=rank) for i in layers}
     routers = {}
     if config.use_chapters:
         routers = {
@@ -132,7 +124,7 @@ def _build_bank(model: PreTrainedModel, config: MemoryConfig, layers: Sequence[i
                 strategy_train=config.routing_strategy_train,
                 strategy_inference=config.routing_strategy_inference,
                 window_size=config.routing_window_size,
-                init_std=config.memory_init_std,
+                init_std=std,
             )
             for i in layers
         }
@@ -140,9 +132,8 @@ def _build_bank(model: PreTrainedModel, config: MemoryConfig, layers: Sequence[i
 
 
 def memory_layers(num_layers: int, config: MemoryConfig) -> tuple[int, ...]:
-    """Which layers read memory, ascending. Raises UsageError for layers that a decoder of num_layers hasn't got."""
-    k, n = config.memory_layer_k, config.memory_layer_n
-    placement = config.memory_layer_placement
+    """The layers that read memory, ascending. Raises UsageError for layers that the decoder does not have."""
+    k, n, placement = config.memory_layer_k, config.memory_layer_n, config.memory_layer_placement
     chosen = {
         "all": range(num_layers),
         "first_k": range(min(k, num_layers)),
@@ -167,10 +158,10 @@ def memory_layers(num_layers: int, config: MemoryConfig) -> tuple[int, ...]:
 
 
 def share(layers: Sequence[int], sharing: str, k: int) -> dict[int, int]:
-    """Layer -> the first of the layers that share with it: all of them, k neighbours, or itself alone."""
+    """Layer -> the first layer of its group: all layers, k neighbours, or the layer alone."""
     size = {"shared": len(layers), "every_k_layers": k, "per_layer": 1}[sharing]
     return {layer: layers[i - i % size] for i, layer in enumerate(layers)}
 
 
-def _listed(layers: Sequence[int] | Mapping[int, object] | set[int]) -> str:
+def _listed(layers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(layers)))

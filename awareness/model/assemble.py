@@ -1,4 +1,4 @@
-"""Latents -> the one `Memory` that is attended to: one behind the other, at the positions before the prompt."""
+"""Latents -> the one `Memory` that is attended to: one after the other, at the positions before the prompt."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def assemble(
 ) -> Memory:
     """The sink and the chunks' latents, in reading order -> a Memory whose keys stand at the positions -M … -1.
 
-    They lie one behind the other, as if they were text before the prompt, so the prompt keeps its positions from 0.
-    sink: by `spec.raw`. chunks: by `spec`, or each by the spec of its own that `specs` gives, of the same geometry.
-    names: what each chunk's span is called, by default its number.
-    sharpness: what the scores of the keys of several chunks are multiplied by (settings.py); a single chunk is always
-    exactly the text in the prompt. The sink is left as it is: sharpened too, it takes what the chunks should get.
-    reads: decoder layer -> the layer whose stored latents it reads, by default each of `spec.layers` its own.
+    They follow each other as if they were text before the prompt, so the prompt keeps its positions from 0.
+    sink: stored by `spec.raw`. chunks: stored by `spec`, or each by its own of `specs`, of the same geometry.
+    names: of the chunks' spans, by default their numbers.
+    sharpness: factor on the scores of the keys if there are several chunks (presets.py). A single chunk is always
+    exactly the text in the prompt. The sink is not sharpened: it would take what the chunks should get.
+    reads: decoder layer -> the layer whose stored latents it reads, by default its own for each of `spec.layers`.
     """
     names = [str(i) for i in range(len(chunks))] if names is None else names
     stored_by = (spec.raw, *(specs or [spec] * len(chunks)))
@@ -50,12 +50,14 @@ def joined(
     sharpness: float = 1.0,
     reads: Mapping[int, int] | None = None,
 ) -> Memory:
-    """As `assemble`, from tensors, and differentiable. parts: each [2, len(layers), H_kv, tokens, D], keys before RoPE;
-    those named `SINK` are left as they are."""
+    """`assemble` from tensors, differentiable. parts: each [2, len(layers), H_kv, tokens, D], keys before RoPE; parts
+    named `SINK` are not sharpened."""
     like = next(model.parameters())
     reads = {layer: layer for layer in layers} if reads is None else reads
     used = [i for i, layer in enumerate(layers) if layer in set(reads.values())]
-    keys, values = torch.cat([_chosen(part, used).to(like.device, like.dtype) for part in parts], dim=3)
+    # If all layers are used, no copy is made.
+    chosen = [part if len(used) == part.shape[1] else part[:, used] for part in parts]
+    keys, values = torch.cat([part.to(like.device, like.dtype) for part in chosen], dim=3)
     if sum(name != SINK for name in names) < 2:
         sharpness = 1.0
     total = keys.shape[2]
@@ -73,14 +75,9 @@ def joined(
     )
 
 
-def _chosen(part: Tensor, layers: list[int]) -> Tensor:
-    """Some layers of [2, L, H_kv, T, D]; if all are wanted without a copy."""
-    return part if len(layers) == part.shape[1] else part[:, layers]
-
-
 def stacked(memories: Sequence[Memory]) -> Memory:
-    """Memories of one row each -> one of a row for each: [B, H_kv, M, D], padded in front, with a mask. The spans of
-    the rows are their own and not kept."""
+    """Memories of one row each -> one with a row for each: [B, H_kv, M, D], padded in front, with a mask, without
+    spans."""
     longest = max(memory.tokens for memory in memories)
     starts = [longest - memory.tokens for memory in memories]
 
@@ -97,6 +94,6 @@ def stacked(memories: Sequence[Memory]) -> Memory:
 
 
 def rotate(model: PreTrainedModel, keys: Tensor, positions: Tensor) -> Tensor:
-    """RoPE (Su et al. 2021) of keys [..., M, D] at positions [M], by the decoder's own frequencies and rounding."""
+    """RoPE (Su et al. 2021) of keys [..., M, D] at positions [M], with the decoder's own frequencies and rounding."""
     cos, sin = hf.rotary(model)(keys, positions[None])  # [1, M, D]
     return hf.rotated(keys, cos[0], sin[0])

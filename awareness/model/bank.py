@@ -1,11 +1,11 @@
 """`MemoryBank`: learnable memory, the same for every repository.
 
-A bank is N learned tokens, shared by some or all memory layers, and heads that make keys and values of them for each
-layer that reads. The tokens are a matrix [N, width] (standard; reduced-dim: a narrow one), or the product of two
-(factorized). With chapters a learned router (chapter_router.py) picks those that a token may read. Keys of a bank
-stand at position 0: they are not rotated, and no token of a bank is before another.
+A bank has N learned tokens, shared by some or all memory layers, and heads that make keys and values of them for each
+layer that reads. The tokens are a matrix [N, width] (standard, or narrow for reduced-dim) or the product of two
+(factorized). With chapters, a learned router (chapter_router.py) picks the ones that a token reads. Keys of a bank are
+not rotated: all its tokens stand at position 0, and none comes before another.
 
-Once training is over a bank can be folded into the keys and values that it makes, in fewer bits (`QuantisedBank`).
+After training, a bank can be stored as the keys and values that it makes, in fewer bits (`QuantisedBank`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from awareness.types import Latent, MemorySpec
 
 
 class BankTokens(nn.Module):
-    """The tokens of a bank: [N, width], or with a rank [N, rank]·[rank, width]; entries begin as N(0, std²)."""
+    """The tokens of a bank: [N, width], or with a rank [N, rank]·[rank, width]. Entries start as N(0, std²)."""
 
     def __init__(self, num_tokens: int, width: int, *, rank: int | None, std: float) -> None:
         super().__init__()
@@ -32,18 +32,18 @@ class BankTokens(nn.Module):
             self.weight: nn.Parameter | None = nn.Parameter(torch.randn(num_tokens, width) * std)
         else:
             self.register_parameter("weight", None)
-            each = (std / rank**0.5) ** 0.5
-            self.left = nn.Parameter(torch.randn(num_tokens, rank) * each)
-            self.right = nn.Parameter(torch.randn(rank, width) * each)
+            factor_std = (std / rank**0.5) ** 0.5
+            self.left = nn.Parameter(torch.randn(num_tokens, rank) * factor_std)
+            self.right = nn.Parameter(torch.randn(rank, width) * factor_std)
 
     def forward(self) -> Tensor:
         return self.left @ self.right if self.weight is None else self.weight
 
 
 class BankHeads(nn.Module):
-    """Tokens [N, width] -> key and value [1, H_kv, N, D] for one layer, behind an RMSNorm and the layer's key norm.
+    """Tokens [N, width] -> key and value [1, H_kv, N, D] for one layer, after an RMSNorm and the layer's key norm.
 
-    copy: from the layer's own projections, where the width is the decoder's; else drawn, N(0, std²).
+    init `copy`: from the layer's own projections, if the width is the decoder's; otherwise N(0, std²).
     """
 
     def __init__(self, layer: Any, width: int, *, init: str, std: float, rank: int | None) -> None:
@@ -68,11 +68,17 @@ class BankHeads(nn.Module):
         return key.transpose(0, 1)[None], value.transpose(0, 1)[None]
 
 
-class MemoryBank(nn.Module):
-    """The learned tokens, and the heads of each layer that reads them.
+class _Routed(nn.Module):
+    routers: nn.ModuleDict
 
-    sets: reading layer -> name of the tokens it reads (the first layer that does). routers: with chapters, one a layer.
-    """
+    def router(self, layer: int) -> ChapterRouter | None:
+        """The router of a reading layer, None without chapters."""
+        return cast(ChapterRouter, self.routers[str(layer)]) if self.routers else None
+
+
+class MemoryBank(_Routed):
+    """sets: reading layer -> name of the tokens it reads, which is the first layer that reads them. routers: with
+    chapters, one per layer."""
 
     def __init__(
         self,
@@ -87,16 +93,13 @@ class MemoryBank(nn.Module):
         self.heads = nn.ModuleDict({str(i): module for i, module in heads.items()})
         self.routers = nn.ModuleDict({str(i): module for i, module in routers.items()})
 
-    def router(self, layer: int) -> ChapterRouter | None:
-        return cast(ChapterRouter, self.routers[str(layer)]) if self.routers else None
-
     def keys_values(self, layer: int) -> tuple[Tensor, Tensor]:
-        """key, value: [1, H_kv, N, D], as the parameters have them."""
+        """key, value: [1, H_kv, N, D], in the dtype of the parameters."""
         return self.heads[str(layer)](self.tokens[str(self.sets[layer])]())
 
     @torch.no_grad()
     def quantised(self, quant: str) -> QuantisedBank:
-        """The same bank for use alone, its keys and values in `int8` or `int4`."""
+        """The same bank for inference, with keys and values in `int8` or `int4`."""
         pairs = [self.keys_values(layer) for layer in self.sets]
         both = torch.stack([torch.cat(side) for side in zip(*pairs, strict=True)])  # [2, L, H_kv, N, D]
         bank = QuantisedBank(tuple(self.sets), both.shape[2:], quant, self.routers)
@@ -104,8 +107,8 @@ class MemoryBank(nn.Module):
         return bank
 
 
-class QuantisedBank(nn.Module):
-    """A trained bank stored as a quantised latent (quantisation.py). Reads like a MemoryBank."""
+class QuantisedBank(_Routed):
+    """A trained bank, stored as a quantised latent (quantisation.py) and read like a MemoryBank."""
 
     def __init__(self, layers: Sequence[int], shape: Sequence[int], quant: str, routers: nn.ModuleDict) -> None:
         super().__init__()
@@ -114,9 +117,6 @@ class QuantisedBank(nn.Module):
         self.codes: Tensor
         self.register_buffer("codes", torch.zeros(self.spec.latent_bytes(self.num_tokens), dtype=torch.uint8))
         self.routers = routers
-
-    def router(self, layer: int) -> ChapterRouter | None:
-        return cast(ChapterRouter, self.routers[str(layer)]) if self.routers else None
 
     def keys_values(self, layer: int) -> tuple[Tensor, Tensor]:
         """key, value: [1, H_kv, N, D] float32."""

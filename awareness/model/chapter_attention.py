@@ -2,16 +2,16 @@
 
     o = mass · softmax(q·k·scale + log p) · V
 
-over the tokens of the chosen chapters, each with the p of its chapter; mass is the sum of p over the chosen. The
-prior inside the softmax gives the router its gradient when several chapters are read; the factor before it is
-p_i(x)·E_i(x) of Switch (Fedus et al. 2021, eq. 2), and gives it when one is. With all chapters and an even router it
-is plain attention over the bank: p is constant and mass is 1.
+over the tokens of the chosen chapters, each with its chapter's p; mass is the sum of p over the chosen chapters. The
+prior inside the softmax gives the router its gradient if several chapters are read; the factor before it is
+p_i(x)·E_i(x) of Switch (Fedus et al. 2021, eq. 2), and does so if one is read. With all chapters and an even router
+this is plain attention over the bank: p is constant and mass is 1.
 
-Only chosen chapters are gathered, for a block of tokens at a time, so nothing of the size tokens × memory is built.
-Where a token chooses so many that its scores of all chapters are fewer numbers, the others are hidden instead.
+Only chosen chapters are gathered, for a block of tokens at a time, so nothing has the size tokens × memory. If a token
+chooses so many chapters that its scores of all of them are fewer numbers, the others are masked instead.
 
-Shapes use B (batch), T (tokens), H (query heads), D (head_dim), N (tokens of the bank), C (chapters), k (chapters
-read), R (decisions a row, 1 or T) and L (tokens of the longest chapter).
+Shapes: B rows, T tokens, H query heads, D head_dim, N tokens of the bank, C chapters, k chapters read, R decisions per
+row (1 or T), L tokens of the longest chapter.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLOCK_TOKENS = 64
 
 @dataclass(frozen=True)
 class Gathered:
-    """The chapters of one decision a row, gathered: key, value [B, H_kv, k·L, D]; bias [B, 1, 1, k·L], the prior."""
+    """The chapters of one decision per row: key, value [B, H_kv, k·L, D]; bias [B, 1, 1, k·L], the prior."""
 
     key: Tensor
     value: Tensor
@@ -42,7 +42,7 @@ class Gathered:
 
 
 def gather(key: Tensor, value: Tensor, choice: ChapterChoice, num_chapters: int) -> Gathered:
-    """For a choice of R = 1, once for as many steps as it holds; arguments as of `attend_chapters`."""
+    """For a choice with R = 1, which may serve many steps; arguments as in `attend_chapters`."""
     gathered_key, gathered_value, bias = _gather(key, value, choice.chapters, choice.log_prior, num_chapters)
     return Gathered(gathered_key[:, 0], gathered_value[:, 0], bias[:, None])
 
@@ -60,33 +60,38 @@ def attend_chapters(
     gathered: Gathered | None = None,
     block_tokens: int = BLOCK_TOKENS,
 ) -> tuple[Tensor, Tensor]:
-    """query: [B, H, T, D]; key, value: [B or 1, H_kv, N, D], chapter c holding the tokens c·N//C to (c+1)·N//C.
+    """query: [B, H, T, D]; key, value: [B or 1, H_kv, N, D]; chapter c holds the tokens c·N//C to (c+1)·N//C.
 
-    Returns the output [B, H, T, D] and, in float32, the log-sum-exp [B, H, T, 1] of the scores with the prior
-    log(C·p): measured against an even router, so that one with all chapters gives the bank's own log-sum-exp.
+    Returns the output [B, H, T, D] and the log-sum-exp [B, H, T, 1], float32, of the scores with the prior log(C·p):
+    relative to an even router, so an even router with all chapters gives the bank's own log-sum-exp.
 
-    weighted: False for an output that is merged with another softmax by exp(lse). The chosen tokens are then columns
-    of one softmax, where p already weighs them against the others (and gets its gradient at k = 1): the mass is left
-    out, or p would count twice and the shares no longer add up to one. bool [B]: for each row.
+    weighted: False leaves the mass out, for an output that is merged with another softmax by exp(lse). There p already
+    weighs the chosen tokens against the others (and gets its gradient at k = 1); with the mass it would count twice.
+    bool [B]: per row.
 
-    kernel: for a choice of R = 1 without gradients, which may have been `gathered` already. With a gradient a block is
-    gathered again in the backward instead of kept.
+    kernel: for a choice with R = 1 without gradients; it may be `gathered` already. With gradients a block is gathered
+    again in the backward pass instead of kept.
     """
     if num_chapters > key.shape[2]:
         raise ValueError(f"{num_chapters} chapters are more than the {key.shape[2]} tokens of the bank")
     if choice.chapters.shape[1] == 1 and not torch.is_grad_enabled():
-        found = gathered or gather(key, value, choice, num_chapters)
-        read = partial(kernel, key=found.key, value=found.value, bias=found.bias, causal=False, scale=scale)
-        results = [read(part) for part in query.split(block_tokens, dim=2)]
-        output, lse = (torch.cat(parts, dim=2) for parts in zip(*results, strict=True))
+        chapters = gathered or gather(key, value, choice, num_chapters)
+        read = partial(kernel, key=chapters.key, value=chapters.value, bias=chapters.bias, causal=False, scale=scale)
+        output, lse = _joined([read(part) for part in query.split(block_tokens, dim=2)])
     else:
         if torch.is_grad_enabled():
-            kernel = plain  # whose lse has a gradient
+            kernel = plain  # its lse has a gradient
         output, lse = _attend_in_blocks(query, key, value, choice, num_chapters, scale, block_tokens, kernel)
     if weighted is not False:
         mass = choice.mass if weighted is True else choice.mass.where(weighted[:, None], 1.0)
         output = output * mass[:, None, :, None].to(output.dtype)
     return output, lse + math.log(num_chapters)
+
+
+def _joined(blocks: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Outputs and lses of consecutive tokens, each in one tensor."""
+    output, lse = (torch.cat(parts, dim=2) for parts in zip(*blocks, strict=True))
+    return output, lse
 
 
 def _attend_in_blocks(
@@ -99,7 +104,7 @@ def _attend_in_blocks(
     block_tokens: int,
     kernel: Kernel,
 ) -> tuple[Tensor, Tensor]:
-    """The output and the lse by p, not by C·p; as `attend_chapters`."""
+    """As `attend_chapters`, with the prior p instead of C·p."""
     queries = query.split(block_tokens, dim=2)
     read: Callable[..., tuple[Tensor, Tensor]]
     blocks: list[tuple[Tensor, ...]]
@@ -109,8 +114,8 @@ def _attend_in_blocks(
     else:
         chapters, log_prior = (t.split(block_tokens, dim=1) for t in (choice.chapters, choice.log_prior))
         longest = -(-key.shape[2] // num_chapters)
-        gathered = choice.chapters.shape[2] * longest * key.shape[1] * key.shape[3]  # numbers a token, of K or of V
-        if query.shape[1] * key.shape[2] <= gathered:  # the scores of all chapters are fewer than that
+        gathered = choice.chapters.shape[2] * longest * key.shape[1] * key.shape[3]  # numbers per token, of K or of V
+        if query.shape[1] * key.shape[2] <= gathered:  # the scores of all chapters are fewer numbers
             read = partial(_attend_masked, bank=(key, value), num_chapters=num_chapters, kernel=kernel)
         else:
             read = partial(_attend_gathered, bank=(key, value), num_chapters=num_chapters)
@@ -118,9 +123,7 @@ def _attend_in_blocks(
     read = partial(read, scale=scale)
     if torch.is_grad_enabled() and len(blocks) > 1:
         read = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=False)
-    results = [read(*block) for block in blocks]
-    output, lse = (torch.cat(parts, dim=2) for parts in zip(*results, strict=True))
-    return output, lse
+    return _joined([read(*block) for block in blocks])
 
 
 def _attend_masked(
@@ -133,8 +136,7 @@ def _attend_masked(
     kernel: Kernel,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """All chapters are read, those that were not chosen behind a bias of -inf: where many are chosen, gathering them
-    for each token would move more."""
+    """Read all chapters, with a bias of -inf for those that were not chosen."""
     size = bank[0].shape[2]
     places = torch.arange(size, device=query.device)
     chapter_of = ((places + 1) * num_chapters - 1) // size  # c·N//C <= n < (c+1)·N//C
@@ -152,8 +154,7 @@ def _attend_gathered(
     num_chapters: int,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    gathered = _gather(*bank, chapters, log_prior, num_chapters)
-    return _attend(query, *gathered, scale=scale)
+    return _attend(query, *_gather(*bank, chapters, log_prior, num_chapters), scale=scale)
 
 
 def _gather(
@@ -176,7 +177,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, scale: f
     """query: [B, H, b, D]; key, value: [B, R, H_kv, M, D]; bias: [B, R, M], with R = 1 or b. Returns ([B, H, b, D],
     [B, H, b, 1]).
 
-    The query heads of a group, and the tokens of one decision, are rows of one head: they read the same keys.
+    The query heads of a group, and the tokens of one decision, become rows of one head: they read the same keys.
     """
     batch, heads, length, head_dim = query.shape
     decisions, kv_heads = key.shape[1:3]

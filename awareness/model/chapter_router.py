@@ -1,11 +1,10 @@
-"""Which chapters of a bank are read: a learned router, its strategies, and the losses that keep it even.
+"""A learned router that picks the chapters of a bank to read, and the losses that keep it even.
 
-A bank of N tokens is split into C chapters. The router is one linear map from hidden states to C logits; the k
-chapters of the highest logits are read (chapter_attention.py). The strategy says what decides: the whole prompt,
-a window of the last tokens, or the token alone. What decode steps need of earlier tokens enters and leaves as a
-`RoutingPast`.
+A bank of N tokens is split into C chapters. The router is one linear map from hidden states to C logits; the k chapters
+with the highest logits are read (chapter_attention.py). The strategy says what a decision is made from: the prompt, a
+window of the last tokens, or the token alone. What decoding steps need of earlier tokens is passed as a `RoutingPast`.
 
-Shapes use B (batch), T (tokens), C (chapters), k (chapters read) and R (decisions a row): 1, or T for one a token.
+Shapes: B rows, T tokens, C chapters, k chapters read, R decisions per row (1, or T for one per token).
 """
 
 from __future__ import annotations
@@ -16,16 +15,17 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 
 from awareness.config.memory import MemoryConfig, Strategy
 
 
 @dataclass(frozen=True)
 class ChapterChoice:
-    """The chapters to read, the same for all tokens of a row (R = 1) or for each its own (R = T).
+    """The chapters to read, for all tokens of a row (R = 1) or for each its own (R = T).
 
-    logits: [B, R, C] float32. chapters: [B, R, k] int64, best first. log_prior: [B, R, k], log p of each of them,
-    with p the softmax over all C chapters. mass: [B, R], the sum of p over them.
+    logits: [B, R, C] float32. chapters: [B, R, k] int64, best first. log_prior: [B, R, k], log p of each of them, where
+    p is the softmax over all C chapters. mass: [B, R], the sum of p over them.
     """
 
     logits: Tensor
@@ -36,10 +36,10 @@ class ChapterChoice:
 
 @dataclass(frozen=True)
 class RoutingPast:
-    """What the tokens behind the KV cache leave for the next ones.
+    """What the tokens in the KV cache leave for the next ones.
 
-    prompt: [B, 1, C], the logits of the prompt. recent: [B, P, C], the logits of each of the last tokens, at most one
-    fewer than the window, and real: bool [B, P], which of them are tokens and not padding.
+    prompt: [B, 1, C], the logits of the prompt. recent: [B, P, C], the logits of the last tokens, at most one fewer
+    than the window. real: bool [B, P], False for padding among them.
     """
 
     prompt: Tensor
@@ -48,11 +48,11 @@ class RoutingPast:
 
 
 class ChapterRouter(nn.Module):
-    """Hidden states -> the top_k of num_chapters, by one strategy in training and one at inference.
+    """Hidden states -> the top_k of num_chapters, with one strategy in training and one at inference.
 
-    sequence: by the mean of the prompt's tokens, one decision for all that follows. token: each token by itself.
-    rolling: each token by the mean of the last window_size tokens, its own the last of them. hybrid: by the mean of
-    the logits of sequence and rolling. Padding is no token.
+    sequence: the mean of the prompt's tokens makes one decision for everything after. token: each token by itself.
+    rolling: the mean of the last window_size tokens, the token's own included. hybrid: the mean of the logits of
+    sequence and rolling. Padding is left out.
     """
 
     def __init__(
@@ -72,16 +72,10 @@ class ChapterRouter(nn.Module):
                 raise ValueError(f"routing strategy '{strategy}' is not one of {', '.join(get_args(Strategy))}")
         if top_k > num_chapters:
             raise ValueError(f"top_k {top_k} is more than num_chapters {num_chapters}")
-        self.top_k = top_k
-        self.strategy_train = strategy_train
-        self.strategy_inference = strategy_inference
-        self.window_size = window_size
+        self.num_chapters, self.top_k, self.window_size = num_chapters, top_k, window_size
+        self.strategy_train, self.strategy_inference = strategy_train, strategy_inference
         self.classifier = nn.Linear(hidden_size, num_chapters, bias=False)
         nn.init.normal_(self.classifier.weight, std=init_std)
-
-    @property
-    def num_chapters(self) -> int:
-        return self.classifier.out_features
 
     @property
     def strategy(self) -> str:
@@ -95,19 +89,19 @@ class ChapterRouter(nn.Module):
         prompt: Tensor | None = None,
         past: RoutingPast | None = None,
     ) -> tuple[ChapterChoice, RoutingPast | None]:
-        """x: [B, T, d]; real: bool [B, T], False is padding, by default none; past: of the same rows, None at first.
+        """x: [B, T, d]. real: bool [B, T], False for padding; None without any. past: of the same rows, None at first.
 
-        prompt: bool [B, T], the tokens that sequence and hybrid decide by, by default all of this forward. With a
-        past their decision has been made, and it is not read. Returns the choice and the past of the next forward.
+        prompt: bool [B, T], the tokens that sequence and hybrid decide by, by default all of this forward pass. It is
+        not read with a past: the decision was made. Returns the choice, and the past for the next forward pass.
 
-        The map has no bias, so the logits of a mean are the mean of the logits: C numbers a token are kept, not d.
+        The map has no bias, so the logits of a mean are the mean of the logits: C numbers per token are kept, not d.
         """
         if real is None:
             real = x.new_ones(x.shape[:2], dtype=torch.bool)
         else:
-            x = x.masked_fill(~real[..., None], 0.0)  # what padding holds, NaN too, reaches no sum or gradient
-        with torch.autocast(x.device.type, enabled=False):  # float32 whatever the model runs in: Switch, section 2.4
-            logits = nn.functional.linear(x.float(), self.classifier.weight.float())
+            x = x.masked_fill(~real[..., None], 0.0)  # whatever padding holds, even NaN, reaches no sum or gradient
+        with torch.autocast(x.device.type, enabled=False):  # always float32: Switch, section 2.4
+            logits = linear(x.float(), self.classifier.weight.float())
         if self.strategy == "token":
             return _choose(logits, self.top_k), None
         if past is None:
@@ -121,16 +115,15 @@ class ChapterRouter(nn.Module):
         return _choose(rolling, self.top_k), past
 
     def _roll(self, logits: Tensor, real: Tensor, past: RoutingPast) -> tuple[Tensor, RoutingPast]:
-        """The mean of each window that ends in a token [B, T, C], and what the windows of later tokens need."""
+        """The mean of the window that ends in each token [B, T, C], and what the windows of later tokens need."""
         length = logits.shape[1]
         logits, real = torch.cat([past.recent, logits], dim=1), torch.cat([past.real, real], dim=1)
-        rank = nn.functional.pad(real.cumsum(1), (1, 0))  # [B, S+1], tokens up to a place, padding not counted
-        total = nn.functional.pad(logits.cumsum(1), (0, 0, 1, 0))  # [B, S+1, C]
+        rank = pad(real.cumsum(1), (1, 0))  # [B, S+1], tokens before a place, without padding
+        total = pad(logits.cumsum(1), (0, 0, 1, 0))  # [B, S+1, C]
         before = (rank - self.window_size).clamp(min=0)
-        start = torch.searchsorted(rank, before)  # the place up to which so many tokens lie
-        window = total - _take(total, start)
-        mean = window / (rank - before).clamp(min=1)[..., None]
-        kept = real.int().argsort(dim=1, stable=True)  # padding first, then the tokens in their order
+        start = torch.searchsorted(rank, before)  # the place with that many tokens before it
+        mean = (total - _take(total, start)) / (rank - before).clamp(min=1)[..., None]
+        kept = real.int().argsort(dim=1, stable=True)  # padding first, then the tokens in order
         kept = kept[:, max(0, real.shape[1] - self.window_size + 1) :]
         return mean[:, -length:], RoutingPast(past.prompt, _take(logits, kept), real.gather(1, kept))
 
@@ -140,9 +133,9 @@ def _take(rows: Tensor, places: Tensor) -> Tensor:
     return rows.gather(1, places[..., None].expand(-1, -1, rows.shape[-1]))
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """values: [..., n, C], mask: bool [..., n] -> [..., C], the mean of what the mask shows, 0 if that is nothing."""
-    shown = values.masked_fill(~mask[..., None], 0.0).sum(dim=-2)
+def _mean(rows: Tensor, mask: Tensor) -> Tensor:
+    """rows: [..., n, C], mask: bool [..., n] -> [..., C], the mean of the rows with True, 0 without any."""
+    shown = rows.masked_fill(~mask[..., None], 0.0).sum(dim=-2)
     return shown / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
@@ -155,8 +148,8 @@ def _choose(logits: Tensor, top_k: int) -> ChapterChoice:
 def load_balance_loss(logits: Tensor, chapters: Tensor, mask: Tensor | None = None) -> Tensor:
     """C · Σ_i f_i · P_i (Switch, Fedus et al. 2021, eq. 4-6): 1 for an even router, up to C if all read one chapter.
 
-    f_i: the share of the choices that fell on chapter i, without gradient. P_i: the mean probability of chapter i, of
-    the softmax over all C. logits: [B, R, C]; chapters: [B, R, k]; mask: bool [B, R], False is left out.
+    f_i: chapter i's share of the choices, without gradient. P_i: the mean probability of chapter i in the softmax over
+    all C. logits: [B, R, C]; chapters: [B, R, k]; mask: bool [B, R], False is left out.
     """
     chosen = torch.zeros_like(logits).scatter(-1, chapters, 1 / chapters.shape[-1])
     return logits.shape[-1] * (_batch_mean(chosen, mask) * _batch_mean(logits.softmax(dim=-1), mask)).sum()
@@ -166,12 +159,12 @@ def importance_loss(logits: Tensor, chapters: Tensor, mask: Tensor | None = None
     """CV(Σ_x G(x))², the squared coefficient of variation of the chapters' summed gate values (Shazeer et al. 2017,
     eq. 6-7).
 
-    G(x): the gates that reading applies, p of the chosen chapters by the softmax over all C, and 0 for the others.
-    (Softmax over the chosen alone, as there, is 1 at k = 1 and has no gradient.) Shapes as in `load_balance_loss`.
+    G(x): the gates that reading applies: p of the chosen chapters by the softmax over all C, 0 for the others. (The
+    paper's softmax over the chosen ones is 1 at k = 1 and has no gradient.) Shapes as in `load_balance_loss`.
     """
     gates = logits.softmax(dim=-1)
     gates = torch.zeros_like(gates).scatter(-1, chapters, gates.gather(-1, chapters))
-    importance = _batch_mean(gates, mask)  # of the sum, which the coefficient of variation doesn't tell from the mean
+    importance = _batch_mean(gates, mask)  # a mean and a sum have the same coefficient of variation
     return importance.var(correction=0) / importance.mean().square().clamp(min=1e-10)
 
 
@@ -186,16 +179,15 @@ def z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
 def router_losses(
     choices: Sequence[ChapterChoice], config: MemoryConfig, mask: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """The losses that `config` switches on, by name, each times its coefficient and summed over the layers' choices.
+    """The losses that `config` switches on, by name: each times its coefficient, summed over the layers' choices.
 
-    mask: bool [B, T], False is padding; where a row has one decision it counts if the row has a token.
+    mask: bool [B, T], False for padding; a row with one decision counts if it has a token.
     """
     terms: dict[str, list[Tensor]] = {}
     for choice in choices:
-        shown = mask
-        if mask is not None and choice.logits.shape[1] == 1:
+        logits, chapters, shown = choice.logits, choice.chapters, mask
+        if mask is not None and logits.shape[1] == 1:
             shown = mask.any(dim=1, keepdim=True)
-        logits, chapters = choice.logits, choice.chapters
         if config.use_load_balance_loss:
             loss = config.load_balance_coefficient * load_balance_loss(logits, chapters, shown)
             terms.setdefault("load_balance_loss", []).append(loss)
@@ -207,7 +199,7 @@ def router_losses(
     return {name: torch.stack(losses).sum() for name, losses in terms.items()}
 
 
-def _batch_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """values: [B, R, C], mask: bool [B, R] or None -> [C]."""
-    values = values.flatten(0, 1)
-    return values.mean(dim=0) if mask is None else _mean(values, mask.flatten())
+def _batch_mean(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """rows: [B, R, C], mask: bool [B, R] or None -> [C]."""
+    rows = rows.flatten(0, 1)
+    return rows.mean(dim=0) if mask is None else _mean(rows, mask.flatten())

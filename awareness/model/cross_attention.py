@@ -3,8 +3,9 @@
     h = h + W_o·(tanh(g_h) · Attn(W_q·norm(h), K_mem, V_mem))          variants A and B
     h = h + tanh(g_mlp) · MLP(norm(h))                                 variant B
 
-A gate a head. With `init: copy` norm, W_q, W_o and MLP begin as the layer's own and the gates at 0; with W_o zero the
-gates begin at 1. Either way the block is the identity at first, and learns, as only one of the two is zero.
+g_h is one gate per head. With `init: copy`, norm, W_q, W_o and MLP start as the layer's own and the gates at 0. With
+W_o zero, the gates start at 1. Either way the block is the identity at first, and it learns because only one of the two
+is 0.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from awareness.model.projection import Projection, trainable_copy
 class GatedCrossAttention(nn.Module):
     """hidden_states [B, T, d] -> what is added to them, [B, T, d].
 
-    layer: the decoder layer whose norm and geometry it takes, and with init `copy` the projections. rank: of W_q, W_o.
+    layer: the decoder layer that gives norm and geometry, and with init `copy` the projections. rank: of W_q and W_o.
     """
 
     def __init__(self, layer: Any, *, init: str, zero_output: bool, std: float, rank: int | None) -> None:
@@ -44,7 +45,7 @@ class GatedCrossAttention(nn.Module):
         self.head_dim, self.scaling = own.head_dim, own.scaling
         self.norm: nn.Module = trainable_copy(hf.attention_norm(layer))
         self.q_proj = Projection(*reversed(query.weight.shape), rank=rank, bias=query.bias is not None)
-        self.o_proj = Projection(*reversed(output.weight.shape), rank=rank)  # with a bias it would not be the identity
+        self.o_proj = Projection(*reversed(output.weight.shape), rank=rank)  # a bias would not be the identity
         self.q_norm = None if own.query_norm is None else trainable_copy(own.query_norm)
         for projection, linear in ((self.q_proj, query), (self.o_proj, output)):
             projection.copy_(linear) if init == "copy" else projection.draw_(std)
@@ -63,8 +64,8 @@ class GatedCrossAttention(nn.Module):
         record: AttentionRecord | None = None,
         layer: int = -1,
     ) -> Tensor:
-        """position_embeddings: cos and sin, each [B or 1, T, D]. parts: what is read, in one softmax; `record`
-        is about the first of them."""
+        """position_embeddings: cos and sin, each [B or 1, T, D]. parts: what is read, in one softmax; `record` records
+        the attention to the first of them."""
         query = self.q_proj(self.normed(hidden_states)).unflatten(-1, (-1, self.head_dim))
         if self.q_norm is not None:
             query = self.q_norm(query)
@@ -75,7 +76,7 @@ class GatedCrossAttention(nn.Module):
         return self.o_proj(output.transpose(1, 2).flatten(2))
 
     def normed(self, hidden_states: Tensor) -> Tensor:
-        """What W_q and a router see of the hidden states."""
+        """The input of W_q and of a router."""
         return self.norm(hidden_states).to(hidden_states.dtype)
 
     def _attend(
@@ -90,14 +91,14 @@ class GatedCrossAttention(nn.Module):
         first, *others = parts
         recorded = record is not None and record.wants(layer, query.shape[2]) and isinstance(first, LayerMemory)
         columns = [part for part in parts if isinstance(part, LayerMemory)]
-        differentiated, lse = torch.is_grad_enabled(), None
-        if kernel == "auto" and len(columns) == len(parts) and (not others or (differentiated and not recorded)):
+        needs_grad, lse = torch.is_grad_enabled(), None
+        if kernel == "auto" and len(columns) == len(parts) and (not others or (needs_grad and not recorded)):
             output = attend_alone(query, functools.reduce(LayerMemory.beside, columns), self.scaling)
         else:
-            chosen = pick_kernel(query, kernel, needs_grad=differentiated)
-            output, own_lse = attend_part(first, query, self.scaling, chosen)
+            merging = pick_kernel(query, kernel, needs_grad=needs_grad)
+            output, own_lse = attend_part(first, query, self.scaling, merging)
             for part in others:
-                other, lse = attend_part(part, query, self.scaling, chosen)
+                other, lse = attend_part(part, query, self.scaling, merging)
                 output = merge((output, own_lse), (other, lse))
         if recorded and record is not None and isinstance(first, LayerMemory):
             lse = None if lse is None else record.recorded(lse)
@@ -106,7 +107,7 @@ class GatedCrossAttention(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """hidden_states [B, T, d] -> what variant B adds of its own, [B, T, d]: tanh(g)·MLP(norm(h))."""
+    """hidden_states [B, T, d] -> what variant B adds to them, [B, T, d]: tanh(g)·MLP(norm(h))."""
 
     def __init__(self, layer: Any, *, init: str, zero_output: bool, std: float) -> None:
         super().__init__()
@@ -129,9 +130,9 @@ class GatedMLP(nn.Module):
 
 
 class MemoryBlock(nn.Module):
-    """The whole block of a layer. variant: A, between self-attention and MLP; B, behind the MLP, with its own MLP.
+    """The block of a layer. variant: A, between self-attention and MLP; B, after the MLP, with an MLP of its own.
 
-    With rank the projections of the attention are of low rank; the MLP of variant B stays whole.
+    rank: of the attention's projections; the MLP of variant B is always full.
     """
 
     def __init__(self, layer: Any, *, variant: str, init: str, zero_output: bool, std: float, rank: int | None) -> None:
@@ -139,20 +140,9 @@ class MemoryBlock(nn.Module):
         self.attention = GatedCrossAttention(layer, init=init, zero_output=zero_output, std=std, rank=rank)
         self.mlp = GatedMLP(layer, init=init, zero_output=zero_output, std=std) if variant == "B" else None
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        position_embeddings: tuple[Tensor, Tensor],
-        parts: Sequence[LayerMemory | BankPart],
-        *,
-        kernel: str = "auto",
-        record: AttentionRecord | None = None,
-        layer: int = -1,
-    ) -> Tensor:
-        """hidden_states [B, T, d] -> the same, having read."""
-        hidden_states = hidden_states + self.attention(
-            hidden_states, position_embeddings, parts, kernel=kernel, record=record, layer=layer
-        )
+    def forward(self, hidden_states: Tensor, **reading: Any) -> Tensor:
+        """hidden_states [B, T, d] -> the same after reading. reading: the other arguments of `GatedCrossAttention`."""
+        hidden_states = hidden_states + self.attention(hidden_states, **reading)
         return hidden_states if self.mlp is None else hidden_states + self.mlp(hidden_states)
 
 

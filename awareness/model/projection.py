@@ -1,4 +1,4 @@
-"""What a memory adapter is made of: linear maps, whole or of low rank, drawn or copied from a decoder's own."""
+"""The linear maps of a memory adapter: full or low-rank, random or copied from a decoder's own."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import linear
 
 
 def trainable_copy(module: nn.Module) -> nn.Module:
-    """A copy in float32 that is trained, whatever the original, which may be frozen, is."""
+    """A trainable copy in float32, also of a frozen module."""
     return copy.deepcopy(module).float().requires_grad_(True)
 
 
 class Projection(nn.Module):
-    """x [..., in] -> x·Wᵀ + b [..., out] in the dtype of x, whatever the parameters have.
+    """x [..., in] -> x·Wᵀ + b [..., out], in the dtype of x, whatever the dtype of the parameters.
 
-    rank: W = up·down, with down [rank, in] and up [out, rank]; None for a whole W. Copied from a decoder's layer, W is
-    that layer's own, which stays as it is and is no parameter of this one, plus up·down (LoRA, Hu et al. 2021).
+    rank: W = up·down, with down [rank, in] and up [out, rank]; None for a full W. A low-rank copy of a decoder's layer
+    is LoRA (Hu et al. 2021): W is that layer's own weight, which is no parameter of this module, plus up·down.
     """
 
     def __init__(self, in_features: int, out_features: int, *, rank: int | None = None, bias: bool = False) -> None:
@@ -38,37 +38,37 @@ class Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if self.weight is not None:
-            return functional.linear(x, self.weight.to(x.dtype), bias)
-        low = functional.linear(functional.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype), bias)
-        return low if self.base is None else low + functional.linear(x, self.base.to(x.dtype))
+            return linear(x, self.weight.to(x.dtype), bias)
+        low_rank = linear(linear(x, self.down.to(x.dtype)), self.up.to(x.dtype), bias)
+        return low_rank if self.base is None else low_rank + linear(x, self.base.to(x.dtype))
 
     @torch.no_grad()
-    def copy_(self, linear: Any) -> Projection:
-        """Starts as a decoder's linear layer; with a rank `down` is drawn and `up` 0, as LoRA starts."""
+    def copy_(self, other: Any) -> Projection:
+        """Start as a decoder's linear layer. With a rank `down` is random and `up` 0, as LoRA starts."""
         if self.weight is not None:
-            self.weight.copy_(linear.weight)
+            self.weight.copy_(other.weight)
         else:
-            self.base = linear.weight.detach()
+            self.base = other.weight.detach()
             self.down.normal_(std=self.down.shape[1] ** -0.5)
             self.up.zero_()
         if self.bias is not None:
-            self.bias.copy_(linear.bias)
+            self.bias.copy_(other.bias)
         return self
 
     @torch.no_grad()
     def draw_(self, std: float) -> Projection:
-        """Entries of W ~ N(0, std²); of its factors so that those of the product are."""
+        """Random entries of W ~ N(0, std²); with a rank, those of the product."""
         if self.weight is not None:
             self.weight.normal_(std=std)
         else:
-            each = (std / self.down.shape[0] ** 0.5) ** 0.5
-            self.down.normal_(std=each)
-            self.up.normal_(std=each)
+            factor_std = (std / self.down.shape[0] ** 0.5) ** 0.5
+            self.down.normal_(std=factor_std)
+            self.up.normal_(std=factor_std)
         return self
 
     @torch.no_grad()
     def zero_(self) -> Projection:
-        """W = 0; of two factors only the outer one, so that both learn."""
+        """W = 0. With a rank only `up` is 0, so that both factors learn."""
         if self.weight is not None:
             self.weight.zero_()
         else:

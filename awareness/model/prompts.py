@@ -1,7 +1,7 @@
-"""The words around a question: the sink that chunks are encoded after, and the chat turn that asks.
+"""The token ids around a question: the sink that chunks are encoded after, and the chat turn that asks.
 
-Everything is token ids. Text from a repository or a user is encoded with special tokens switched off, so that a
-file which contains `<|im_end|>` cannot end a turn.
+Text from a repository or a user is encoded with special tokens switched off, so a file that contains `<|im_end|>`
+cannot end a turn.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from awareness.types import Sample
 
 SYSTEM = "You are a helpful assistant that answers questions about the code of a repository."
 BRIEFLY = " Answer in one sentence."
-"""Put behind a question: small models wander off without it."""
-_MARK = "\u241e"  # stands for the user's words while the chat template is rendered around them
+"""Ends a question of training and evaluation: small models drift off without it."""
+_MARK = "\u241e"  # stands for the user's words while the chat template is rendered
 _FALLBACK_TURN = f"\n# Question: {_MARK}\n# Answer:"
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of text that nobody vouches for: no special tokens are added, and none are recognised."""
+    """Ids of untrusted text: special tokens are neither added nor recognised."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
@@ -30,7 +30,7 @@ def _encode_trusted(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def _turns(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
-    """The chat template cut into (system turn, before the user's words, after them)."""
+    """The chat template, cut into the system turn, the text before the user's words, and the text after them."""
     if not tokenizer.chat_template:
         return tokenizer.bos_token or "\n", *_FALLBACK_TURN.split(_MARK)  # type: ignore[return-value]
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": _MARK}]
@@ -50,7 +50,7 @@ def sink_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase, system: str, chunks: Sequence[str]) -> list[int]:
-    """What stands before the question, or before the code that is continued. system: the system turn, or empty."""
+    """What comes before the question, or before the code to continue. system: the system turn, or empty."""
     ids = _encode_trusted(tokenizer, system) if system else []
     for chunk in chunks:
         ids += encode(tokenizer, chunk)
@@ -65,10 +65,10 @@ def question_ids(
     with_system: bool = True,
     answer_prefix: str = "",
 ) -> list[int]:
-    """A prompt that asks. `chunks`: texts to stand in the prompt itself, between system turn and question.
+    """A prompt that asks. chunks: texts in the prompt itself, between system turn and question.
 
-    with_system=False leaves the system turn out: with memory attached it is there already, as the sink.
-    answer_prefix: the first words of the answer, put into the assistant's mouth.
+    with_system: False leaves the system turn out; an attached memory has it already, as the sink. answer_prefix: the
+    first words of the answer.
     """
     system, before, after = _turns(tokenizer)
     ids = _beginning(tokenizer, system if with_system else "", chunks)
@@ -79,7 +79,7 @@ def question_ids(
 def sample_ids(
     tokenizer: PreTrainedTokenizerBase, sample: Sample, *, chunks: Sequence[str] = (), with_system: bool = True
 ) -> list[int]:
-    """The prompt of a sample; arguments as of `question_ids`. Code to be continued stands where the question would."""
+    """The prompt of a sample; arguments as in `question_ids`. Code to continue takes the place of the question."""
     if sample.question:
         options: dict[str, Any] = {"chunks": chunks, "with_system": with_system, "answer_prefix": sample.answer_prefix}
         return question_ids(tokenizer, sample.question, **options)
@@ -88,6 +88,6 @@ def sample_ids(
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> list[int]:
-    """What is to follow `sample_ids`: the answer and, of a question, the end of the turn."""
+    """What follows `sample_ids`: the answer and, for a question, the end of the turn."""
     end = tokenizer.eos_token_id if sample.question else None
     return encode(tokenizer, sample.answer) + ([] if end is None else [cast(int, end)])
