@@ -1,7 +1,7 @@
-"""A folder that holds what was trained, and the configuration it was trained by; never the frozen base.
+"""A checkpoint: a folder with what was trained and its configuration, without the frozen base.
 
 config.json            format version, the sections `model:` and `memory:`, the base model's name and fingerprint
-weights.safetensors    the trained tensors by the names that `MemoryDecoder` has for them
+weights.safetensors    the trained tensors by their names in `MemoryDecoder`
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ _CODES = "adapter.bank.codes"
 
 
 class Checkpoint(Section):
-    """What stands in a checkpoint's config.json. base, fingerprint: of the decoder it was trained on. bank: `none`, or
-    the way the bank is quantised, which is then for use and no longer for training. reads: how chunks reached the
-    decoder in training."""
+    """The contents of config.json. base, fingerprint: of the decoder that was trained on. bank: the bank's quantisation
+    or `none`; a quantised bank cannot be trained further. reads: how chunks reached the decoder in training."""
 
     model: ModelConfig
     memory: MemoryConfig
@@ -47,7 +46,7 @@ class Checkpoint(Section):
 
     @property
     def arm(self) -> str:
-        """What evaluations call a decoder that was trained so: `joint+lora`, `tanh`, `bank`, `text+lora`."""
+        """The name that evaluations give such a decoder: `joint+lora`, `tanh`, `bank`, `text+lora`."""
         memory = self.memory
         if not memory.has_memory:
             return self.reads.replace("memory", "none") + ("+lora" if memory.has_lora else "")
@@ -57,7 +56,7 @@ class Checkpoint(Section):
         return form + ("+lora" if memory.has_lora else "")
 
     @model_validator(mode="after")
-    def _is_of_one_piece(self) -> Checkpoint:
+    def _is_consistent(self) -> Checkpoint:
         if self.model.base_model_name not in (None, self.base):
             raise ValueError(f"base '{self.base}' is not base_model_name '{self.model.base_model_name}'")
         if self.bank != "none" and not (self.memory.has_memory and self.memory.num_memory_tokens):
@@ -66,39 +65,37 @@ class Checkpoint(Section):
 
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
-        """Raises UsageError if the folder is no checkpoint of a known version."""
+        """Raises UsageError if the folder is not a checkpoint of a known version."""
         hint = "awareness checkpoints show FOLDER, of a folder that training wrote"
         try:
-            found: dict[str, Any] = json.loads((folder / _CONFIG).read_text("utf-8"))
-            version = found.pop("format_version")
+            content: dict[str, Any] = json.loads((folder / _CONFIG).read_text("utf-8"))
+            version = content.pop("format_version")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"{folder} is not a checkpoint: {type(error).__name__} in {_CONFIG}", hint=hint) from error
         if version != FORMAT_VERSION or type(version) is not int:
             raise UsageError(f"{folder} has format {version!r}; this program reads {FORMAT_VERSION}", hint=hint)
         try:
-            return cls(**found)
+            return cls(**content)
         except (ValidationError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(
-                f"{folder / _CONFIG} is damaged or of another program: {reason:.200}", hint=hint
-            ) from error
+            why = " ".join(str(error).split())
+            raise UsageError(f"{folder / _CONFIG} is damaged or of another program: {why:.200}", hint=hint) from error
 
     def write(self, folder: Path) -> None:
-        # Every setting, as a default may be another one day; of an existing model those of a new one are no setting.
+        # Every setting, as defaults may change; of an existing model, those of a new one are not settings.
         model = self.model.model_dump(include=None if self.model.base_model_name is None else set(OF_ANY_BASE))
         sections = {"format_version": FORMAT_VERSION, "model": model, **self.model_dump(exclude={"model"})}
         (folder / _CONFIG).write_text(json.dumps(sections, indent=2) + "\n", "utf-8")
 
     def tensors(self, folder: Path) -> dict[str, torch.Tensor]:
-        """Raises UsageError if they can't be read, or are not numbers that were trained."""
+        """Raises UsageError if they cannot be read or are not finite."""
         try:
-            found = load_file(folder / WEIGHTS)
+            tensors = load_file(folder / WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise UsageError(f"{folder / WEIGHTS} can't be read: {error}") from error
-        for name, tensor in found.items():
+        for name, tensor in tensors.items():
             if name != _CODES and not (tensor.is_floating_point() and tensor.isfinite().all()):
                 raise UsageError(f"{folder / WEIGHTS}: {name} has values that are no finite numbers")
-        return found
+        return tensors
 
 
 def save_checkpoint(
@@ -111,8 +108,10 @@ def save_checkpoint(
     dtype: torch.dtype | None = None,
     tensors: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Writes what is trained, by default in the dtype that it has. tensors: gathered from several devices, by name. The
-    folder is there whole or not at all; one of that name is replaced. Raises StorageFailed."""
+    """Write what was trained. dtype: by default the tensors' own. tensors: gathered from several devices, by name.
+
+    A folder of that name is replaced; it is complete or not there. Raises StorageFailed.
+    """
     bank = module.adapter.bank if module.adapter is not None else None
     quant: Any = bank.spec.quant if isinstance(bank, QuantisedBank) else "none"
     trained: dict[str, torch.Tensor] = dict(module.trainable())
@@ -121,31 +120,30 @@ def save_checkpoint(
     kept = {name: p.detach().to("cpu", dtype).contiguous() for name, p in trained.items()}
     if isinstance(bank, QuantisedBank):
         kept[_CODES] = bank.codes.cpu()
-    base_name = _found_from_anywhere(base.name)
+    base_name = _absolute(base.name)
     if model_config.base_model_name is not None:
         model_config = model_config.model_copy(update={"base_model_name": base_name})
     elif Path(model_config.tokenizer_name).is_dir():
-        tokenizer_name = _found_from_anywhere(model_config.tokenizer_name)
-        model_config = model_config.model_copy(update={"tokenizer_name": tokenizer_name})
-    encoder_model = module.config.encoder_model and _found_from_anywhere(module.config.encoder_model)
+        model_config = model_config.model_copy(update={"tokenizer_name": _absolute(model_config.tokenizer_name)})
+    encoder_model = module.config.encoder_model and _absolute(module.config.encoder_model)
     memory = module.config.model_copy(update={"encoder_model": encoder_model})
+    config = Checkpoint(
+        model=model_config, memory=memory, base=base_name, fingerprint=base.fingerprint, bank=quant, reads=reads
+    )
     with written_aside(folder) as partial:
         save_file(kept, partial / WEIGHTS)
-        fingerprint = base.fingerprint
-        Checkpoint(
-            model=model_config, memory=memory, base=base_name, fingerprint=fingerprint, bank=quant, reads=reads
-        ).write(partial)
+        config.write(partial)
 
 
-def _found_from_anywhere(name: str) -> str:
-    """A model's name; of a folder the whole path, which holds wherever the checkpoint is read."""
+def _absolute(name: str) -> str:
+    """A model's name; for a folder its absolute path, so that the checkpoint can be read from anywhere."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 @contextlib.contextmanager
 def written_aside(folder: Path) -> Iterator[Path]:
-    """A new folder to write to, which becomes `folder` at the end, or is gone if the writing fails. Of one that was
-    there before there is a moment with neither, but never a half. Raises StorageFailed."""
+    """Yield a new folder to write to. At the end it becomes `folder`, replacing an earlier one; on failure it is
+    deleted. For a moment neither may be there, but never a part. Raises StorageFailed."""
     partial, aside = (folder.with_name(f".{folder.name}.{state}-{os.getpid()}") for state in ("partial", "old"))
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -157,8 +155,10 @@ def written_aside(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StorageFailed(f"{folder} can't be written: {reason}", hint="more room, or another place") from error
+        why = getattr(error, "strerror", None) or error
+        raise StorageFailed(
+            f"{folder} can't be written: {why}", hint="free some space, or choose another place"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -166,23 +166,23 @@ def written_aside(folder: Path) -> Iterator[Path]:
 def load_checkpoint(
     folder: Path, *, pull: Callable[[str], ModelFolder], dtype: torch.dtype | str | None = None
 ) -> tuple[MemoryDecoder, Decoder]:
-    """The module in eval mode, as `build_memory_decoder` gives it, with the trained tensors.
+    """What `build_memory_decoder` returns, with the trained tensors, in eval mode.
 
-    Raises UsageError if the folder is damaged, or the base model isn't the one that it was trained on.
+    Raises UsageError if the folder is damaged, or the base model is not the one that was trained on.
     """
-    read = Checkpoint.read(folder)
-    module, base = build_memory_decoder(read.model, read.memory, pull=pull, dtype=dtype)
-    _must_be_of(folder, read, base.folder)
-    if read.bank != "none" and module.adapter is not None and isinstance(module.adapter.bank, MemoryBank):
-        module.adapter.bank = module.adapter.bank.quantised(read.bank)
-    _fill(folder, read, module)
+    checkpoint = Checkpoint.read(folder)
+    module, base = build_memory_decoder(checkpoint.model, checkpoint.memory, pull=pull, dtype=dtype)
+    _must_be_trained_on(folder, checkpoint, base.folder)
+    if checkpoint.bank != "none" and module.adapter is not None and isinstance(module.adapter.bank, MemoryBank):
+        module.adapter.bank = module.adapter.bank.quantised(checkpoint.bank)
+    _fill(folder, checkpoint, module)
     return module.eval(), base
 
 
 def load_for_use(
     folder: Path, *, pull: Callable[[str], ModelFolder], dtype: torch.dtype | str | None = None
 ) -> tuple[MemoryDecoder, Decoder]:
-    """As `load_checkpoint`, the trained tensors in the decoder's dtype: float32 was for training."""
+    """`load_checkpoint` with the trained tensors in the decoder's dtype; only training needs float32."""
     module, base = load_checkpoint(folder, pull=pull, dtype=dtype)
     for parameter in module.trainable().values():
         parameter.data = parameter.data.to(base.model.dtype)
@@ -190,25 +190,26 @@ def load_for_use(
 
 
 def begin_with(folder: Path, module: MemoryDecoder, base: ModelFolder) -> None:
-    """Copies the trained tensors of a checkpoint into a module that was built by settings of one's own. Raises
-    UsageError if it is of another base model, or its tensors are not those that the module trains."""
-    read = Checkpoint.read(folder)
-    _must_be_of(folder, read, base)
-    _fill(folder, read, module)
+    """Copy the trained tensors of a checkpoint into a module that was built from other settings. Raises UsageError for
+    another base model, or other tensors than the module trains."""
+    checkpoint = Checkpoint.read(folder)
+    _must_be_trained_on(folder, checkpoint, base)
+    _fill(folder, checkpoint, module)
 
 
-def _must_be_of(folder: Path, read: Checkpoint, base: ModelFolder) -> None:
-    if base.fingerprint != read.fingerprint:
+def _must_be_trained_on(folder: Path, checkpoint: Checkpoint, base: ModelFolder) -> None:
+    if base.fingerprint != checkpoint.fingerprint:
         raise UsageError(
-            f"{folder} was trained on {read.base} ({read.fingerprint}); here {base.name} is {base.fingerprint}",
+            f"{folder} was trained on {checkpoint.base} ({checkpoint.fingerprint});"
+            f" here {base.name} is {base.fingerprint}",
             hint=f"the same model as in training, or train again on {base.name}",
         )
 
 
-def _fill(folder: Path, read: Checkpoint, module: MemoryDecoder) -> None:
-    tensors = read.tensors(folder)
+def _fill(folder: Path, checkpoint: Checkpoint, module: MemoryDecoder) -> None:
+    tensors = checkpoint.tensors(folder)
     own: dict[str, torch.Tensor] = dict(module.trainable())
-    if read.bank != "none":
+    if checkpoint.bank != "none":
         own[_CODES] = module.get_buffer(_CODES)
     for name in sorted(own.keys() ^ tensors.keys()):
         state = "is missing" if name in own else "belongs to no part of it"

@@ -1,7 +1,7 @@
-"""`MemoryDecoder`: a decoder with everything that a configuration puts beside it, as one module to train, save, deploy.
+"""`MemoryDecoder`: a decoder with everything that a configuration puts beside it, as one module to train and save.
 
-From the sections `model:` and `memory:` come the decoder (loaded and frozen, or made from scratch), the memory adapter
-and LoRA. With both, LoRA belongs to the memory and is off without it, so that no memory is the base model.
+The sections `model:` and `memory:` give the decoder (loaded and frozen, or made from scratch), the memory adapter and
+LoRA. With both, LoRA belongs to the memory and is off without it, so that without memory it is the base model.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from awareness.types import Memory, default_layers
 
 @dataclass(frozen=True)
 class MemoryOutput:
-    """Of one forward pass. logits: [B, T, V], with labels only those of the tokens from the one before the first label
-    on. loss: the sum of the terms, None without labels. terms: `answer`, the cross-entropy of the labels, and the
-    routers' losses that are switched on, each with its coefficient."""
+    """logits: [B, T, V], with labels only from the token before the first label on. loss: the sum of the terms, None
+    without labels. terms: `answer`, the cross-entropy of the labels, and the routers' losses times their coefficients.
+    """
 
     logits: Tensor
     loss: Tensor | None
@@ -47,30 +47,21 @@ class MemoryOutput:
 
 
 class MemoryDecoder(nn.Module):
-    """`decoder` is fused; `adapter` is None for a vanilla decoder or LoRA alone."""
+    """decoder is fused; adapter is None for a plain decoder or LoRA alone."""
 
     def __init__(self, decoder: PreTrainedModel, adapter: MemoryAdapter | None, config: MemoryConfig) -> None:
         super().__init__()
         self.decoder, self.adapter, self.config = decoder, adapter, config
 
-    def attached(
-        self,
-        memory: Memory | None,
-        *,
-        record: AttentionRecord | None = None,
-        prompt: Tensor | None = None,
-        keep_choices: bool = False,
-    ) -> AbstractContextManager[Session]:
-        """`fusion.attached` with this decoder and its adapter. Raises UsageError."""
+    def attached(self, memory: Memory | None, **options: Any) -> AbstractContextManager[Session]:
+        """`fusion.attached` with this decoder and its adapter; options: its other arguments. Raises UsageError."""
         if memory is not None and self.adapter is None:
             raise UsageError("this decoder has no memory adapter to read by", hint="memory.use_memory_adapter: true")
-        return attached(
-            self.decoder, memory, adapter=self.adapter, record=record, prompt=prompt, keep_choices=keep_choices
-        )
+        return attached(self.decoder, memory, adapter=self.adapter, **options)
 
     def encoder(self, base: Decoder, quant: str = "none") -> SelfEncoder | ProjectedEncoder:
-        """What makes the latents that the adapter reads. Those of the frozen decoder alone are the ones that any index
-        of it has, where it stores the layers that are read."""
+        """The encoder of the latents that the adapter reads. If only the frozen decoder makes them, they are the ones
+        of every index of it, provided it stores the layers that are read."""
         learned = None if self.adapter is None else self.adapter.encoder
         fingerprint = base.folder.fingerprint
         if own := self._own_weights():
@@ -85,12 +76,12 @@ class MemoryDecoder(nn.Module):
 
     @property
     def learns_to_encode(self) -> bool:
-        """Do the latents change while it is trained? Else those of a text can be kept."""
+        """Whether training changes the latents. If not, the latents of a text can be kept."""
         return bool(self._own_weights()) or (self.adapter is not None and self.adapter.encoder is not None)
 
     def _own_weights(self) -> dict[str, Tensor]:
-        """What makes this decoder, as it encodes, another than the base: its own weights if they are trained, and LoRA
-        unless it waits for a memory."""
+        """What makes this decoder encode differently from the base: its trained weights, and LoRA unless it is off
+        without a memory."""
         gated = self.adapter is not None
         return {
             name: p.detach()
@@ -108,16 +99,15 @@ class MemoryDecoder(nn.Module):
         record: AttentionRecord | None = None,
         **options: Any,
     ) -> MemoryOutput:
-        """input_ids, labels: [B, T], -100 where a token is not learned; prompt: bool [B, P], what a text is routed by,
-        by default what stands before the first label. Labels are shifted inside: the logits of t are compared with the
-        label of t+1."""
+        """input_ids, labels: [B, T]; a label is -100 for a token that is not learned. prompt: bool [B, P], the tokens
+        that a text is routed by, by default those before the first label. Labels are shifted inside: the logits of
+        token t are compared with the label of t+1."""
         if prompt is None and labels is not None:
-            prompt = (labels != -100).cumsum(dim=1) == 0  # what stands before the answer, and nothing behind it
+            prompt = (labels != -100).cumsum(dim=1) == 0
             prompt = prompt | ~prompt.any(dim=1, keepdim=True)  # plain text has no prompt: all of it
         with self.attached(memory, record=record, prompt=prompt, keep_choices=labels is not None) as session:
-            if (
-                labels is not None
-            ):  # as indices: a slice is no whole block of memory, and the product would copy W for it
+            if labels is not None:
+                # As indices: a slice is not contiguous, and the product would copy W for it.
                 first = labels.shape[1] - answer_length(labels) - 1
                 options["logits_to_keep"] = torch.arange(first, labels.shape[1], device=input_ids.device)
             options = {"use_cache": False, **options}
@@ -129,19 +119,19 @@ class MemoryDecoder(nn.Module):
         return MemoryOutput(logits, torch.stack(list(terms.values())).sum(), terms)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """What training changes, by name: of the adapter, of LoRA, and of the decoder unless it is frozen."""
+        """The trained parameters by name: of the adapter, of LoRA, and of the decoder unless it is frozen."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
 
 def answer_length(labels: Tensor) -> int:
-    """Tokens of labels [B, T] from the first that any row learns on; the first of a row is predicted by nothing."""
+    """Tokens of labels [B, T] from the first one that any row learns; the first token of a row is never predicted."""
     learned = (labels[:, 1:] != -100).any(dim=0).nonzero()
     return labels.shape[1] - 1 - int(learned[0]) if len(learned) else 0
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-    """Cross-entropy of labels [B, T], -100 where nothing is learned, by logits [B, K, V] of the last K tokens: those of
-    a token are compared with the next one's label."""
+    """Cross-entropy of labels [B, T] (-100: not learned) by the logits [B, K, V] of the last K tokens; the logits of a
+    token are compared with the next token's label."""
     own = labels[:, labels.shape[1] - logits.shape[1] + 1 :]
     return cross_entropy(logits[:, :-1].flatten(0, 1).float(), own.flatten(), reduction=reduction)
 
@@ -153,12 +143,11 @@ def build_memory_decoder(
     pull: Callable[[str], ModelFolder],
     dtype: torch.dtype | str | None = None,
 ) -> tuple[MemoryDecoder, Decoder]:
-    """The module, and its decoder with tokenizer and folder. pull: name -> folder of a model, fetched if need be.
+    """The module, and its decoder with tokenizer and folder. pull: model name -> folder, fetched if necessary.
 
-    dtype: of the decoder, by default what the device is fast in, `auto` for its files' own; from scratch it is float32.
-    Raises UsageError.
+    dtype: of the decoder, by default the one that the device is fast in, `auto` for that of the files; a decoder from
+    scratch is float32. Raises UsageError.
     """
-    kernel = "auto" if model_config.use_flash_attention else "plain"
     if model_config.base_model_name is not None:
         base = load(pull(model_config.base_model_name), dtype=dtype)
         base.model.requires_grad_(not model_config.freeze_base_model)
@@ -167,7 +156,7 @@ def build_memory_decoder(
         tokenizer = load_tokenizer(folder)
         scratch = build_decoder(model_config, tokenizer).to(default_device())  # type: ignore[arg-type]
         base = Decoder(scratch, tokenizer, ModelFolder("from scratch", folder.path, f"scratch on {folder.fingerprint}"))
-    fuse(base.model, kernel=kernel)
+    fuse(base.model, kernel="auto" if model_config.use_flash_attention else "plain")
     adapter = None
     if config.has_memory:
         adapter = build_adapter(base.model, config)
@@ -187,7 +176,7 @@ def build_memory_decoder(
 def _learned_encoder(
     base: Decoder, config: MemoryConfig, layers: Sequence[int], pull: Callable[[str], ModelFolder]
 ) -> ProjectedEncoder | SoftTokens | None:
-    """What is learned of the encoder, None where it is the frozen decoder as it is."""
+    """The trained part of the encoder; None if the encoder is the frozen decoder alone."""
     if config.encoder == "projected":
         return ProjectedEncoder(
             base.model,

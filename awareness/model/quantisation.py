@@ -1,9 +1,9 @@
 """Latents in fewer bits: int8, int4, int2 and fp8, and back.
 
-After KIVI (Liu et al. 2024, section 3): keys have channels of outstanding size, so a channel has its own scale for
-each group of tokens, which works because keys are stored before RoPE mixes the channels; values have none, so each
-token of a head has its own scale. Integers are asymmetric, `x = q·scale + offset`, with q packed low bits first; fp8 is
-e4m3 with a scale alone. Parameters are float16.
+After KIVI (Liu et al. 2024, section 3). Keys have channels of outstanding size, so each channel has its own scale per
+group of tokens; that works because keys are stored before RoPE mixes the channels. Values have none, so each token of a
+head has its own scale. Integers are asymmetric, `x = q·scale + offset`, with q packed low bits first. fp8 is e4m3 with
+a scale alone. Scales and offsets are float16.
 
 The bytes of a quantised latent, in this order: scales of K, offsets of K, codes of K, scales of V, offsets of V, codes
 of V. Their sizes follow from the number of tokens (`MemorySpec.latent_bytes`).
@@ -57,7 +57,7 @@ def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
     for numbers, side in zip(out, _sides(out), strict=True):
         blocks = list(side)
         block, dim = blocks[0]
-        shape = (*block.shape[:2], len(blocks), block.shape[5 - dim])  # of a parameter: [L, H_kv, blocks, D or T]
+        shape = (*block.shape[:2], len(blocks), block.shape[5 - dim])  # of the scales: [L, H_kv, blocks, D or T]
         parameters = [
             take(torch.Size(shape).numel(), torch.float16).view(shape).float()
             for _ in range(1 if spec.quant == "fp8" else 2)
@@ -72,16 +72,16 @@ def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
 
 
 def _sides(tensor: Tensor) -> Iterator[Iterator[tuple[Tensor, int]]]:
-    """[2, L, H_kv, T, D] -> for K and for V: views of the blocks, and the dimension along which one scale is shared."""
+    """[2, L, H_kv, T, D] -> for K and for V: views of the blocks, each with the dimension that shares a scale."""
     keys, values = tensor
     yield ((block, 2) for block in keys.split(QUANT_GROUP, dim=2))
     yield iter([(values, 3)])
 
 
 def _quantise(block: Tensor, dim: int, quant: str) -> tuple[Tensor, list[Tensor]]:
-    """[L, H_kv, T, D] float32 -> codes (float8, or uint8 not packed yet), and scale and offset as they are stored.
+    """[L, H_kv, T, D] float32 -> codes (float8, or uint8 before packing), and scale and offset as they are stored.
 
-    A scale is shared along `dim`. Where all numbers are equal it is 1. What float16 can't hold is cut off.
+    A scale is shared along `dim`. If all numbers are equal it is 1. Numbers beyond float16 are clipped.
     """
     low, high = block.amin(dim), block.amax(dim)
     levels = 2 ** QUANT_BITS[quant] - 1
@@ -97,17 +97,17 @@ def _quantise(block: Tensor, dim: int, quant: str) -> tuple[Tensor, list[Tensor]
 
 
 def _pack(codes: Tensor, bits: int) -> Tensor:
-    """uint8 codes of `bits` bits, several in a byte, low bits first."""
+    """uint8 codes of `bits` bits -> several per byte, low bits first."""
     several = codes.view({8: torch.uint8, 4: torch.int16, 2: torch.int32}[bits])
     packed = several.clone()
     for i in range(1, 8 // bits):
-        packed |= several >> ((8 - bits) * i)  # from bit 8·i to bit bits·i; what is above the lowest byte falls away
+        packed |= several >> ((8 - bits) * i)  # from bit 8·i to bit bits·i; the bits above the lowest byte are cut off
     return packed.to(torch.uint8)
 
 
 @functools.cache
 def _codebook(quant: str) -> Tensor:
-    """[256]: what a stored byte stands for, before scale and offset: its float32 numbers side by side, as one."""
+    """[256]: the numbers in each possible byte, before scale and offset: its float32 numbers viewed as one number."""
     stored = torch.arange(256, dtype=torch.uint8)
     if quant == "fp8":
         return stored.view(_FP8).float()

@@ -1,9 +1,9 @@
-"""A decoder made from scratch: the Qwen3 architecture of transformers in any size, with random weights.
+"""A decoder from scratch: the Qwen3 architecture of transformers in any size, with random weights.
 
-The weights are drawn by transformers' own rules from torch's generator: who wants the same ones again seeds it.
-What Qwen3 has no setting for is put into the finished model: modules are exchanged (no positions, LayerNorm) or get
-hooks (dropout, the length limit); the class stays Qwen3ForCausalLM, so memory, encoders and `generate()` take it as
-any other. A saved folder does not tell these settings; a checkpoint (checkpoint.py) has them beside the weights.
+Weights are drawn by transformers' own rules from torch's generator; seed it to get the same ones again. Settings that
+Qwen3 does not have are put into the finished model: modules are replaced (no positions, LayerNorm) or get hooks
+(dropout, the length limit). The class stays Qwen3ForCausalLM, so memory, encoders and `generate()` treat it like any
+other. A saved folder does not hold these settings; a checkpoint (checkpoint.py) has them beside the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from awareness.model import hf
 
 
 def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A float32 decoder on the CPU, in train mode, not fused. Raises UsageError if the tokenizer has ids beyond it."""
+    """A float32 decoder on the CPU, in train mode, not fused. Raises UsageError if it has too few ids for the
+    tokenizer."""
     head_dim = config.hidden_dim // config.num_heads
     model = Qwen3ForCausalLM(
         Qwen3Config(
@@ -41,7 +42,7 @@ def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-    # Only now: told before, the embedding of the padding token is zero for ever, and in many tokenizers that is EOS.
+    # Set only now: set before, the embedding of the padding token stays zero, and in many tokenizers that is EOS.
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = pad
     if not config.use_flash_attention:  # transformers' name for plain matrix products; fusing sets another
@@ -51,10 +52,10 @@ def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
     if not config.use_rms_norm:
         hf.replace_norms(model, partial(nn.LayerNorm, config.hidden_dim, eps=config.norm_eps))
     if config.dropout:
-        model.get_input_embeddings().register_forward_hook(partial(_drop, config.dropout))
-        for layer in hf.decoder_layers(model):
-            hf.self_attention(layer).register_forward_hook(partial(_drop, config.dropout))
-            hf.mlp(layer).register_forward_hook(partial(_drop, config.dropout))
+        dropped = [model.get_input_embeddings()]
+        dropped += [part(layer) for layer in hf.decoder_layers(model) for part in (hf.self_attention, hf.mlp)]
+        for module in dropped:
+            module.register_forward_hook(partial(_drop, config.dropout))
     hf.body(model).register_forward_pre_hook(_refuse_longer, with_kwargs=True)
     return model
 
@@ -70,27 +71,27 @@ def _vocab_size(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 class NoPositions(nn.Module):
-    """In the place of a rotary embedding: turns nothing, so that only the causal mask tells an order (NoPE)."""
+    """Replaces a rotary embedding and rotates nothing: only the causal mask gives an order (NoPE)."""
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
         self.head_dim = head_dim
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """x: whose dtype and device count; position_ids: [B, T]. Returns (cos 1, sin 0), each [B, T, D]."""
+        """x: gives dtype and device; position_ids: [B, T]. Returns (cos 1, sin 0), each [B, T, D]."""
         cos = x.new_ones(*position_ids.shape, self.head_dim)
         return cos, torch.zeros_like(cos)
 
 
 def _drop(rate: float, module: nn.Module, args: Any, output: Any) -> Any:
-    """Forward hook: dropout of an output [B, T, hidden], or of the first of several."""
+    """Forward hook: dropout of the output [B, T, hidden], or of the first of several outputs."""
     if isinstance(output, tuple):
         return dropout(output[0], rate, module.training), *output[1:]
     return dropout(output, rate, module.training)
 
 
 def _refuse_longer(module: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Forward pre-hook: what is read, with what is in the cache, has to fit into max_seq_len."""
+    """Forward pre-hook: the tokens of this pass and of the cache must fit into max_seq_len."""
     length, limit = hf.text_length(args, kwargs), module.config.max_position_embeddings
     if length > limit:
         raise UsageError(f"{length} tokens do not fit into model.max_seq_len {limit}", hint="give shorter texts")
