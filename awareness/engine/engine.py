@@ -197,7 +197,6 @@ class Engine:
 
         Raises UsageError for a pack whose latents another model made."""
         from awareness.model.assemble import assemble
-        from awareness.model.presets import settings_of
 
         model = self.load()
         with self._model_lock, self._index_lock:
@@ -222,7 +221,7 @@ class Engine:
                 [latent for latent, _ in ordered],
                 [str(place) for place in reversed(range(len(hits)))],  # two repositories may have the same chunk
                 specs=[spec for _, spec in ordered],
-                sharpness=settings_of(model.decoder.folder.name).sharpness if reads is None else 1.0,
+                sharpness=model.settings.sharpness,
                 reads=reads,
             )
 
@@ -260,7 +259,6 @@ class Engine:
                 timings = Timings(route_s, total_s=time.perf_counter() - started)
                 raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings)
         from awareness.model.answering import answer
-        from awareness.model.presets import settings_of
 
         if choice.mode is Mode.none:
             hits = []
@@ -272,13 +270,11 @@ class Engine:
             load_s = time.perf_counter() - load_started
             reply = answer(
                 model.decoder,
-                settings_of(model.decoder.folder.name),
+                model.settings,
                 question,
                 [hit.chunk for hit in hits],
                 memory,
                 texts=[hit.chunk.encoded_text for hit in reversed(hits)] if choice.mode is Mode.text else (),
-                # Self-attention reads the system turn as the sink of the memory; a block of its own does not.
-                with_system=memory is None or choice.mode is Mode.tanh,
                 max_new_tokens=max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS),
                 is_long=is_long,
                 adapter=model.trained.adapter if model.trained is not None and reads_memory else None,

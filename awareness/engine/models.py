@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
 from awareness.model import model_files, presets
+from awareness.model.presets import ReadingSettings, settings_of
 from awareness.types import digest
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class LoadedModel:
     quant: str
     weights: str
     trained: MemoryDecoder | None = None
+
+    @cached_property
+    def settings(self) -> ReadingSettings:
+        """How the decoder reads a memory, with its adapter if there is one."""
+        adapter = None if self.trained is None else self.trained.adapter
+        return settings_of(self.decoder.folder.name, None if adapter is None else adapter.config.memory_form)
 
     @cached_property
     def encoder(self) -> SelfEncoder | ProjectedEncoder:
@@ -93,7 +100,6 @@ def _with_weights(
     are replaced, the decoder makes other latents, so its fingerprint says so. is_trained: the weights may differ from
     those of the folder, so the packed file that is kept for the folder is neither read nor written.
     """
-    from awareness.model.presets import settings_of
     from awareness.model.weights import is_packed, quantise_weights
 
     preferred = settings_of(decoder.folder.name).weights if decoder.model.device.type == "cpu" else "none"

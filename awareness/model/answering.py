@@ -1,4 +1,4 @@
-"""A question, and what was attached for it -> an answer in whole sentences, each with its source, while it is made."""
+"""A question and its memory -> an answer in whole sentences, each with its source, streamed."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from awareness.model.sentences import SENTENCES, Sentence, Sentences, Sources, i
 from awareness.types import Chunk, Memory, Sampling
 
 GRACE = 64
-"""Tokens beyond the limit within which a sentence that was begun may end."""
+"""Tokens beyond the limit in which a started sentence may end."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """sentences: as they were handed on. generation: of the decoder, with its times."""
+    """sentences: in the order they were passed on. generation: the decoder's, with its times."""
 
     sentences: tuple[Sentence, ...]
     generation: Generation
 
     @property
     def text(self) -> str:
-        """Without marks and numbers."""
+        """The answer without marks and source numbers."""
         return "".join(sentence.text for sentence in self.sentences).strip()
 
     @property
     def marked(self) -> str:
-        """As it is shown: with the numbers of the sources, and marks at names that stand in none."""
+        """The answer with the numbers of the sources, and marks after names that no source has."""
         return "".join(sentence.marked for sentence in self.sentences).strip()
 
 
 @dataclass
 class _Writer:
-    """Takes pieces of text, hands on sentences. limit: of sentences, None for none."""
+    """Takes pieces of text and passes sentences on. limit: of sentences, None for no limit."""
 
     sources: Sources
     memory: Memory | None
@@ -53,14 +53,14 @@ class _Writer:
 
     def __call__(self, piece: str) -> None:
         for sentence in self._cut.add(piece):
-            self._hand_on(sentence)
+            self._pass_on(sentence)
         self.on_begun("" if self.is_full else self._cut.rest())
 
-    def _hand_on(self, text: str) -> None:
+    def _pass_on(self, text: str) -> None:
         text = without_echo(text)
         known = {" ".join(sentence.text.split()) for sentence in self.done}
         if self.is_full or not text.strip() or " ".join(text.split()) in known:
-            self.is_full = self.is_full or bool(text.strip())  # who says a thing again has nothing else to say
+            self.is_full = self.is_full or bool(text.strip())  # a decoder that repeats a sentence has no other
             return
         sentence = self.sources.sentence(text, self._attention())
         self.done.append(sentence)
@@ -68,7 +68,7 @@ class _Writer:
         self.is_full = self.limit is not None and len(self.done) >= self.limit
 
     def _attention(self) -> list[float]:
-        """The share of each chunk in the memory attention since the last sentence."""
+        """Each chunk's share of the memory attention since the last sentence."""
         if self.record is None or self.memory is None:
             return []
         start, self._step = self._step, self.record.step_count
@@ -79,12 +79,12 @@ class _Writer:
         return [shares.get(str(place), 0.0) for place in range(len(self.sources.chunks))]
 
     def close(self, is_ended: bool) -> None:
-        """The last words: a sentence that was cut off is left out, unless it is the only one."""
+        """Pass the rest on. A sentence that was cut off is left out, unless it is the only one."""
         rest = self._cut.rest()
         if rest.strip() and (is_ended or is_whole(rest)):
-            self._hand_on(rest)
+            self._pass_on(rest)
         elif rest.strip() and not self.done:
-            self._hand_on(f"{rest.rstrip()} …")
+            self._pass_on(f"{rest.rstrip()} …")
 
     @property
     def is_between_sentences(self) -> bool:
@@ -99,7 +99,6 @@ def answer(
     memory: Memory | None = None,
     *,
     texts: Sequence[str] = (),
-    with_system: bool = True,
     max_new_tokens: int = 128,
     is_long: bool = False,
     adapter: MemoryAdapter | None = None,
@@ -108,13 +107,13 @@ def answer(
     on_begun: Callable[[str], None] = lambda _: None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Answer:
-    """Asks, and cuts what comes into sentences while it comes.
+    """Ask, and pass the answer on sentence by sentence.
 
-    chunks: what sentences may rest on, best first; memory: their latents, each span called by its place in `chunks`.
-    texts: to stand in the prompt instead, in reading order. with_system: as of `question_ids`. is_long: explains, where
-    a short answer ends after three sentences. max_new_tokens: a sentence begun before is finished all the same.
-    on_sentence: gets each sentence once it is complete; on_begun: what has been said of the next one, as it grows.
-    is_cancelled: asked after every token; once True, the answer ends with what is complete.
+    settings: of the decoder and its adapter. chunks: the possible sources, best first. memory: their latents; each span
+    is named by its place in `chunks`. texts: chunks in the prompt instead, in reading order. is_long: explain; a short
+    answer ends after three sentences. max_new_tokens: a sentence that started before this limit is finished.
+    on_sentence: called with each complete sentence. on_begun: called with the growing text of the next one.
+    is_cancelled: called after every token; True ends the answer with the complete sentences.
     """
     record = AttentionRecord(retrieval_layers(decoder.model, memory), steps=True) if memory is not None else None
     sources = Sources(chunks, question)
@@ -126,10 +125,11 @@ def answer(
         tokens += 1
         return is_cancelled() or writer.is_full or (tokens >= max_new_tokens and writer.is_between_sentences)
 
-    asked = question + (settings.long if is_long else settings.brief)
+    instructed = question + (settings.long if is_long else settings.brief)
+    with_system = memory is None or settings.system_with_memory
     generation = generate(
         decoder,
-        question_ids(decoder.tokenizer, asked, chunks=texts, with_system=with_system),
+        question_ids(decoder.tokenizer, instructed, chunks=texts, with_system=with_system),
         memory,
         max_new_tokens=max_new_tokens + GRACE,
         on_text=writer,

@@ -285,22 +285,6 @@ def attend_memory(query: Tensor, memory: LayerMemory, scale: float, kernel: Kern
     return output, lse if memory.bias is None else lse + memory.bias.float()[:, None]
 
 
-def attend_alone(query: Tensor, memory: LayerMemory, scale: float) -> Tensor:
-    """The memory alone by one SDPA call, without bias: [B, H, T, D]; a row without memory gives 0."""
-    batch, _, length, _ = query.shape
-    key, value = (side.expand(batch, -1, -1, -1) for side in (memory.key, memory.value))
-    is_step = length == 1  # see `fused_cpu`
-    rows = query if is_step else fold(query, key.shape[1])
-    mask = blind = None
-    if memory.mask is not None:
-        seen = memory.full_mask(batch)[:, None, None]
-        blind = ~seen.any(dim=-1, keepdim=True)
-        mask = (seen | blind).expand(-1, 1, rows.shape[2], -1)
-    output = scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scale, enable_gqa=is_step)
-    output = output.reshape(query.shape)
-    return output if blind is None else output.masked_fill(blind, 0.0)
-
-
 def attend_self(
     query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scale: float, kernel: Kernel
 ) -> tuple[Tensor, Tensor]:

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import scaled_dot_product_attention, silu
 
 from awareness.model import hf
 from awareness.model.attention import (
     BankPart,
     LayerMemory,
-    attend_alone,
     attend_part,
+    fold,
     memory_probabilities,
     merge,
     pick_kernel,
@@ -93,7 +93,7 @@ class GatedCrossAttention(nn.Module):
         columns = [part for part in parts if isinstance(part, LayerMemory)]
         needs_grad, lse = torch.is_grad_enabled(), None
         if kernel == "auto" and len(columns) == len(parts) and (not others or (needs_grad and not recorded)):
-            output = attend_alone(query, functools.reduce(LayerMemory.beside, columns), self.scaling)
+            output = _attend_alone(query, functools.reduce(LayerMemory.beside, columns), self.scaling)
         else:
             merging = pick_kernel(query, kernel, needs_grad=needs_grad)
             output, own_lse = attend_part(first, query, self.scaling, merging)
@@ -104,6 +104,22 @@ class GatedCrossAttention(nn.Module):
             lse = None if lse is None else record.recorded(lse)
             record.add(layer, memory_probabilities(record.recorded(query), first, lse, self.scaling))
         return output
+
+
+def _attend_alone(query: Tensor, memory: LayerMemory, scale: float) -> Tensor:
+    """The memory alone by one SDPA call, without bias: [B, H, T, D]; a row without memory gives 0."""
+    batch, _, length, _ = query.shape
+    key, value = (side.expand(batch, -1, -1, -1) for side in (memory.key, memory.value))
+    is_step = length == 1  # see `attention.fused_cpu`
+    rows = query if is_step else fold(query, key.shape[1])
+    mask = blind = None
+    if memory.mask is not None:
+        seen = memory.full_mask(batch)[:, None, None]
+        blind = ~seen.any(dim=-1, keepdim=True)
+        mask = (seen | blind).expand(-1, 1, rows.shape[2], -1)
+    output = scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scale, enable_gqa=is_step)
+    output = output.reshape(query.shape)
+    return output if blind is None else output.masked_fill(blind, 0.0)
 
 
 class GatedMLP(nn.Module):

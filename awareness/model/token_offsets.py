@@ -1,7 +1,7 @@
-"""Text -> where its tokens begin, by a model's own tokenizer, without torch: what bounds chunks.
+"""Text -> the character offsets of its tokens, by a model's own tokenizer, without torch. Chunks are sized by them.
 
-A tokenizer that splits text into words and reads each alone needs to see a word once only. Which tokenizers do, and
-where they cut, is known here for those of GPT-2, Llama 3 and Qwen; any other is asked for every text.
+Some tokenizers split text into words and encode each word alone; their result for a word is cached. The splits of
+GPT-2, Llama 3 and Qwen are known here; any other tokenizer encodes every text.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def token_starts(folder: Path) -> Callable[[str], Sequence[int]]:
-    """text -> the character offset of each of its tokens, by the model's own tokenizer, without torch.
+    """A function: text -> the character offset of each token, by the tokenizer in a model's folder.
 
-    A tokenizer that is known to split text into words, and to read each alone, is asked for a word once: repositories
-    repeat their words, and this is several times as fast. Raises UsageError for a folder without tokenizer.json.
+    Repositories repeat their words, so caching words is several times as fast. Raises UsageError for a folder without
+    tokenizer.json.
     """
     from tokenizers import Tokenizer
 
@@ -35,22 +35,22 @@ def token_starts(folder: Path) -> Callable[[str], Sequence[int]]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
-    def asked(text: str) -> list[int]:
+    def encoded(text: str) -> list[int]:
         return [start for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets]
 
     if (words := _words_of(tokenizer)) is None:
-        return asked
+        return encoded
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values() if not token.special]
     unusual = re.compile("|".join([_UNUSUAL, *map(re.escape, added)]))
-    widths = _Learnt(asked).__getitem__
+    widths = _WordCache(encoded).__getitem__
 
-    def learnt(text: str) -> list[int]:
+    def cached(text: str) -> list[int]:
         if unusual.search(text):
-            return asked(text)
+            return encoded(text)
         *starts, end = accumulate(chain.from_iterable(map(widths, words.findall(text))), initial=0)
-        return starts if end == len(text) else asked(text)
+        return starts if end == len(text) else encoded(text)
 
-    return learnt if learnt(_PROBE) == asked(_PROBE) else asked
+    return cached if cached(_PROBE) == encoded(_PROBE) else encoded
 
 
 # How tokenizers split text into words.
@@ -61,7 +61,7 @@ LLAMA3_WORDS = (
 )
 QWEN2_WORDS = LLAMA3_WORDS.replace("{1,3}", "")
 
-# Characters besides ASCII that every version of Unicode agrees on, and that NFC leaves alone.
+# Non-ASCII characters that are the same in every version of Unicode, and that NFC does not change.
 _LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e"
 _SYMBOLS = "\u2010-\u2027\u2190-\u21ff\u2500-\u257f\u2600-\u2775\U0001f300-\U0001f64f\U0001f680-\U0001f6ff§©«®°±¶·»×÷"
 _UNUSUAL = f"[^\0-\x7f{_LETTERS}{_SYMBOLS}]"
@@ -69,16 +69,16 @@ _PROBE = "# file: ü.py · it's\n\n  def  f12345(x): \t\r\n    return 'X' →x_�
 
 
 def _words_of(tokenizer: Tokenizer) -> re.Pattern[str] | None:
-    """Finds in a text the words that the tokenizer reads each alone, where nothing is `_UNUSUAL`; None: not known."""
+    """A pattern for the words that the tokenizer encodes alone, in texts without `_UNUSUAL`; None if not known."""
     from tokenizers import models, normalizers
 
     model, normalizer, splitter = tokenizer.model, tokenizer.normalizer, tokenizer.pre_tokenizer
     if not isinstance(model, models.BPE) or model.dropout or splitter is None:
         return None
-    if normalizer is not None and not isinstance(normalizer, normalizers.NFC):  # which usual characters are already
+    if normalizer is not None and not isinstance(normalizer, normalizers.NFC):  # usual characters are NFC already
         return None
     if (last := tokenizer.post_processor) is not None and b'"trim_offsets":true' in last.__getstate__():
-        return None  # it moves the starts of tokens, otherwise at the start of a text
+        return None  # it moves the starts of tokens, and differently at the start of a text
     match json.loads(splitter.__getstate__()):
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
             pattern = _GPT2
@@ -96,14 +96,14 @@ def _words_of(tokenizer: Tokenizer) -> re.Pattern[str] | None:
     return re.compile(pattern.replace(r"\p{L}", f"[{_LETTERS}]").replace(r"\p{N}", "[0-9]"), re.ASCII)
 
 
-class _Learnt(dict[str, tuple[int, ...]]):
-    """Word -> from the start of each of its tokens to the next, or its end. Long words are not kept, nor too many."""
+class _WordCache(dict[str, tuple[int, ...]]):
+    """Word -> the width of each of its tokens, in characters. Long words are not kept, and only so many."""
 
-    def __init__(self, asked: Callable[[str], list[int]]) -> None:
-        self.asked = asked
+    def __init__(self, encoded: Callable[[str], list[int]]) -> None:
+        self.encoded = encoded
 
     def __missing__(self, word: str) -> tuple[int, ...]:
-        widths = tuple(end - start for start, end in pairwise([*self.asked(word), len(word)]))
+        widths = tuple(end - start for start, end in pairwise([*self.encoded(word), len(word)]))
         if len(word) <= 64 and len(self) < 1 << 17:
             self[word] = widths
         return widths

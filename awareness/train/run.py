@@ -22,6 +22,7 @@ from awareness.model.fusion import fuse
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
 from awareness.model.model_files import ModelFolder
+from awareness.model.presets import NEUTRAL
 from awareness.model.token_offsets import token_starts
 from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
@@ -220,7 +221,7 @@ def _of_repositories(
     if stack.validation and training.eval_samples:
         validation = stream(stack.validation, training.eval_samples, training.seed + 1, data.chunks[-1:])
     memory = MemoryMaker(module, base, data.latent_cache) if data.reads == "memory" else None
-    with_system = memory is None or config.memory.memory_form == "tanh"
+    with_system = memory is None or NEUTRAL.trained(config.memory.memory_form).system_with_memory
     rows = Rows(base.tokenizer, data.reads, with_system)
     return _Data(train, validation, rows, asdict(stack.report), memory, _teacher(config, pull))
 

@@ -200,7 +200,6 @@ def _row(
         () if arm.kind == "none" else chunks,
         memory,
         texts=[chunk.encoded_text for chunk in reversed(chunks)] if arm.kind == "text" else (),
-        with_system=memory is None,
         max_new_tokens=options.max_new_tokens,
     )
     gold = [place for place, chunk in enumerate(chunks) if _shows(chunk, question)]

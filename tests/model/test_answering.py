@@ -90,7 +90,7 @@ def test_the_attention_of_steps_adds_up_to_that_of_the_answer(decoder, memory):
 
 
 def test_an_answer_stays_within_its_limit_and_is_read_from_memory(decoder, memory):
-    said = answer(decoder, NEUTRAL, "what", CHUNKS, memory, with_system=False, max_new_tokens=5)
+    said = answer(decoder, NEUTRAL, "what", CHUNKS, memory, max_new_tokens=5)
     assert 1 <= said.generation.tokens <= 5 + GRACE
     assert sum(said.generation.attention.values()) == pytest.approx(1, abs=1e-4)
     assert all(sentence.source in (0, 1) for sentence in said.sentences)

@@ -76,7 +76,7 @@ def starts_and_truth(request, tmp_path_factory):
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
     starts = token_offsets.token_starts(folder)
-    assert (starts.__name__ == "learnt") == is_known
+    assert (starts.__name__ == "cached") == is_known
     return starts, lambda text: [start for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets]
 
 
