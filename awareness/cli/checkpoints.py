@@ -181,7 +181,7 @@ def export(
         raise UsageError(f"--drop-memory is for GGUF, and {out} is a folder", hint=f"{out}.gguf")
     if out.suffix.lower() == ".gguf":
         model, base = _for_gguf(folder, drop_memory) if trained else _base(checkpoint)
-        from awareness.model.export import export_gguf
+        from awareness.model.gguf_export import export_gguf
 
         export_gguf(model, base.tokenizer, out)
     elif not trained:

@@ -1,7 +1,7 @@
-"""Reads the header of a GGUF file from a stream: its metadata and where its tensors lie.
+"""Read the header of a GGUF file from a stream: its metadata and the places of its tensors.
 
-gguf's own reader maps a file and makes an object of every token (7 s for 150,000); this one needs no file and takes
-0.3 s. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+gguf's own reader needs a file and makes an object of every token (7 s for 150,000); this one takes 0.3 s. The format:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ _LENGTH = struct.Struct("<Q")
 
 
 class Readable(Protocol):
-    """Anything with a `read(n)` that returns n bytes, fewer only at the end."""
+    """Has a `read(n)` that returns n bytes, fewer only at the end."""
 
     def read(self, count: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """shape: rows first, as numpy and torch have it. kind: a number of `gguf.GGMLQuantizationType`.
-
-    offset: of the first byte, from the start of the tensors' part of the file.
-    """
+    """shape: rows first, as in numpy and torch. kind: a number of `gguf.GGMLQuantizationType`. offset: of the first
+    byte, from the start of the tensors."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,8 +39,8 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """tensors: in the order in which they lie in the file. size: bytes before the first tensor, padding included;
-    `padding` of them are not read yet."""
+    """tensors: in the order of the file. size: bytes before the first tensor, of which the last `padding` are not read
+    yet."""
 
     metadata: dict[str, Any]
     tensors: tuple[TensorInfo, ...]
@@ -50,13 +48,13 @@ class Header:
     padding: int
 
     def of_model(self, key: str) -> Any:
-        """A value of the architecture's own: `block_count` for `qwen2.block_count`. Raises KeyError."""
+        """A value of the architecture: `block_count` for `qwen2.block_count`. Raises KeyError."""
         return self.metadata[f"{self.metadata['general.architecture']}.{key}"]
 
 
 def read_header(stream: Readable) -> Header:
-    """Leaves the stream behind the last tensor's description. Raises ValueError for what is no GGUF of version 2 or 3,
-    EOFError for one that is cut off."""
+    """Read up to the end of the last tensor's description. Raises ValueError if this is not a GGUF of version 2 or 3,
+    EOFError if it is cut off."""
     source = _Counting(stream)
     if source.read(4) != b"GGUF":
         raise ValueError("not a GGUF file: it does not start with 'GGUF'")
@@ -78,15 +76,15 @@ def read_header(stream: Readable) -> Header:
 
 
 def read_exactly(stream: Readable, count: int) -> bytes:
-    """Raises EOFError where there are fewer bytes."""
+    """Raises EOFError if there are fewer bytes."""
     data = stream.read(count)
     if len(data) != count:
-        raise EOFError(f"the GGUF file is cut off: {count} bytes wanted, {len(data)} there")
+        raise EOFError(f"the GGUF file is cut off: {len(data)} of {count} bytes are there")
     return data
 
 
 class _Counting:
-    """Counts what is read."""
+    """Counts the bytes that are read."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream, self.position = stream, 0

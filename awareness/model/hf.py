@@ -1,11 +1,10 @@
-"""Everything that the package assumes of the inside of transformers, PEFT and torch, one small function each.
+"""Everything that the package assumes about the inside of transformers, PEFT and torch, one small function each.
 
-That is: names of modules and of arguments, how a decoder layer computes, private functions. The other files call these
-functions and name nothing of it themselves; a test reads their source for that. What is public and documented
-(`from_pretrained`, `generate()`, `config.num_hidden_layers`) is used directly. The Trainer's hooks are overridden in
-train/trainer.py.
+These are names of modules and arguments, how a decoder layer computes, and private functions. No other file names them;
+a test reads their source for that. What is public and documented (`from_pretrained`, `generate()`,
+`config.num_hidden_layers`) is used directly. train/trainer.py overrides the Trainer's hooks.
 
-An argument is found by the type of its value, not by its name: transformers 5.24 renamed a layer's `past_key_values` to
+Arguments are found by the type of their value, not by name: transformers 5.24 renamed a layer's `past_key_values` to
 `cache`. Every function is tested on transformers `OLDEST` and `NEWEST` (tests/model/test_hf.py, run by .ci/versions).
 
 Shapes: B rows, T tokens, H query heads, H_kv key heads, D head_dim, d hidden_size.
@@ -32,9 +31,9 @@ from transformers.utils import logging as transformers_logging
 from awareness.errors import UsageError
 
 OLDEST, NEWEST = "5.18", "5.24"
-"""The versions of transformers that the tests ran on."""
+"""Versions of transformers that the tests run on."""
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-"""The classes whose modules have the names that this file knows."""
+"""Classes whose modules have the names in this file."""
 STOCK_ATTENTION, PLAIN_ATTENTION = "sdpa", "eager"
 """transformers' names of torch's fused attention, and of attention by matrix products."""
 
@@ -44,7 +43,7 @@ STOCK_ATTENTION, PLAIN_ATTENTION = "sdpa", "eager"
 
 @functools.cache
 def warn_if_untried(version: str = transformers.__version__) -> bool:
-    """Log one line, once a process, if this version of transformers is newer than `NEWEST`; return whether it is."""
+    """Return whether this version of transformers is newer than `NEWEST`; if so, log one line per process."""
     newer = _release(version) > _release(NEWEST)
     if newer:
         logging.getLogger("awareness").warning(
@@ -97,7 +96,7 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
 
 
 def replace_norms(model: PreTrainedModel, make: Callable[[], nn.Module]) -> None:
-    """Put a new module in the place of every norm of hidden states; those of heads (Qwen3) stay."""
+    """Replace every norm of hidden states by a new module; norms of heads (Qwen3) stay."""
     for layer in decoder_layers(model):
         layer.input_layernorm, layer.post_attention_layernorm = make(), make()
     model.model.norm = make()
@@ -105,10 +104,10 @@ def replace_norms(model: PreTrainedModel, make: Callable[[], nn.Module]) -> None
 
 @dataclass(frozen=True)
 class AttentionParts:
-    """The modules of one self-attention. The projections are Linear, or what PEFT or torchao put in their place.
+    """The modules of one self-attention. The projections are Linear, or replaced by PEFT or torchao.
 
     query [d -> H·D], key and value [d -> H_kv·D], output [H·D -> d]. query_norm and key_norm: over a head (Qwen3), else
-    None. scaling: what scores are multiplied by.
+    None. scaling: factor on the scores.
     """
 
     query: Any
@@ -134,7 +133,7 @@ def mlp_parts(layer: Any) -> dict[str, Any]:
 
 
 def key_value_sources(layer: Any) -> tuple[nn.Module, nn.Module]:
-    """The modules that put out K before RoPE and V, [B, T, H_kv·D] or [B, T, H_kv, D], in the order they run in."""
+    """The modules whose outputs are K before RoPE and V, [B, T, H_kv·D] or [B, T, H_kv, D], in running order."""
     parts = attention_parts(layer)
     return parts.key if parts.key_norm is None else parts.key_norm, parts.value
 
@@ -147,7 +146,7 @@ def linear_names(model: PreTrainedModel) -> list[str]:
 
 
 def looks_back(model: nn.Module) -> bool:
-    """Does every token see only the tokens before it?"""
+    """Whether the model is causal: every token sees only the tokens before it."""
     return any(getattr(module, "is_causal", False) for module in model.modules())
 
 
@@ -162,14 +161,14 @@ def rope_parameters(config: Any) -> dict[str, Any]:
 
 
 def rotated_heads(tensor: str, config: Any) -> int | None:
-    """How many heads a tensor of the state dict makes that RoPE turns; None if it makes none."""
+    """The number of heads that a tensor of the state dict projects to and RoPE rotates; None for other tensors."""
     if ".self_attn.q_proj" in tensor:
         return int(config.num_attention_heads)
     return int(config.num_key_value_heads) if ".self_attn.k_proj" in tensor else None
 
 
 def is_output_weight(tensor: str) -> bool:
-    """Is this tensor of the state dict the output layer? Where it is tied it is the embedding."""
+    """Whether this tensor of the state dict is the output layer, which may be tied to the embedding."""
     return tensor == "lm_head.weight"
 
 
@@ -205,7 +204,7 @@ def mask_in(kwargs: Mapping[str, Any]) -> Tensor | None:
 
 
 def text_length(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-    """Tokens that a call of a decoder's `body` is about: those it gets, and those in the cache."""
+    """Tokens in a call of a decoder's `body`: the given ones, and those in the cache."""
     given = args[0] if args else kwargs.get("input_ids")
     given = kwargs["inputs_embeds"] if given is None else given
     return int(given.shape[1]) + cached_tokens(cache_in(args, kwargs))
@@ -221,7 +220,7 @@ def continued(model: PreTrainedModel, ids: Tensor, cache: Cache | None = None) -
 
 
 def _cache_name(model: PreTrainedModel) -> str:
-    """What the forward method of a decoder calls its KV cache."""
+    """The name of the KV cache in the forward method of a decoder."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
@@ -231,7 +230,7 @@ def last_logits(model: PreTrainedModel, ids: Tensor, count: int) -> Tensor:
 
 
 def named_arguments(layer: type, args: Sequence[Any]) -> dict[str, Any]:
-    """Arguments that a decoder layer of this class got by position after the hidden states, by their names."""
+    """Positional arguments of a decoder layer of this class, after the hidden states, by their names."""
     return dict(zip([*inspect.signature(layer.forward).parameters][2:], args, strict=False)) if args else {}  # type: ignore[attr-defined]
 
 
@@ -239,7 +238,7 @@ def run_layer(
     layer: Any, hidden_states: Tensor, kwargs: Mapping[str, Any], *, between: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """The forward pass of a decoder layer, with `between` applied to the hidden states [B, T, d] after self-attention
-    and before the MLP. kwargs: the layer's other arguments. A test holds it to the layer's own to the last bit."""
+    and before the MLP. kwargs: the layer's other arguments. A test compares it with the layer's own, bitwise."""
     attended, _ = self_attention(layer)(hidden_states=attention_norm(layer)(hidden_states), **kwargs)
     hidden_states = between(hidden_states + attended)
     return hidden_states + mlp(layer)(mlp_norm(layer)(hidden_states))
@@ -249,7 +248,7 @@ def run_layer(
 
 
 def register_attention(name: str, function: Callable[..., tuple[Tensor, Tensor | None]]) -> None:
-    """Make an attention function known by a name: (module, query [B, H, T, D], key and value [B, H_kv, S, D], mask
+    """Register an attention function under a name: (module, query [B, H, T, D], key and value [B, H_kv, S, D], mask
     bool [B, 1, T, S] or None, …) -> ([B, T, H, D], None)."""
     AttentionInterface.register(name, function)
     AttentionMaskInterface.register(name, sdpa_mask)
@@ -275,11 +274,11 @@ def stock_attention(
 def flash_cpu(
     query: Tensor, key: Tensor, value: Tensor, *, bias: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """torch's private fused attention of the CPU, which takes grouped queries and tells the log-sum-exp.
+    """torch's private fused attention of the CPU, which takes grouped queries and returns the log-sum-exp.
 
     query [B, H, T, D], key and value [B, H_kv, S, D], bias [B, 1, T, S] or None -> (output [B, H, T, D], lse [B, H, T]
-    float32). The kernel takes one dtype alone: all is computed in that of `value`. They differ under autocast, where
-    RoPE makes queries and keys float32 and a projection leaves values in bfloat16. No gradient. Torch 2.9 to 2.13.
+    float32). Everything is computed in the dtype of `value`, as the kernel takes only one: under autocast RoPE makes
+    queries and keys float32, and a projection leaves values in bfloat16. No gradient. Torch 2.9 to 2.13.
     """
     dtype = value.dtype
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
@@ -293,7 +292,7 @@ def flash_cpu(
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Does the processor multiply bfloat16 in hardware (AMX, AVX512-BF16)? By torch's private tests."""
+    """Whether the processor multiplies bfloat16 in hardware (AMX, AVX512-BF16), by torch's private tests."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -301,18 +300,18 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def rotary(model: PreTrainedModel) -> Any:
-    """The module that makes cos and sin: (x for dtype and device, positions [B, T]) -> two of [B, T, D]."""
+    """The module that makes cos and sin: (x for dtype and device, positions [B, T]) -> two tensors [B, T, D]."""
     return model.model.rotary_emb
 
 
 def replace_rotary(model: PreTrainedModel, module: nn.Module) -> None:
-    """Put another module in the place of `rotary(model)`."""
+    """Replace `rotary(model)`."""
     model.model.rotary_emb = module
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE (Su et al. 2021) of x [..., D] in the layout of these decoders, where number i is turned with i + D/2.
-    cos, sin: as `rotary` makes them, of a shape that can be multiplied with x."""
+    """RoPE (Su et al. 2021) of x [..., D] in the layout of these decoders, where number i is rotated with i + D/2.
+    cos, sin: from `rotary`, in a shape that broadcasts with x."""
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 
@@ -335,8 +334,8 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def greedy_by_default(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make `generate()` greedy unless it is asked otherwise (sampling settings of the folder would only cause
-    warnings), and give it a padding token."""
+    """Make `generate()` greedy by default (the folder's sampling settings would only cause warnings), and set a padding
+    token."""
     settings: Any = model.generation_config
     settings.do_sample, settings.temperature, settings.top_p, settings.top_k = False, None, None, None
     if settings.pad_token_id is None:
@@ -344,12 +343,12 @@ def greedy_by_default(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 
 def pad_token(model: PreTrainedModel) -> int:
-    """The token that `generate()` pads with."""
+    """The padding token of `generate()`."""
     return int(model.generation_config.pad_token_id)
 
 
 def end_tokens(model: PreTrainedModel) -> set[int]:
-    """The tokens that end what `generate()` writes."""
+    """The tokens that end a text of `generate()`."""
     ends = model.generation_config.eos_token_id
     return set(ends if isinstance(ends, list) else [ends])
 
@@ -385,7 +384,7 @@ def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def take_lora(model: PreTrainedModel) -> None:
-    """Put the linear layers that LoRA stands on back in its place, the same objects."""
+    """Replace LoRA by the linear layers that it stands on, the same objects."""
     for name, layer in lora_layers(model).items():
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, layer.base_layer)

@@ -1,6 +1,6 @@
-"""What a Hugging Face folder needs besides weights, out of a GGUF's metadata: config, tokenizer, chat template.
+"""A GGUF's metadata -> the files of a Hugging Face folder beside the weights: config, tokenizer, chat template.
 
-The fields are those of the publishers' own folders; what a GGUF does not tell is the same for every model here.
+The fields are those of the publishers' own folders. What a GGUF does not hold is the same for every supported model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
 
 
 def write_config(header: Header, folder: Path) -> None:
-    """config.json and generation_config.json. Raises ValueError for an architecture that is not known here."""
+    """Write config.json and generation_config.json. Raises ValueError for an unknown architecture."""
     architecture, value = header.metadata["general.architecture"], header.of_model
     heads, layers = value("attention.head_count"), value("block_count")
     rope_theta = value("rope.freq_base")
@@ -28,7 +28,7 @@ def write_config(header: Header, folder: Path) -> None:
         "model_type": architecture,
         "attention_dropout": 0.0,
         "dtype": "bfloat16",
-        "torch_dtype": "bfloat16",  # the same, for older readers
+        "torch_dtype": "bfloat16",  # for older readers
         "hidden_act": "silu",
         "hidden_size": value("embedding_length"),
         "initializer_range": 0.02,
@@ -41,7 +41,7 @@ def write_config(header: Header, folder: Path) -> None:
         "rope_theta": rope_theta,
         "rope_parameters": {"rope_theta": rope_theta, "rope_type": "default"},
         "tie_word_embeddings": True,
-        "transformers_version": "5.0.0",  # whose layout this is; some releases misread a tokenizer that does not say so
+        "transformers_version": "5.0.0",  # of this layout; some releases misread a tokenizer without it
         "use_cache": True,
         "vocab_size": len(header.metadata["tokenizer.ggml.tokens"]),
         **ids,
@@ -64,9 +64,9 @@ def write_config(header: Header, folder: Path) -> None:
             "pretraining_tp": 1,
         }
     else:
-        raise ValueError(f"a GGUF of an architecture that is not known: {architecture}")
+        raise ValueError(f"a GGUF of an unknown architecture: {architecture}")
     _write(folder / "config.json", config)
-    # A chat model ends a turn with one token and a text with another, which then also pads.
+    # A chat model ends a turn with one token, and a text with another, which is also the padding.
     ends = sorted({ids["eos_token_id"], pad}, reverse=True)
     _write(
         folder / "generation_config.json",
@@ -75,28 +75,21 @@ def write_config(header: Header, folder: Path) -> None:
 
 
 def write_tokenizer(header: Header, folder: Path) -> None:
-    """tokenizer.json, tokenizer_config.json (with the chat template). Raises ValueError for a tokenizer that is not
-    known here."""
+    """Write tokenizer.json and tokenizer_config.json, with the chat template. Raises ValueError for an unknown
+    tokenizer."""
     data = header.metadata
     tokens: list[str] = data["tokenizer.ggml.tokens"]
     kinds: list[int] = data["tokenizer.ggml.token_type"]
     way = data["tokenizer.ggml.pre"]
     if data["tokenizer.ggml.model"] != "gpt2" or way not in _TOKENIZER_CLASSES:
-        raise ValueError(f"a GGUF with a tokenizer that is not known: {data['tokenizer.ggml.model']} {way}")
+        raise ValueError(f"a GGUF with an unknown tokenizer: {data['tokenizer.ggml.model']} {way}")
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [
-        {
-            "id": i,
-            "content": tokens[i],
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": kind == _CONTROL,
-        }
+        {"id": i, "content": tokens[i], **plain, "special": kind == _CONTROL}
         for i, kind in enumerate(kinds)
         if kind in (_CONTROL, _USER_DEFINED)
     ]
-    # llama.cpp fills the vocabulary up to the rows of the embedding; published vocabularies end before.
+    # llama.cpp fills the vocabulary up to the rows of the embedding; published vocabularies are shorter.
     vocabulary = {token: i for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != _UNUSED}
     tokenizer: dict[str, Any] = {
         "version": "1.0",
@@ -133,7 +126,7 @@ def write_tokenizer(header: Header, folder: Path) -> None:
     )
 
 
-# How text becomes tokens, by the name that llama.cpp has for it.
+# llama.cpp's name -> how text becomes tokens.
 _PIPELINES: dict[str, dict[str, Any]] = {
     "qwen2": {
         "normalizer": {"type": "NFC"},
@@ -147,7 +140,7 @@ _PIPELINES: dict[str, dict[str, Any]] = {
         "post_processor": _BYTES,
         "decoder": _BYTES,
     },
-    # The publisher also cuts numbers into digits first. The adapter of SmolLM2 was trained without, and latents made.
+    # The publisher also splits numbers into digits first. SmolLM2's adapter was trained without that, so it stays out.
     "smollm": {
         "normalizer": None,
         "pre_tokenizer": {**_BYTES, "trim_offsets": True, "use_regex": True},

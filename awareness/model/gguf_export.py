@@ -1,8 +1,8 @@
 """A plain decoder and its tokenizer -> one GGUF file, which llama.cpp and transformers load.
 
-By the format's own specification (ggml/docs/gguf.md) and the layout that llama.cpp expects. GGUF has no place for a
-memory, LoRA or quantised weights of other libraries; what it can't say is refused here, by name. Merging first is left
-to the caller. Norms and biases are float32, as llama.cpp wants them; all else is as the model has it, bit for bit.
+It follows the format's specification (ggml/docs/gguf.md) and the layout that llama.cpp expects. GGUF has no place for a
+memory, LoRA or weights quantised by other libraries: these are refused by name, and the caller may merge LoRA first.
+Norms and biases are float32, as llama.cpp needs them; everything else is the model's own, bit for bit.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _PRE_TOKENIZERS = {
     (QWEN2_WORDS,): "qwen2",
     (LLAMA3_WORDS,): "llama-bpe",
 }
-"""Steps that cut a text before BPE -> what llama.cpp calls them."""
+"""Steps that split a text before BPE -> llama.cpp's name of them."""
 
 
 def export_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """Writes `model` (Llama, Qwen2 or Qwen3 as transformers has them, nothing put in) and `tokenizer` to `path`.
+    """Write `model` (transformers' own Llama, Qwen2 or Qwen3, not fused) and `tokenizer` to `path`, all or nothing.
 
-    The file is there whole or not at all. Raises UsageError for what GGUF can't hold, StorageFailed if it can't be
-    written. Of a tokenizer's normalisation nothing is written: Qwen's NFC is left to who calls, as in llama.cpp.
+    Raises UsageError for anything that GGUF can't hold, StorageFailed if the file can't be written. A tokenizer's
+    normalisation is not written: as in llama.cpp, Qwen's NFC is left to the caller.
     """
     from gguf import GGUFWriter
 
@@ -66,7 +66,7 @@ def export_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path
 
 
 def _architecture(model: PreTrainedModel) -> str:
-    """What GGUF calls it; UsageError if `model` is or has something that GGUF doesn't know."""
+    """GGUF's name of the architecture. Raises UsageError if `model` is or has something that GGUF doesn't know."""
     name = type(model).__name__
     if name not in _ARCHITECTURES:
         raise UsageError(f"{name} can't be written as GGUF: not one of {', '.join(_ARCHITECTURES)}")
@@ -79,7 +79,7 @@ def _architecture(model: PreTrainedModel) -> str:
     config = model.config
     rope = hf.rope_parameters(config)
     attends = ["full_attention"]
-    settings: dict[str, tuple[Any, Any]] = {  # what is set, and what alone can be written
+    settings: dict[str, tuple[Any, Any]] = {  # the value, and the only one that can be written
         "rope_type": (rope.get("rope_type", "default"), "default"),
         "partial_rotary_factor": (rope.get("partial_rotary_factor", 1.0), 1.0),
         "hidden_act": (config.hidden_act, "silu"),
@@ -115,7 +115,7 @@ def _add_config(writer: GGUFWriter, model: PreTrainedModel) -> None:
 
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
-    """rows: of the embedding; those without a token get an unused one, as GGUF wants a token for each."""
+    """rows: of the embedding. GGUF needs a token for each, so rows without one get an unused token."""
     from gguf import TokenType
 
     state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -157,7 +157,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, rows:
 
 
 def _pre_tokenizer(state: dict[str, Any]) -> str:
-    """llama.cpp's name of how the tokenizer (as tokenizer.json has it) cuts a text; it must be byte-level BPE."""
+    """llama.cpp's name of the tokenizer's split; state: the content of tokenizer.json, of byte-level BPE."""
     model, pre, normalizer = state["model"], state["pre_tokenizer"] or {"type": None}, state["normalizer"]
     steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
     odd = [
@@ -170,14 +170,14 @@ def _pre_tokenizer(state: dict[str, Any]) -> str:
     name = _PRE_TOKENIZERS.get(tuple(step for step in map(_split, steps) if step))
     if name is None or model.get("ignore_merges", False) != (name == "llama-bpe"):
         raise UsageError(
-            "the tokenizer can't be written as GGUF: it cuts texts in a way that has no name there",
-            hint=f"ways that have one: {', '.join(_PRE_TOKENIZERS.values())}",
+            "the tokenizer can't be written as GGUF: its way to split a text has no name there",
+            hint=f"known are: {', '.join(_PRE_TOKENIZERS.values())}",
         )
     return name
 
 
 def _split(step: dict[str, Any]) -> str:
-    """A step of a pre-tokenizer as `_PRE_TOKENIZERS` has it; empty for bytes alone."""
+    """A step of a pre-tokenizer in the words of `_PRE_TOKENIZERS`; empty for bytes alone."""
     if step["type"] == "ByteLevel":
         return "gpt-2 split" if step["use_regex"] else ""
     if step["type"] == "Digits" and step["individual_digits"]:

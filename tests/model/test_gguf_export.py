@@ -26,8 +26,8 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from awareness.errors import StorageFailed, UsageError
 from awareness.model import hf
-from awareness.model.export import export_gguf
 from awareness.model.fusion import fuse
+from awareness.model.gguf_export import export_gguf
 from awareness.model.hf import quiet_transformers
 from awareness.model.lora import add_lora
 from awareness.model.weights import quantise_weights

@@ -1,8 +1,8 @@
-"""GGUF -> a Hugging Face folder: safetensors in bf16, config, tokenizer, chat template; once, when a model is pulled.
+"""GGUF -> a Hugging Face folder: safetensors in bf16, config, tokenizer, chat template. Runs once, in `models pull`.
 
-The file is read as a stream, from its start to its end, and every tensor is written where it belongs while the next
-is read, so memory stays small whatever the model's size. De-quantising is gguf's own, in numpy, on two threads.
-Architectures: Llama and Qwen2 whose output layer is the embedding, which is what the presets are.
+The file is read as a stream. Each tensor is written to its place while the next one is read, so memory stays small for
+any model. gguf's own numpy routines de-quantise, on two threads. Supported are the presets' architectures: Llama and
+Qwen2 whose output layer is the embedding.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHARD_BYTES = 512 << 20
-"""No file of weights is larger, unless one tensor is."""
+"""Limit of a file of weights, unless one tensor is larger."""
 _THREADS = 2
 _TASK_ELEMENTS = 1 << 21
-"""Elements that one task of a thread makes: 4 MiB of bf16."""
+"""Elements per task of a thread: 4 MiB of bf16."""
 _STEP_ELEMENTS = 1 << 16
-"""Elements that are de-quantised at a time: they stay in the processor's cache."""
+"""Elements de-quantised at a time: they fit into the processor's cache."""
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 _LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 _IN_LAYER = {
@@ -47,9 +47,9 @@ _IN_LAYER = {
 
 
 def convert_gguf(stream: Readable, size: int, folder: Path, progress: Progress, shard_bytes: int = SHARD_BYTES) -> None:
-    """Reads the stream (of `size` bytes) to its end and fills the folder, which is made.
+    """Read the stream (of `size` bytes) to its end, and make and fill the folder.
 
-    Raises ValueError for an architecture or a tensor that is not known here, EOFError for a file that is cut off.
+    Raises ValueError for an unknown architecture or tensor, EOFError for a file that is cut off.
     """
     header = read_header(stream)
     folder.mkdir(parents=True)
@@ -60,7 +60,7 @@ def convert_gguf(stream: Readable, size: int, folder: Path, progress: Progress, 
     waiting: deque[Future[None]] = deque()
     read_exactly(stream, header.padding)
     try:
-        # Each task is small, so few of them wait: what is read stays a few megabytes ahead of what is written.
+        # Tasks are small and few of them wait, so reading stays only a few megabytes ahead of writing.
         with ThreadPoolExecutor(_THREADS) as workers, ThreadPoolExecutor(1) as syncing:
             waiting.append(workers.submit(write_tokenizer, header, folder))
             for i, tensor in enumerate(header.tensors):
@@ -76,7 +76,7 @@ def convert_gguf(stream: Readable, size: int, folder: Path, progress: Progress, 
                     offset += 2 * (len(data) // _block(tensor.kind)[1]) * _block(tensor.kind)[0]
                     while len(waiting) > 4 * _THREADS:
                         waiting.popleft().result()
-                if place and place.last:  # the disk is written to while the next shard is made
+                if place and place.last:  # sync to disk while the next shard is made
                     waiting.append(syncing.submit(os.fsync, files[place.path]))
             for future in waiting:
                 future.result()
@@ -87,7 +87,7 @@ def convert_gguf(stream: Readable, size: int, folder: Path, progress: Progress, 
 
 @dataclass
 class _Place:
-    """Where a tensor goes: file, first byte. last: the file's last tensor."""
+    """The place of a tensor: file and first byte. last: it is the file's last tensor."""
 
     path: Path
     offset: int
@@ -101,10 +101,10 @@ class _Shard:
 
 
 def _lay_out(header: Header, folder: Path, shard_bytes: int) -> dict[str, _Place]:
-    """Makes the files of weights with their headers, and the index; GGUF tensor -> its place. The twin of the
-    embedding that is less exact has none."""
+    """Make the files of weights with their headers, and the index; return GGUF tensor -> its place. Of embedding and
+    output layer, which are one tensor here, the one in fewer bits has no place."""
     twins = [tensor for tensor in header.tensors if tensor.name in (_EMBEDDING, _OUTPUT)]
-    # Bits of an element; of two that are equal, the embedding.
+    # The one with fewer bits per element; the output layer if they are equal.
     dropped = sorted(twins, key=lambda tensor: (_bits(tensor.kind), tensor.name == _EMBEDDING))[: len(twins) - 1]
     shards = [_Shard()]
     for tensor in header.tensors:
@@ -144,12 +144,12 @@ def _hf_name(name: str) -> str:
         return "model.norm.weight"
     match = _LAYER.fullmatch(name)
     if not match or match[2] not in _IN_LAYER:
-        raise ValueError(f"a GGUF tensor that is not known: {name}")
+        raise ValueError(f"unknown GGUF tensor: {name}")
     return f"model.layers.{match[1]}.{_IN_LAYER[match[2]]}.{match[3]}"
 
 
 def _block(kind: int) -> tuple[int, int]:
-    """Elements and bytes of a block of a quantisation."""
+    """Elements and bytes of a block of this quantisation."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     return GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
@@ -161,7 +161,7 @@ def _bits(kind: int) -> float:
 
 
 def _pieces(stream: Readable, header: Header, tensor: TensorInfo, size: int) -> Iterator[bytes]:
-    """The tensor's bytes, whole blocks at a time, then those that pad it to `size`, which are dropped."""
+    """Yield the tensor's bytes in whole blocks; drop the padding up to `size`."""
     block_elements, block_bytes = _block(tensor.kind)
     left = tensor.elements // block_elements * block_bytes
     padding = size - left
@@ -176,7 +176,7 @@ def _pieces(stream: Readable, header: Header, tensor: TensorInfo, size: int) -> 
 
 
 def _permuted_heads(header: Header, tensor: TensorInfo) -> int | None:
-    """Heads of a projection whose rows stand in another order in the GGUF: those of Llama's queries and keys."""
+    """The number of heads, if the GGUF has the tensor's rows in another order: Llama's queries and keys."""
     match = _LAYER.fullmatch(tensor.name)
     if header.metadata["general.architecture"] != "llama" or not match or match[2] not in ("attn_q", "attn_k"):
         return None
@@ -184,10 +184,8 @@ def _permuted_heads(header: Header, tensor: TensorInfo) -> int | None:
 
 
 def _unpermuted(data: bytes, rows: int, heads: int) -> bytes:
-    """llama.cpp puts the two halves of a head's rotated dimensions beside each other; this sets them apart again.
-
-    (`permute` of llama.cpp's convert_hf_to_gguf.py, the other way.) Rows are moved whole, quantised as they are.
-    """
+    """Undo `permute` of llama.cpp's convert_hf_to_gguf.py, which interleaves the two halves of a head's rotated
+    dimensions. Rows are moved as they are, quantised."""
     import numpy as np
 
     pairs = np.frombuffer(data, np.uint8).reshape(heads, rows // heads // 2, 2, -1)
@@ -202,7 +200,7 @@ def _write_piece(descriptor: int, offset: int, data: bytes, kind: int) -> None:
 
 
 def dequantised(data: bytes, kind: int) -> np.ndarray:
-    """Whole blocks -> their elements in bf16, as uint16."""
+    """Whole blocks -> their elements in bf16, viewed as uint16."""
     import numpy as np
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize
@@ -219,7 +217,7 @@ def dequantised(data: bytes, kind: int) -> np.ndarray:
 
 
 def _bf16(values: np.ndarray) -> np.ndarray:
-    """float32 -> the upper half of its bits, rounded to the nearest, to even where two are as near."""
+    """float32 -> bf16 as uint16, rounded to nearest, ties to even."""
     import numpy as np
 
     bits = values.view(np.uint32)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from awareness.model import convert, token_offsets
+from awareness.model import gguf_import, token_offsets
 from awareness.model.gguf_header import read_header
 from tests.model.gguf_models import HEADS, HIDDEN, INNER, KV_HEADS, LAYERS, MERGES, ROWS, TOKENS, tensors, write_gguf
 
@@ -33,7 +33,7 @@ TEXTS = [
 
 def converted(gguf: Path, folder: Path, **options: int) -> Path:
     with gguf.open("rb") as stream:
-        convert.convert_gguf(stream, gguf.stat().st_size, folder, lambda *_: None, **options)
+        gguf_import.convert_gguf(stream, gguf.stat().st_size, folder, lambda *_: None, **options)
         assert stream.read() == b""
     return folder
 
@@ -71,7 +71,7 @@ def test_every_tensor_is_what_gguf_reads(qwen, folder):
     assert len(made) == len(expected) - 1 == 2 + 12 * LAYERS
     for name in expected:
         if name not in ("token_embd.weight", "output.weight"):
-            assert torch.equal(made[convert._hf_name(name)], expected[name]), name
+            assert torch.equal(made[gguf_import._hf_name(name)], expected[name]), name
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_pieces_of_any_size_are_dequantised_as_the_whole(monkeypatch, kind):
         raw = blocks.reshape(-1)
     whole = torch.from_numpy(dequantize(raw.reshape(1, -1), kind).reshape(-1).copy()).to(torch.bfloat16)
     for step in (1, 8 * elements, 1 << 20):
-        monkeypatch.setattr(convert, "_STEP_ELEMENTS", step)
-        made = convert.dequantised(raw.tobytes(), int(kind))
+        monkeypatch.setattr(gguf_import, "_STEP_ELEMENTS", step)
+        made = gguf_import.dequantised(raw.tobytes(), int(kind))
         assert torch.equal(torch.from_numpy(made.view(np.int16)).view(torch.bfloat16), whole)
 
 
@@ -143,11 +143,11 @@ def test_bf16_is_rounded_as_torch_rounds(halves):
     values = np.array([upper << 16 | lower for upper, lower in halves], np.uint32).view(np.float32)
     values = values[np.isfinite(values)]
     expected = torch.from_numpy(values.copy()).to(torch.bfloat16).view(torch.int16).numpy()
-    assert np.array_equal(convert._bf16(values).view(np.int16), expected)
+    assert np.array_equal(gguf_import._bf16(values).view(np.int16), expected)
 
 
 def test_large_models_are_cut_in_shards(qwen, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert, "_TASK_ELEMENTS", 512)  # a tensor in several pieces
+    monkeypatch.setattr(gguf_import, "_TASK_ELEMENTS", 512)  # a tensor in several pieces
     cut = converted(qwen, tmp_path / "model", shard_bytes=40_000)
     index = json.loads((cut / "model.safetensors.index.json").read_text())
     made, whole = weights_of(cut), weights_of(folder)
@@ -223,11 +223,11 @@ def test_text_is_normalised_as_published_and_words_are_learnt(folder):
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="not known: gemma"):
+    with pytest.raises(ValueError, match="unknown architecture: gemma"):
         converted(write_gguf(tmp_path / "g.gguf", tensors(), {}, "gemma"), tmp_path / "a")
-    with pytest.raises(ValueError, match="not known: gpt2 llama-bpe"):
+    with pytest.raises(ValueError, match="unknown tokenizer: gpt2 llama-bpe"):
         converted(write_gguf(tmp_path / "t.gguf", tensors(), {}, pre="llama-bpe"), tmp_path / "b")
-    with pytest.raises(ValueError, match=r"not known: blk\.0\.attn_sinks"):
+    with pytest.raises(ValueError, match=r"unknown GGUF tensor: blk\.0\.attn_sinks"):
         more = {**tensors(), "blk.0.attn_sinks.weight": np.zeros(4, np.float32)}
         converted(write_gguf(tmp_path / "n.gguf", more, {}), tmp_path / "c")
 
