@@ -214,14 +214,7 @@ def pick_kernel(query: Tensor, choice: str, *, needs_grad: bool, dropout: float 
 
 
 def plain(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    *,
-    causal: bool,
-    scale: float,
-    dropout: float = 0.0,
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, causal: bool, scale: float, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """`Kernel` by matrix products: output and lse are differentiable in every argument."""
     batch, heads, length, head_dim = query.shape

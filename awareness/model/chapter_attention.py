@@ -146,13 +146,7 @@ def _attend_masked(
 
 
 def _attend_gathered(
-    query: Tensor,
-    chapters: Tensor,
-    log_prior: Tensor,
-    *,
-    bank: tuple[Tensor, Tensor],
-    num_chapters: int,
-    scale: float,
+    query: Tensor, chapters: Tensor, log_prior: Tensor, *, bank: tuple[Tensor, Tensor], num_chapters: int, scale: float
 ) -> tuple[Tensor, Tensor]:
     return _attend(query, *_gather(*bank, chapters, log_prior, num_chapters), scale=scale)
 

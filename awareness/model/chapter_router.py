@@ -82,12 +82,7 @@ class ChapterRouter(nn.Module):
         return self.strategy_train if self.training else self.strategy_inference
 
     def forward(
-        self,
-        x: Tensor,
-        *,
-        real: Tensor | None = None,
-        prompt: Tensor | None = None,
-        past: RoutingPast | None = None,
+        self, x: Tensor, *, real: Tensor | None = None, prompt: Tensor | None = None, past: RoutingPast | None = None
     ) -> tuple[ChapterChoice, RoutingPast | None]:
         """x: [B, T, d]. real: bool [B, T], False for padding; None without any. past: of the same rows, None at first.
 

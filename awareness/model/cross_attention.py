@@ -19,15 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from awareness.model import hf
-from awareness.model.attention import (
-    BankPart,
-    LayerMemory,
-    attend_part,
-    fold,
-    memory_probabilities,
-    merge,
-    pick_kernel,
-)
+from awareness.model.attention import BankPart, LayerMemory, attend_part, fold, memory_probabilities, merge, pick_kernel
 from awareness.model.attention_record import AttentionRecord
 from awareness.model.projection import Projection, trainable_copy
 

@@ -129,11 +129,7 @@ class LayerReading:
         return drop(value, self.dropout) if self.dropout > 0.0 else value
 
     def _bank_part(
-        self,
-        bank: MemoryBank | QuantisedBank,
-        hidden_states: Tensor,
-        norm: Callable[[Tensor], Tensor],
-        call: LayerCall,
+        self, bank: MemoryBank | QuantisedBank, hidden_states: Tensor, norm: Callable[[Tensor], Tensor], call: LayerCall
     ) -> LayerMemory | BankPart:
         known = self.bank_keys_values
         if known is None or torch.is_grad_enabled():
