@@ -1,10 +1,12 @@
-"""The arrows of the design: cli -> engine, evals, train -> model, index -> types; index and model never meet."""
+"""The structure of the package: imports point one way and never in a circle, and a file's name is its own."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from awareness.cli.app import COMMANDS, load_command
 
 PACKAGE = Path(__file__).parent.parent / "awareness"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# cli -> engine, evals, train -> model, index -> config, types, errors; index and model never meet.
 MAY_IMPORT = {
     "cli": {"cli", "engine", "evals", "train", "index", "model", "config", "types", "errors", ""},
     "engine": {"engine", "index", "model", "config", "types", "errors"},
@@ -26,30 +30,53 @@ MAY_IMPORT = {
 }
 
 
+def module_of(path: Path) -> str:
+    """`awareness.index.build` for awareness/index/build.py; the package itself for its `__init__.py`."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
 def imports_of(path: Path) -> set[str]:
-    """The parts of our package that a module imports, anywhere in it: 'index' for awareness.index.store.store."""
+    """The modules of the package that a file imports, anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    ours = [name.split(".") for name in names if name.split(".")[0] == "awareness"]
-    known = {part.stem for part in PACKAGE.iterdir()}
-    return {parts[1] if len(parts) > 1 and parts[1] in known else "" for parts in ours}
+            dotted = (f"{node.module}.{alias.name}" for alias in node.names)
+            names |= {name if name in MODULES else str(node.module) for name in dotted}
+    return names & MODULES
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def room_of(module: str) -> str:
+    """`index` for awareness.index.store.store; empty for the package itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_one_way(path):
-    relative = path.relative_to(PACKAGE)
-    part = relative.parts[0] if len(relative.parts) > 1 else relative.stem.removeprefix("__init__")
-    assert imports_of(path) <= MAY_IMPORT[part]
+    assert {room_of(module) for module in imports_of(path)} <= MAY_IMPORT[room_of(module_of(path))]
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_file_is_too_long(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+def test_evaluations_share_the_samples_of_training_and_nothing_else():
+    for path in (PACKAGE / "evals").glob("*.py"):
+        shared = {module for module in imports_of(path) if room_of(module) == "train"}
+        assert all(module.startswith("awareness.train.samples") for module in shared), path
+
+
+def test_no_two_files_import_each_other():
+    graph = {module_of(path): imports_of(path) - {module_of(path)} for path in FILES if path.parent != PACKAGE}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_every_file_has_a_name_of_its_own():
+    """Except in cli/, whose files are named after their commands."""
+    names = Counter(path.stem for path in FILES if path.stem != "__init__" and path.parent.name != "cli")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_commands_without_a_model_import_no_torch():
@@ -58,6 +85,6 @@ def test_commands_without_a_model_import_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_what_the_program_says_of_a_command_is_the_first_line_of_its_help():
+def test_the_list_of_commands_shows_the_first_line_of_each_help():
     for name, first_line in COMMANDS.items():
         assert load_command(name).help.partition("\n")[0] == first_line

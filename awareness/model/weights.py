@@ -149,7 +149,7 @@ def is_linear(module: nn.Module, name: str) -> bool:
 
 def linear_layers(root: nn.Module) -> dict[str, nn.Linear]:
     """The linear layers under `root` by name, without those of LoRA."""
-    return {name: module for name, module in root.named_modules() if is_linear(module, name)}  # type: ignore[misc]
+    return {name: module for name, module in root.named_modules() if is_linear(module, name)}
 
 
 def published_name(name: str) -> str:
