@@ -34,13 +34,13 @@ def written(pieces, *, limit=SENTENCES, is_ended=True):
     return said, begun, writer
 
 
-def test_sentences_are_handed_on_as_soon_as_they_are_whole():
+def test_sentences_are_passed_on_once_complete():
     said, begun, _ = written(["The `max_", "size` is 10.", " It", " is in", " `MAX_AGE`."])
     assert said == ["The `max_size` is 10 [2]. ", "It is in `MAX_AGE` [1]."]
     assert begun == ["The `max_", "The `max_size` is 10.", "It", "It is in", "It is in `MAX_AGE`."]
 
 
-def test_three_sentences_are_enough_unless_it_explains():
+def test_a_short_answer_has_three_sentences():
     text = ["One is. ", "Two is. ", "Three is. ", "Four is. ", "Five"]
     said, _, writer = written(text)
     assert len(said) == 3 and writer.is_full
@@ -48,7 +48,7 @@ def test_three_sentences_are_enough_unless_it_explains():
     assert len(said) == 5 and not writer.is_full
 
 
-def test_who_says_a_thing_again_has_nothing_else_to_say():
+def test_a_repeated_sentence_ends_the_answer():
     said, _, writer = written(["It is 10. ", "It  is 10. ", "It is 11. ", "x"])
     assert len(said) == 1 and writer.is_full
 
@@ -64,7 +64,7 @@ def test_who_says_a_thing_again_has_nothing_else_to_say():
         (["  \n"], True, []),
     ],
 )
-def test_no_sentence_is_cut_off_and_no_header_repeated(pieces, is_ended, expected):
+def test_no_cut_off_sentences_and_no_headers(pieces, is_ended, expected):
     assert written(pieces, is_ended=is_ended)[0] == expected
 
 
@@ -103,7 +103,7 @@ def test_recording_changes_no_answer(decoder, memory):
     assert plain.text == recorded.text
 
 
-def test_a_generation_stops_when_it_is_told_to(decoder):
+def test_stop_ends_a_generation(decoder):
     asked = []
     said = generate(decoder, [40, 41], max_new_tokens=20, stop=lambda: asked.append(1) or len(asked) == 3)
     assert said.tokens == 3 and not said.is_ended

@@ -56,7 +56,7 @@ def test_encoders_do_not_read_what_is_attached(tokenizer):
         assert made() == outside
 
 
-def test_two_decoders_read_each_its_own():
+def test_two_decoders_each_read_their_own_memory():
     one, one_adapter, memory = adapted("qwen3", "tanh A", "standard")
     two, two_adapter, _ = adapted("llama", "joint", "standard")
     with attached(one, memory, adapter=one_adapter):
@@ -68,7 +68,7 @@ def test_two_decoders_read_each_its_own():
         assert torch.equal(logits(two), want_two)
 
 
-def test_an_adapter_of_more_layers_than_there_are_is_refused():
+def test_an_adapter_with_too_many_layers_is_refused():
     model, adapter, memory = adapted("qwen3", "tanh A", "none")
     model.model.layers = model.model.layers[:3]
     with (
@@ -154,7 +154,7 @@ class TestCaches:
     def adapted(self, strategy):
         return adapted("qwen3", "tanh A", "chapters", routing_strategy_inference=strategy, routing_window_size=3)
 
-    def test_a_cache_goes_on_in_another_block(self, strategy):
+    def test_a_cache_continues_in_another_block(self, strategy):
         model, adapter, memory = self.adapted(strategy)
         prompt = torch.tensor([[True] * 4] * 2)
         with attached(model, memory, adapter=adapter, prompt=prompt):
@@ -176,7 +176,7 @@ class TestCaches:
                 with pytest.raises(UsageError, match="holds 4 tokens, and the router of chapters has seen 0"):
                     model(PROMPT[:, 4:], past_key_values=cache)
 
-    def test_a_cache_that_is_not_what_was_seen_is_refused(self, strategy):
+    def test_a_changed_cache_is_refused(self, strategy):
         model, adapter, memory = self.adapted(strategy)
         with torch.no_grad(), attached(model, memory, adapter=adapter):
             cache = model(PROMPT, use_cache=True).past_key_values
@@ -222,14 +222,14 @@ def test_a_session_keeps_choices_only_on_request():
         assert len(session.choices) == (len(adapter.layers) if keep else 0)
 
 
-def test_a_prompt_in_pieces_is_not_routed_as_a_whole():
+def test_a_prompt_in_pieces_is_refused():
     model, adapter, memory = adapted("qwen3", "tanh A", "chapters")
     prompt = torch.ones(2, 6, dtype=torch.bool)
     with attached(model, memory, adapter=adapter, prompt=prompt), pytest.raises(UsageError, match="has 4 of its 6"):
         model(PROMPT[:, :4], use_cache=True)
 
 
-def test_a_memory_of_other_rows_is_refused():
+def test_a_memory_with_another_number_of_rows_is_refused():
     model, adapter, memory = adapted("qwen3", "tanh A", "none")
     with attached(model, memory, adapter=adapter), pytest.raises(UsageError, match="2 rows is read by a batch of 3"):
         model(PROMPT[:1].repeat(3, 1))

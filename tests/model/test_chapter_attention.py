@@ -174,7 +174,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("gradient", [False, True])
     @pytest.mark.parametrize("width", [1, LENGTH])
-    def test_nothing_of_tokens_times_memory_is_built(self, width, gradient):
+    def test_no_tensor_of_tokens_times_memory(self, width, gradient):
         gathered = self.BLOCK * 2 * (self.TOKENS // self.CHAPTERS) * self.KV_HEADS * self.HEAD_DIM
         output = self.HEADS * self.LENGTH * self.HEAD_DIM
         largest, saved = self.read(width=width, gradient=gradient)

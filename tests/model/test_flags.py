@@ -63,13 +63,13 @@ def test_placement(num_layers, settings, layers):
         ({"memory_layer_placement": "every_n", "memory_layer_n": 13}, "placement every_n of 12 layers"),
     ],
 )
-def test_layers_that_are_not_there_are_refused(settings, says):
+def test_missing_layers_are_refused(settings, says):
     with pytest.raises(UsageError, match=says):
         memory_layers(12, MemoryConfig(**settings))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_below_the_first_layer_that_reads_is_the_base(form):
+def test_layers_below_the_first_reading_layer_are_the_base(form):
     model = fuse(tiny_model("qwen3")).requires_grad_(False)
     placement = {"memory_layer_placement": "custom", "memory_layer_indices": [3, 5]}
     adapter = build_adapter(model, config_of(form, "none", **placement))
@@ -224,7 +224,7 @@ def choices_of(adapter):
 
 
 @pytest.mark.parametrize(("num_chapters", "top_k"), [(4, 2), (4, 1), (6, 2), (24, 24)])
-def test_chapters_and_how_many_are_read(num_chapters, top_k):
+def test_num_chapters_and_top_k(num_chapters, top_k):
     """Of the bank only the chosen chapters are read: what the others hold, NaN here, reaches nothing."""
     model = fuse(tiny_model("qwen3")).requires_grad_(False)
     settings = {**CHAPTERS, "num_chapters": num_chapters, "top_k_chapters": top_k, "gca_start_layer": 5}
@@ -248,7 +248,7 @@ def test_chapters_and_how_many_are_read(num_chapters, top_k):
     assert not torch.equal(read()[0], want)
 
 
-def test_without_chapters_all_of_a_bank_is_read_and_nothing_decided():
+def test_without_chapters_the_whole_bank_is_read():
     adapter = adapter_of(num_memory_tokens=24, num_chapters=4, top_k_chapters=2)
     assert not adapter.bank.routers and choices_of(adapter) == []
 

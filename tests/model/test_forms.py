@@ -139,7 +139,7 @@ def test_a_decoder_whose_projections_have_biases_is_still_the_base(form):
 
 
 @pytest.mark.parametrize(("form", "bank"), KINDS)
-def test_gradients_reach_all_that_is_trained_and_nothing_else(form, bank):
+def test_exactly_the_trained_parameters_get_gradients(form, bank):
     """On Qwen2 and Qwen3: biases, and norms of heads."""
     torch.manual_seed(0)
     model = fuse(tiny_model("qwen3" if bank in ("standard", "chapters") else "qwen2")).requires_grad_(False)
@@ -151,7 +151,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(form, bank):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_the_names_that_are_trained():
+def test_names_of_trained_parameters():
     model = fuse(tiny_model("qwen3"))
 
     def names(**settings):
@@ -303,7 +303,7 @@ def test_an_unknown_kernel_is_refused(model):
 
 @pytest.mark.parametrize(("form", "bank"), READ_KINDS)
 @pytest.mark.parametrize("whole_layers", [False, True])
-def test_gradient_checkpointing_keeps_less_and_gives_the_same(form, bank, whole_layers):
+def test_gradient_checkpointing_saves_memory_and_changes_no_gradient(form, bank, whole_layers):
     """Of the reading alone (memory_gradient_checkpointing), and of whole layers by transformers, where the backward
     pass runs in another thread and outside of the `attached` block."""
     if not has_something_to_read(form, bank):
@@ -342,7 +342,7 @@ def test_gradient_checkpointing_keeps_less_and_gives_the_same(form, bank, whole_
         assert torch.allclose(got[name], grad, atol=1e-5), name
 
 
-def test_dropout_of_what_is_read_in_training_only(model):
+def test_memory_dropout_only_in_training(model):
     for form, bank in (("joint", "standard"), ("tanh A", "chapters")):
         torch.manual_seed(0)
         decoder = fuse(copy.deepcopy(model)).requires_grad_(False)

@@ -33,7 +33,7 @@ def random_adapter(decoder, **settings):
 
 
 @pytest.mark.parametrize("strategy", ["sequence", "rolling", "token", "hybrid"])
-def test_a_batch_says_what_each_says_alone(decoder, strategy):
+def test_a_batch_gives_the_answers_of_single_prompts(decoder, strategy):
     adapter = random_adapter(
         decoder,
         num_memory_tokens=10,
@@ -55,7 +55,7 @@ def test_a_batch_says_what_each_says_alone(decoder, strategy):
     assert shared[0] == together[0] and shared[1:] != together[1:]
 
 
-def test_nothing_is_said_after_the_end(decoder):
+def test_no_text_after_the_end_token(decoder):
     """A known fault. The token that row 0 says second ends a text: row 0 stops, row 1 goes on."""
     prompts = PROMPTS[:2]
     ids = decoder.model.generate(torch.tensor([prompts[0]]), max_new_tokens=6, do_sample=False)[0, 3:].tolist()
@@ -67,7 +67,7 @@ def test_nothing_is_said_after_the_end(decoder):
     assert together[1] == generate(decoder, prompts[1], max_new_tokens=6).text
 
 
-def test_drawing_is_by_its_seed_and_leaves_the_generator_alone(decoder):
+def test_sampling_uses_its_own_seed(decoder):
     state = torch.get_rng_state()
     drawn = [
         generate(decoder, PROMPTS[0], max_new_tokens=12, sampling=Sampling(temperature=3.0, seed=seed)).text

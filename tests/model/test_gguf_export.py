@@ -100,7 +100,7 @@ def fields(path):
 
 @pytest.mark.parametrize(("dtype", "tied"), [(torch.float32, False), (torch.bfloat16, True), (torch.float16, False)])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
-def test_loaded_back_it_is_the_same_decoder_bitwise(architecture, dtype, tied, tmp_path):
+def test_the_loaded_gguf_is_the_same_decoder_bitwise(architecture, dtype, tied, tmp_path):
     model = fuse(decoder(architecture, tied=tied, dtype=dtype))
     export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
     again = loaded(tmp_path / "m.gguf", dtype=dtype)
@@ -116,7 +116,7 @@ def test_loaded_back_it_is_the_same_decoder_bitwise(architecture, dtype, tied, t
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
-def test_the_reader_finds_these_names_shapes_and_types(architecture, tmp_path):
+def test_names_shapes_and_types_in_the_gguf(architecture, tmp_path):
     model = decoder(architecture, tied=True, dtype=torch.bfloat16)
     export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
     heads, kv_heads, head_dim = (2, 1, 128) if architecture == "qwen3" else (6, 2, 8)
@@ -164,7 +164,7 @@ def test_the_settings_of_the_decoder(tmp_path):
     }
 
 
-def test_heads_that_transformers_has_to_be_told_of(tmp_path):
+def test_explicit_head_dim(tmp_path):
     """Its reader gives every Qwen3 heads of 128, whatever `attention.key_length` says; with a config it loads."""
     model = tiny_model("qwen3")
     export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
@@ -172,7 +172,7 @@ def test_heads_that_transformers_has_to_be_told_of(tmp_path):
     assert greedy(loaded(tmp_path / "m.gguf", config=model.config)) == greedy(model)
 
 
-def test_llama_has_the_halves_of_rope_side_by_side(tmp_path):
+def test_llama_rope_halves_are_interleaved(tmp_path):
     """llama.cpp turns rows 2i and 2i + 1 of a head together, transformers i and i + D/2."""
     model = decoder("llama")
     export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
@@ -228,7 +228,7 @@ def test_a_token_for_each_row_of_the_embedding(tmp_path):
 
 
 @pytest.mark.parametrize("adds", [False, True])
-def test_a_tokenizer_that_puts_bos_in_front(adds, tmp_path):
+def test_a_tokenizer_that_adds_bos(adds, tmp_path):
     tokenizer = bpe_tokenizer()
     if adds:
         tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -253,7 +253,7 @@ def test_nothing_of_this_machine_is_in_the_file(tmp_path):
     assert written == (tmp_path / "b.gguf").read_bytes()
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_earlier_file(tmp_path, monkeypatch):
     (tmp_path / "m.gguf").write_bytes(b"the one before")
 
     def full(self, *, progress=False):
@@ -266,7 +266,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     assert (tmp_path / "m.gguf").read_bytes() == b"the one before"
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder(tmp_path):
     with pytest.raises(StorageFailed, match="No such file or directory"):
         export_gguf(decoder("qwen2"), bpe_tokenizer(), tmp_path / "none" / "m.gguf")
 

@@ -214,7 +214,7 @@ def test_the_tokenizer_is_the_one_that_transformers_reads(qwen, folder):
     assert ours.apply_chat_template(turn, tokenize=False) == "<|im_start|>user\nhi<|im_end|>\n"
 
 
-def test_text_is_normalised_as_published_and_words_are_learnt(folder):
+def test_text_is_normalised_as_published_and_words_are_cached(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer("e\u0301").input_ids == tokenizer("\u00e9").input_ids
     assert token_offsets._words_of(tokenizer.backend_tokenizer) is not None

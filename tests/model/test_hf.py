@@ -47,7 +47,7 @@ def called(model, *args, layer=3, **kwargs):
 
 
 class TestTheSeam:
-    def test_other_files_name_nothing_of_the_inside(self):
+    def test_only_hf_names_internals_of_transformers(self):
         found = [
             f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
             for path in sorted((ROOT / "awareness").rglob("*.py"))
@@ -58,12 +58,12 @@ class TestTheSeam:
         ]
         assert found == []
 
-    def test_the_bounds_are_those_of_the_project(self):
+    def test_version_bounds_match_pyproject(self):
         bounds = re.findall(r'"transformers([<>=].*?)"', (ROOT / "pyproject.toml").read_text("utf-8"))
         assert bounds == [f">={hf.OLDEST},<6"]
         assert hf._release(hf.OLDEST) < hf._release(hf.NEWEST) < (6, 0)
 
-    def test_an_untried_version_is_told_once(self, caplog, monkeypatch):
+    def test_an_untested_version_is_logged_once(self, caplog, monkeypatch):
         monkeypatch.setattr(hf, "NEWEST", "5.0")
         hf.warn_if_untried.cache_clear()
         model = tiny_model("qwen3")
@@ -75,11 +75,11 @@ class TestTheSeam:
         assert line == f"transformers {version} is newer than 5.0, the newest version that awareness was tested with"
 
     @pytest.mark.parametrize("version", [hf.OLDEST, hf.NEWEST, f"{hf.NEWEST}.7", "5.19.0", "4.57.6"])
-    def test_a_tried_version_is_not_told(self, version, caplog):
+    def test_a_tested_version_is_not_logged(self, version, caplog):
         assert hf.warn_if_untried(version) is False and caplog.messages == []
 
     @pytest.mark.parametrize("version", ["5.100.0", "6.0.0rc1", "6.0.0.dev0", "10.1"])
-    def test_newer_versions_are_known_by_number(self, version):
+    def test_versions_are_compared_as_numbers(self, version):
         assert hf.warn_if_untried(version) is True
 
 
@@ -152,7 +152,7 @@ class TestModules:
         )
         assert torch.equal(near, far)
 
-    def test_who_looks_back(self, model):
+    def test_which_models_are_causal(self, model):
         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
         assert hf.looks_back(model) and not hf.looks_back(BertModel(BertConfig(vocab_size=9, **sizes)))
 
@@ -170,7 +170,7 @@ class TestModules:
 
 
 class TestCalls:
-    def test_a_layer_call_holds_what_is_looked_for(self, model):
+    def test_a_layer_call_has_the_expected_arguments(self, model):
         _, cache = hf.continued(model, IDS[:, :4])
         layers = hf.decoder_layers(model)
         assert [hf.cached_tokens(cache), hf.cached_tokens(cache, layers[5]), hf.cached_tokens(None)] == [4, 4, 0]
@@ -185,7 +185,7 @@ class TestCalls:
         args, kwargs = called(model, IDS, use_cache=False)
         assert hf.cache_in(args, kwargs) is None and hf.mask_in(kwargs) is None
 
-    def test_padding_stands_in_the_mask(self, model):
+    def test_padding_is_in_the_mask(self, model):
         mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
         seen = hf.mask_in(called(model, IDS, attention_mask=mask)[1])[:, 0, -1]
         assert seen.tolist() == mask.bool().tolist()
@@ -197,7 +197,7 @@ class TestCalls:
         assert hf.cache_in((STATES, cache), {}) is cache
         assert hf.cache_in((STATES,), {"mask": None, "position_embeddings": (STATES, STATES)}) is None
 
-    def test_position_embeddings_are_found_under_any_name_or_it_is_an_error(self):
+    def test_position_embeddings_are_found_under_any_name(self):
         pair = (STATES, STATES)
         assert hf.position_embeddings_in({"sizes": (1, 2), "triple": (STATES,) * 3, "rope": pair}) is pair
         with pytest.raises(UsageError, match="no position embeddings"):
@@ -262,14 +262,14 @@ class TestAttention:
         assert seen == [((2, 6, 6, 8), (2, 2, 6, 8), (2, 2, 6, 8), None, "passed on", 8**-0.5)] * 6
         assert torch.equal(got, want)
 
-    def test_names_of_transformers_own(self, model):
+    def test_names_of_stock_attention(self, model):
         for name in (hf.STOCK_ATTENTION, hf.PLAIN_ATTENTION):
             hf.use_attention(model, name)
             assert hf.attention_name(hf.decoder_layers(model)[0]) == name
             assert torch.isfinite(model(IDS, use_cache=False).logits).all()
 
     @pytest.mark.parametrize("masked", [False, True])
-    def test_the_kernel_of_the_cpu_tells_the_log_sum_exp(self, masked):
+    def test_the_cpu_kernel_returns_the_log_sum_exp(self, masked):
         torch.manual_seed(0)
         query, key, value = torch.randn(2, 6, 5, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
         bias = torch.zeros(2, 1, 5, 7).masked_fill(torch.rand(2, 1, 5, 7) < 0.3, -torch.inf) if masked else None
@@ -309,7 +309,7 @@ class TestAttention:
 
 
 class TestLoadingAndGeneration:
-    def test_quiet_and_as_before(self):
+    def test_quiet_transformers_restores_the_settings(self):
         logging = transformers.utils.logging
         before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
         with hf.quiet_transformers():
@@ -332,7 +332,7 @@ class TestLoadingAndGeneration:
 
 
 class TestLora:
-    def test_in_and_out_again(self, model):
+    def test_put_and_take_lora(self, model):
         layers = hf.decoder_layers(model)
         before = {id(hf.attention_parts(layer).query) for layer in layers}
         hf.put_lora(model, ["q_proj"], rank=2, alpha=4.0, dropout=0.0)

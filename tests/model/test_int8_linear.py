@@ -45,7 +45,7 @@ def test_a_large_token_does_not_blur_the_others_and_zeros_stay_zeros():
     assert scaled[2].abs().max() == 0
 
 
-def test_every_layer_but_those_that_are_kept(model):
+def test_every_layer_except_the_kept_ones(model):
     fuse(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     ids = torch.arange(20)[None]
@@ -98,13 +98,13 @@ def test_lora_that_waits_for_a_memory_changes_no_latent(monkeypatch):
 
 
 @pytest.mark.parametrize("quant", ["none", "int8", "fp8"])
-def test_what_is_stored_exactly_is_made_exactly(quant, monkeypatch):
+def test_fine_quantisations_never_use_int8_products(quant, monkeypatch):
     monkeypatch.setattr(encoders, "int8_pays", lambda model: True)
     encoder = SelfEncoder(fuse(tiny_model("llama")), tiny_tokenizer(), fingerprint="tiny", quant=quant)
     assert encoder.for_many() is encoder
 
 
-def test_it_never_pays_where_it_is_wrong(monkeypatch):
+def test_int8_never_pays_where_it_is_inexact(monkeypatch):
     monkeypatch.setattr("awareness.model.int8_linear.WORTH", 0.0)
     assert int8_pays(tiny_model("llama")) == int8_is_exact()
     monkeypatch.setattr("awareness.model.int8_linear.WORTH", 1e9)

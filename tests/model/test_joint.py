@@ -205,7 +205,7 @@ def test_record_is_the_share_of_attention(model, tokenizer):
         assert (weights.sum(dim=-1) > 0).all() and (weights.sum(dim=-1) < 1).all()
 
 
-def test_chunks_are_encoded_alone_whatever_their_batch(model, tokenizer):
+def test_a_latent_does_not_depend_on_its_batch(model, tokenizer):
     encoder = encoder_of(model, tokenizer, batch_tokens=4096)
     texts = ["a\n", CHUNK, "class B: pass\n"]
     together = [torch.frombuffer(x.data, dtype=torch.float32) for x in encoder.encode(texts)]

@@ -48,7 +48,7 @@ def test_new_lora_is_the_base_bitwise_and_a_step_changes_it(model):
     assert (logits(model) - logits(base)).abs().max() > 1e-3
 
 
-def test_exactly_lora_is_trainable_and_gets_gradients(model):
+def test_only_lora_is_trainable(model):
     parameters = adapted(model)
     names = {
         f"model.layers.{i}.{part}.lora_{side}.default.weight"
@@ -62,7 +62,7 @@ def test_exactly_lora_is_trainable_and_gets_gradients(model):
     assert {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0} == names
 
 
-def test_what_else_is_trainable_stays_so_and_a_memory_block_gets_no_lora(model):
+def test_other_trainable_parameters_stay_trainable(model):
     block = nn.ModuleDict({"q_proj": nn.Linear(48, 48)})
     model.requires_grad_(False)
     model.model.layers[1].memory = block
@@ -77,7 +77,7 @@ def test_what_else_is_trainable_stays_so_and_a_memory_block_gets_no_lora(model):
     }
 
 
-def test_off_it_is_the_base_bitwise_in_each_thread_of_its_own(model):
+def test_inactive_lora_is_the_base_bitwise_per_thread(model):
     base = logits(model)
     attached = ContextVar("attached", default=False)
     adapted(model, active=attached.get)
@@ -95,14 +95,14 @@ def test_off_it_is_the_base_bitwise_in_each_thread_of_its_own(model):
     assert torch.equal(logits(model), base)
 
 
-def test_gated_and_on_it_is_plain_lora_bitwise(model):
+def test_active_gated_lora_is_plain_lora_bitwise(model):
     plain = copy.deepcopy(model)
     adapted(plain)
     adapted(model, active=lambda: True)
     assert torch.equal(logits(model), logits(plain))
 
 
-def test_removed_the_same_model_is_back(model):
+def test_remove_lora_restores_the_model(model):
     base, keys, modules = logits(model), list(model.state_dict()), modules_of(model)
     attributes = set(vars(model))
     adapted(model, active=lambda: True)
@@ -114,7 +114,7 @@ def test_removed_the_same_model_is_back(model):
     adapted(model)  # and it can be put on again
 
 
-def test_merged_it_is_what_it_was_when_on(model):
+def test_merged_lora_equals_active_lora(model):
     keys, modules = list(model.state_dict()), modules_of(model)
     base = logits(model)
     adapted(model, active=lambda: True)
@@ -164,7 +164,7 @@ def test_unknown_targets_are_refused_and_the_known_ones_named(targets, named):
     )
 
 
-def test_two_at_once_are_refused():
+def test_a_second_lora_is_refused():
     model = tiny_model("llama")
     adapted(model)
     with pytest.raises(UsageError, match="has LoRA already"):

@@ -56,7 +56,7 @@ def logits(module, memory=None):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("bank", ["none", "reduced", "chapters"])
-def test_what_is_trained_is_saved_and_loaded_and_nothing_else(build, form, bank, tmp_path):
+def test_exactly_the_trained_tensors_are_saved_and_loaded(build, form, bank, tmp_path):
     module, base, model = build(config_of(form, bank, **LORA))
     memory = memory_of(module.decoder, module.config, 5, 3)
     before = logits(module, memory)
@@ -119,7 +119,7 @@ def test_gradient_checkpointing_of_layers_keeps_lora_on(build):
         assert torch.allclose(got[name], grad, atol=1e-5), name
 
 
-def test_a_decoder_from_scratch_is_trained_whole_and_loaded_again(build, model_folder, tmp_path):
+def test_a_decoder_from_scratch_is_saved_and_loaded(build, model_folder, tmp_path):
     settings = {"base_model_name": None, "tokenizer_name": str(model_folder), "hidden_dim": 32, "num_heads": 2}
     module, base, model = build(config_of("tanh A", "chapters"), **settings, num_layers=3, use_rope=False)
     memory = None
@@ -183,7 +183,7 @@ def test_a_quantised_bank_is_saved_and_reads_nearly_the_same(build, bank, bits, 
     assert torch.equal(logits(again), few)
 
 
-def test_what_is_wrong_with_a_checkpoint_is_said(build, tmp_path, model_folder):
+def test_errors_of_a_damaged_checkpoint(build, tmp_path, model_folder):
     module, base, model = build(config_of("tanh A", "standard"))
     run = tmp_path / "run"
     save_checkpoint(run, module, base.folder, model)
@@ -231,7 +231,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said(build, tmp_path, model_folder):
         load_checkpoint(tmp_path, pull=find)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_the_next_one_can(build, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_nothing(build, tmp_path, monkeypatch):
     module, base, model = build(config_of("joint", "none"))
 
     def full(tensors, path):
@@ -251,7 +251,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_the_next_one_can
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == whole
 
 
-def test_latents_of_a_decoder_that_is_trained_are_its_own(build, model_folder):
+def test_a_trained_decoder_has_latents_of_its_own(build, model_folder):
     """Else those of another decoder would be read for its own, and it would poison the base's index."""
 
     def spec(module, base):
@@ -286,7 +286,7 @@ def test_lora_is_off_where_no_row_has_a_memory(build):
     assert torch.equal(logits(module, nothing), base)
 
 
-def test_what_stands_behind_the_answer_does_not_route(build):
+def test_tokens_after_the_answer_do_not_route(build):
     """Neither a later turn that is not learned nor padding that has no mask."""
     module, _, _ = build(config_of("tanh A", "chapters"))
     step(module, None)
@@ -307,7 +307,7 @@ def test_lora_is_trained_in_float32(model_folder):
     step(module, memory_of(module.decoder, module.config, 5, 3))
 
 
-def test_a_checkpoint_is_replaced_whole(build, tmp_path):
+def test_a_checkpoint_is_replaced_completely(build, tmp_path):
     module, base, model = build(config_of("joint", "none"))
     for _ in range(2):
         save_checkpoint(tmp_path / "run", module, base.folder, model)

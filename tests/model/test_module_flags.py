@@ -86,7 +86,7 @@ def test_header_and_trailer_tokens(build, header, trailer):
 # LoRA
 
 
-def test_lora_beside_memory_alone_and_not(build):
+def test_lora_beside_memory_and_alone(build):
     parts = []
     for settings in ({}, LORA_ALONE, {"use_both_memory_and_lora": True}, {"use_memory_adapter": False}):
         module, _, _ = build(num_memory_tokens=0, **settings)
@@ -139,7 +139,7 @@ def test_lora_dropout(build, dropout):
         ({"quantize_memory": True, "memory_quant_bits": 4}, "int4"),
     ],
 )
-def test_a_bank_is_exported_in_as_many_bits_as_the_settings_say(build, settings, bank, tmp_path, capfd):
+def test_a_bank_is_exported_in_memory_quant_bits(build, settings, bank, tmp_path, capfd):
     module, base, section = build(num_memory_tokens=64, memory_sharing="per_layer", **settings)
     save_checkpoint(tmp_path / "run", module, base.folder, section)
     assert Checkpoint.read(tmp_path / "run").bank == "none"  # a run goes on with what it trains
@@ -185,7 +185,7 @@ def test_freeze_base_model(build, model_folder, freeze):
     assert names == (set() if freeze else {f"decoder.{name}" for name, _ in module.decoder.named_parameters()})
 
 
-def test_tokenizer_name_is_whose_ids_a_decoder_from_scratch_has(build, model_folder, bert_folder):
+def test_tokenizer_name_gives_the_vocabulary_of_a_new_decoder(build, model_folder, bert_folder):
     sizes = {"hidden_dim": 16, "num_heads": 2, "num_layers": 1}
     rows = []
     for folder in (model_folder, bert_folder):

@@ -111,7 +111,7 @@ def test_layers_above_the_last_set_are_not_run(tokenizer):
     assert len(latents(encoder)) == len(TEXTS)
 
 
-def test_drawn_heads_are_drawn_with_std_and_without_a_bias(model, tokenizer, embedder):
+def test_random_heads_have_std_and_no_bias(model, tokenizer, embedder):
     for encoder in (
         encoder_of(model, tokenizer, init="zero", std=0.5),
         encoder_of(model, tokenizer, embedder, init="copy", std=0.5),
@@ -122,7 +122,7 @@ def test_drawn_heads_are_drawn_with_std_and_without_a_bias(model, tokenizer, emb
         assert {name.rpartition(".")[2] for name, _ in encoder.named_parameters()} == {"weight"}
 
 
-def test_every_token_sees_every_token_and_the_self_encoder_looks_back(model, tokenizer, backbone):
+def test_projected_is_bidirectional_and_self_is_causal(model, tokenizer, backbone):
     encoder = encoder_of(model, tokenizer, backbone)
     one, other = keys_values(encoder, "abcdef", "abcdeX")
     assert moved(one, other) == [True] * 6
@@ -167,7 +167,7 @@ def test_the_decoder_reads_windows_of_its_own_length(tokenizer):
     assert torch.allclose(whole, torch.cat(apart, dim=3), atol=1e-5)
 
 
-def test_batches_are_no_larger_than_allowed_whatever_the_windows(tokenizer, embedder):
+def test_batches_of_windows_stay_within_the_limit(tokenizer, embedder):
     encoder = encoder_of(tiny_model("llama"), tokenizer, embedder, batch_tokens=60)
     sizes = []
     handle = embedder.model.register_forward_pre_hook(
@@ -225,7 +225,7 @@ def test_saved_and_loaded_they_give_the_same_bytes(model, tokenizer, backbone, t
     assert latents(other) == latents(encoder)
 
 
-def test_the_name_tells_the_backbone(tokenizer, embedder):
+def test_the_spec_names_the_backbone(tokenizer, embedder):
     model = tiny_model("llama")
     names = [encoder_of(model, tokenizer, other, init="zero").spec.encoder for other in (None, embedder)]
     same_size = copy.copy(embedder)
@@ -240,7 +240,7 @@ def test_it_works_in_the_dtype_of_the_decoder(tokenizer, backbone):
     assert {p.dtype for p in encoder.parameters()} == {torch.float32}
 
 
-def test_other_ways_of_storing_are_the_same_heads(tokenizer):
+def test_storing_as_keeps_the_heads(tokenizer):
     encoder = encoder_of(tiny_model("llama"), tokenizer)
     other = encoder.storing_as("int8")
     assert other.spec.raw == encoder.spec
@@ -248,7 +248,7 @@ def test_other_ways_of_storing_are_the_same_heads(tokenizer):
     assert len(next(other.encode(TEXTS)).data) == other.spec.latent_bytes(len(TEXTS[0]))
 
 
-def test_an_embedding_model_that_looks_back_is_refused(tokenizer, model_folder):
+def test_a_causal_embedding_model_is_refused(tokenizer, model_folder):
     causal = TextEmbedder(ModelFolder("tiny qwen", model_folder, "print"), dtype=torch.float32)
     with pytest.raises(UsageError, match="tiny qwen reads one way only") as raised:
         encoder_of(tiny_model("llama"), tokenizer, causal)

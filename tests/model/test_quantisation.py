@@ -98,7 +98,7 @@ def test_errors_are_within_the_step(quant, tokens):
 
 
 @pytest.mark.parametrize("quant", INTEGERS)
-def test_the_bound_is_not_idle(quant):
+def test_the_error_bound_is_tight(quant):
     """Half a step is reached, so the test above would see an error twice as large."""
     tensor = numbers(200)
     low, high = blocks(tensor)
@@ -139,7 +139,7 @@ def test_equal_numbers_are_exact(quant, value):
 
 
 @pytest.mark.parametrize("quant", list(QUANT_BITS))
-def test_numbers_beyond_float16_are_cut_and_not_lost(quant):
+def test_numbers_beyond_float16_are_clipped(quant):
     """bfloat16 reaches further than the float16 of scales and offsets: what can't be held is finite all the same."""
     tensor = numbers(65, dtype="bfloat16")
     tensor[0, ..., 2] = 3e38
@@ -178,13 +178,13 @@ def test_packing_is_exact(quant, tokens):
 
 
 @pytest.mark.parametrize(("quant", "head_dim"), [("int4", 7), ("int2", 6), ("int3", 8), ("", 8), ("INT8", 8)])
-def test_impossible_ways_of_storing_are_refused(quant, head_dim):
+def test_impossible_quantisations_are_refused(quant, head_dim):
     with pytest.raises(UsageError, match=f"--quant {quant} is not possible for heads of {head_dim} numbers"):
         with_quant(replace(SPEC, head_dim=head_dim), quant)
 
 
 @pytest.mark.parametrize("quant", QUANTS)
-def test_possible_ways_of_storing_are_other_keys(quant):
+def test_each_quantisation_has_its_own_key(quant):
     spec = with_quant(SPEC, quant)
     assert (spec.quant, spec.raw) == (quant, SPEC)
     assert (spec.latent_key("c") == SPEC.latent_key("c")) == (quant == "none")

@@ -99,7 +99,7 @@ def test_default_of_num_kv_heads_is_num_heads(tokenizer):
     assert build_decoder(section(), tokenizer).model.layers[0].self_attn.k_proj.weight.shape == (32, 32)
 
 
-def test_weights_are_the_seeds(tokenizer):
+def test_the_seed_decides_the_weights(tokenizer):
     def built(seed):
         torch.manual_seed(seed)
         return torch.cat([p.detach().flatten() for p in build_decoder(section(), tokenizer).parameters()])
@@ -108,7 +108,7 @@ def test_weights_are_the_seeds(tokenizer):
     assert not torch.equal(built(1), built(2))
 
 
-def test_special_tokens_are_the_tokenizers(tokenizer):
+def test_special_tokens_come_from_the_tokenizer(tokenizer):
     model = build_decoder(section(), tokenizer)
     for config in (model.config, model.generation_config):
         assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (257, 258, 258)
@@ -121,7 +121,7 @@ def test_special_tokens_are_the_tokenizers(tokenizer):
 # The vocabulary
 
 
-def test_vocabulary_is_the_tokenizers(tokenizer):
+def test_the_vocabulary_comes_from_the_tokenizer(tokenizer):
     assert build_decoder(section(), tokenizer).lm_head.weight.shape[0] == len(tokenizer) == 259
 
 
@@ -307,7 +307,7 @@ def test_a_fused_kernel_is_called_unless_told_otherwise(tokenizer, use_flash_att
 
 
 @pytest.mark.parametrize("use_flash_attention", [True, False])
-def test_layers_computed_again_give_the_same_gradients(tokenizer, use_flash_attention):
+def test_gradient_checkpointing_gives_the_same_gradients(tokenizer, use_flash_attention):
     model = decoder(tokenizer, use_flash_attention=use_flash_attention, dropout=0.2, attention_dropout=0.2).train()
 
     def gradients():
@@ -360,7 +360,7 @@ def test_one_batch_is_learned(tokenizer, settings):
 
 
 @kinds
-def test_its_weights_go_into_another_of_the_same_settings(tokenizer, settings):
+def test_weights_load_into_a_model_of_the_same_settings(tokenizer, settings):
     model = decoder(tokenizer, dropout=0.1, **settings)
     again = build_decoder(section(dropout=0.1, **settings), tokenizer).eval()
     assert not torch.equal(logits(again), logits(model))

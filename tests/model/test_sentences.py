@@ -38,7 +38,7 @@ def test_sentences_end_where_the_next_begins(text, whole, rest, size):
 
 
 @given(st.text(alphabet="ab .!?`\n-1e,", max_size=60), st.integers(1, 9))
-def test_nothing_is_lost_whatever_the_pieces(text, size):
+def test_no_text_is_lost_in_any_split(text, size):
     sentences = Sentences()
     found = [s for i in range(0, len(text), size) for s in sentences.add(text[i : i + size])]
     assert "".join(found).split() == "".join([*found, sentences.rest()]).removesuffix(sentences.rest()).split()
@@ -49,7 +49,7 @@ def test_nothing_is_lost_whatever_the_pieces(text, size):
     ("text", "expected"),
     [("It is so.", True), ("It is `5`.", True), ("```\nx\n```", True), ("It is", False), ("```\nx.", False)],
 )
-def test_what_ends_as_a_sentence_does(text, expected):
+def test_is_whole(text, expected):
     assert is_whole(text) is expected
 
 
@@ -63,7 +63,7 @@ def test_what_ends_as_a_sentence_does(text, expected):
         ("```py\nnever_looked_at()\n```", []),
     ],
 )
-def test_what_looks_like_a_name(text, names):
+def test_names_in(text, names):
     assert names_in(text) == names
 
 
@@ -76,7 +76,7 @@ def test_what_looks_like_a_name(text, names):
         ("`self.max_size` is 10, `min_size` is not there.", ["min_size"]),
     ],
 )
-def test_names_in_no_source_are_found(text, unknown):
+def test_unknown_names(text, unknown):
     assert Sources([AUTH, POOL]).unknown(text) == unknown
 
 
@@ -107,10 +107,10 @@ def test_without_chunks_there_is_no_source_and_no_mark():
         (Sentence("Nothing was read."), "Nothing was read."),
     ],
 )
-def test_how_a_sentence_is_shown(sentence, marked):
+def test_marked_sentences(sentence, marked):
     assert sentence.marked == marked
 
 
-def test_the_line_before_a_chunk_is_not_repeated():
+def test_chunk_headers_are_removed():
     assert without_echo("# file: src/auth.py · Session\nIt is 5.") == "It is 5."
     assert without_echo("The # file: marker stays inside.") == "The # file: marker stays inside."

@@ -102,7 +102,7 @@ def test_encoding_keeps_nothing_for_gradients_and_runs_no_layer_above_the_last(t
     assert seen == [True, False]
 
 
-def test_what_is_before_a_token_decides_it_and_what_is_behind_does_not(model, tokenizer):
+def test_encoding_is_causal(model, tokenizer):
     encoder = encoder_of(model, tokenizer, drawn())
 
     def changed(one, other):
@@ -154,7 +154,7 @@ def test_saved_and_loaded_they_give_the_same_bytes(tokenizer):
     assert latents(one) == latents(other)
 
 
-def test_they_start_as_words(model, tokenizer):
+def test_soft_tokens_start_as_words(model, tokenizer):
     for num_header, num_trailer in ((8, 8), (0, 3), (len(HEADER_TEXT) + 2, 0)):
         soft = SoftTokens.from_text(model, tokenizer, num_header, num_trailer)
         embed = model.get_input_embeddings().weight
@@ -164,13 +164,13 @@ def test_they_start_as_words(model, tokenizer):
             assert vectors.requires_grad
 
 
-def test_they_work_in_the_dtype_of_the_decoder(tokenizer):
+def test_soft_tokens_work_in_the_dtype_of_the_decoder(tokenizer):
     encoder = encoder_of(tiny_model("llama").bfloat16(), tokenizer, drawn())
     assert {kv.dtype for kv in encoder.keys_values(TEXTS)} == {torch.bfloat16}
     assert encoder.soft.header.dtype == torch.float32
 
 
-def test_other_ways_of_storing_keep_the_name(tokenizer):
+def test_storing_as_keeps_the_spec_name(tokenizer):
     encoder = encoder_of(tiny_model("llama"), tokenizer, drawn())
     other = encoder.storing_as("int8")
     assert (other.spec.quant, encoder.spec.quant) == ("int8", "none")
@@ -178,6 +178,6 @@ def test_other_ways_of_storing_keep_the_name(tokenizer):
     assert next(other.encode(TEXTS)).tokens == next(encoder.encode(TEXTS)).tokens
 
 
-def test_those_of_another_decoder_are_refused(tokenizer):
+def test_soft_tokens_of_another_decoder_are_refused(tokenizer):
     with pytest.raises(UsageError, match="soft tokens of 12 numbers in a decoder of hidden size 48"):
         encoder_of(tiny_model("llama"), tokenizer, SoftTokens(1, 1, 12))

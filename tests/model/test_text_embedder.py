@@ -103,7 +103,7 @@ def test_pooling_is_what_the_folder_says(copy, pooling, new_style):
     assert got == pytest.approx(want / np.linalg.norm(want), abs=1e-5)
 
 
-def test_without_such_files_a_decoder_is_read_at_its_last_token(model_folder, bert):
+def test_a_decoder_without_pooling_files_uses_the_last_token(model_folder, bert):
     assert embedder(model_folder).pooling == "lasttoken"
     assert embedder(bert).pooling == "mean"
 
@@ -130,7 +130,7 @@ def test_text_that_looks_like_a_special_token_is_text(bert):
     assert found.words(["a[SEP]"])[0] != pytest.approx(found.words(["a"])[0], abs=1e-3)
 
 
-def test_the_fingerprint_tells_what_decides_the_vectors(bert, copy):
+def test_the_fingerprint_covers_every_setting(bert, copy):
     prints = {embedder(bert).fingerprint}
     sentence_transformers(copy, {"pooling_mode_cls_token": True})
     prints.add(embedder(copy).fingerprint)
@@ -149,7 +149,7 @@ def test_the_fingerprint_tells_what_decides_the_vectors(bert, copy):
         ({"pooling_mode_mean_tokens": True}, ("Dense",), "not supported: Dense"),
     ],
 )
-def test_pooling_that_is_not_built_here(copy, pooling, more, says):
+def test_unsupported_pooling_is_refused(copy, pooling, more, says):
     sentence_transformers(copy, pooling, *more)
     with pytest.raises(UsageError, match=says):
         embedder(copy)
@@ -158,7 +158,7 @@ def test_pooling_that_is_not_built_here(copy, pooling, more, says):
 @pytest.mark.parametrize(
     "config", ["{", "{}", '{"model_type": "no such"}', '{"model_type": "x", "auto_map": {"AutoModel": "evil.Evil"}}']
 )
-def test_a_folder_that_is_no_model(copy, config):
+def test_a_folder_without_a_model(copy, config):
     (copy / "config.json").write_text(config)
     (copy / "evil.py").write_text("raise SystemExit('remote code ran')")
     with pytest.raises(UsageError, match="embedding model tiny cannot be loaded") as raised:
@@ -166,7 +166,7 @@ def test_a_folder_that_is_no_model(copy, config):
     assert raised.value.hint == "awareness models pull all-minilm-l6-v2"
 
 
-def test_weights_that_are_not_all_there(copy):
+def test_missing_weights(copy):
     # copies: what load_file gives is the file itself, mapped, which is written over below
     tensors = {name: tensor.clone() for name, tensor in load_file(copy / "model.safetensors").items()}
     del tensors["encoder.layer.0.output.dense.weight"]
@@ -181,7 +181,7 @@ def test_a_decoder_saved_with_its_head_is_read_without(tmp_path):
     assert embedder(tmp_path).words(["x"]).shape == (1, 48)
 
 
-def test_nomic_bert_is_read_without_the_code_that_comes_with_it(tmp_path):
+def test_nomic_bert_needs_no_remote_code(tmp_path):
     torch.manual_seed(0)
     NomicBertModel(NomicBertConfig(vocab_size=120, **SIZES)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)

@@ -16,7 +16,7 @@ from awareness.model.threads import busy_elsewhere, idle_cores
 @pytest.mark.parametrize(
     ("cores", "busy", "expected"), [(2, 0, 2), (2, 1, 1), (2, 2, 1), (2, 9.5, 1), (8, 3, 5), (1, 0, 1), (4, 0.4, 4)]
 )
-def test_cores_that_others_use_are_left_to_them(cores, busy, expected):
+def test_only_idle_cores_are_used(cores, busy, expected):
     assert idle_cores(cores, busy) == expected
 
 
@@ -42,7 +42,7 @@ def test_busy_programs_are_seen():
             process.join()
 
 
-def test_the_user_decides(monkeypatch):
+def test_environment_variables_decide(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr(threads, "idle_cores", lambda cores, busy: 7)
     try:

@@ -60,7 +60,7 @@ def test_the_logits_are_close(how):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("how", ["fp8"])
-def test_exactly_the_projections_of_the_layers_take_a_byte_a_number(model, how, dtype):
+def test_only_projections_take_one_byte_per_number(model, how, dtype):
     model = model.to(dtype)
     before = dict(model.named_parameters())
     projections = {
@@ -103,14 +103,14 @@ def test_it_generates_and_reads_memory(model, tokenizer, how):
     assert torch.equal(logits(model), plain)
 
 
-def test_none_leaves_it_as_it_is(model):
+def test_none_changes_nothing(model):
     want, parameters = logits(model), list(model.parameters())
     assert quantise_weights(model, "none") is model
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
     assert torch.equal(logits(model), want)
 
 
-def test_an_unknown_way_is_refused():
+def test_unknown_weights_are_refused():
     with pytest.raises(UsageError, match="weights 'int3': not one of none, int8, int4, fp8, nf4"):
         quantise_weights(tiny_model("llama"), "int3")
 
@@ -126,7 +126,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(how, libra
     assert refused.value.hint == 'pip install "awareness[deploy]"'
 
 
-def test_what_the_device_cannot_is_said(monkeypatch):
+def test_unsupported_weights_are_refused_with_the_reason(monkeypatch):
     import torchao.quantization
 
     def refuse(*arguments, **options):
@@ -138,7 +138,7 @@ def test_what_the_device_cannot_is_said(monkeypatch):
     assert refused.value.message == "weights 'fp8' are not possible on cpu: no float8 here"
 
 
-def test_nf4_takes_half_a_byte_a_number():
+def test_nf4_takes_half_a_byte_per_number():
     """Without CUDA: in the few sizes that bitsandbytes multiplies rightly on the CPU."""
     bitsandbytes = pytest.importorskip("bitsandbytes")
     size = {"hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -247,7 +247,7 @@ def test_packed_weights_that_do_not_fit_are_made_again(damage, tmp_path, monkeyp
     assert len(weights.read_packed(keep, "int4")) == 2 * (6 * 7 + 1)
 
 
-def test_a_place_that_may_not_be_written_costs_only_time(tmp_path):
+def test_an_unwritable_cache_costs_only_time(tmp_path):
     (tmp_path / "file").write_text("")
     model = quantise_weights(wide_model(), "int4", keep=tmp_path / "file" / "own.safetensors")
     assert weights.is_packed(model)

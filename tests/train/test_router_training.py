@@ -59,7 +59,7 @@ def test_it_learns_what_words_mean(folders):
     assert len(lines) == 4
 
 
-def test_it_goes_on_from_the_shipped_vectors_and_learns_new_terms(folders):
+def test_training_continues_from_the_shipped_vectors(folders):
     settings = config(folders, model={"start": "shipped", "vocabulary": 40_000}, training={"steps": 1, "batch_size": 8})
     train_router(settings)
     trained, shipped = TermEmbedder(settings.output), TermEmbedder(SHIPPED)
@@ -69,7 +69,7 @@ def test_it_goes_on_from_the_shipped_vectors_and_learns_new_terms(folders):
     assert trained.fingerprint != shipped.fingerprint
 
 
-def test_words_of_a_model_are_where_it_begins(folders):
+def test_initial_vectors_from_an_embedding_model(folders):
     asked: list[str] = []
 
     def embed(words):
@@ -80,13 +80,13 @@ def test_words_of_a_model_are_where_it_begins(folders):
     assert "unlink" in asked
 
 
-def test_nothing_to_learn_from(tmp_path):
+def test_too_few_pairs(tmp_path):
     (tmp_path / "p0").mkdir()
     with pytest.raises(UsageError, match="nothing is said about code"):
         train_router(config(tmp_path))
 
 
-def test_bags_are_taken_whole():
+def test_take_bags():
     bags = Bags.of([[(5, 1), (6, 300)], [(7, 2)], [(8, 1), (9, 1)]])
     terms, counts, owners = bags.take(np.array([2, 0]))
     assert terms.tolist() == [8, 9, 5, 6]
@@ -110,7 +110,7 @@ def test_bags_are_taken_whole():
         ("task: hidden_router\ndata: {folders: [a]}", [], "task: hidden_router was removed"),
     ],
 )
-def test_a_bad_file_is_named_with_the_place(tmp_path, text, settings, says):
+def test_errors_name_the_place_in_the_file(tmp_path, text, settings, says):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=says):
