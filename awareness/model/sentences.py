@@ -152,17 +152,17 @@ class Sources:
 
 def names_in(text: str) -> list[str]:
     """Names of code and paths: text in backticks, and words that do not look like ordinary ones."""
-    found = []
+    names = []
     for match in _CODE.finditer(text):
         if match[0].startswith("```"):
             continue
         inner = match[0].strip("`").strip()
         if re.fullmatch(r"[\w./:>\-]+(?:\(.*\))?", inner) and re.search(r"[A-Za-z_]", inner):
-            found.append(re.sub(r"\(.*\)$", "", inner))
+            names.append(re.sub(r"\(.*\)$", "", inner))
     for match in _NAME.finditer(_CODE.sub(" ", text)):
         if match[0] not in _ORDINARY:
-            found.append(match[0])
-    return found
+            names.append(match[0])
+    return names
 
 
 def _marked(text: str, unknown: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ class Corpus:
 
     vocabulary: list[str]
     frequency: np.ndarray
-    said: Bags
+    descriptions: Bags
     code: Bags
     folder: np.ndarray
 
@@ -80,11 +80,11 @@ class TermVectors(nn.Module):
         self.query, self.document = nn.Parameter(query), nn.Parameter(document)
         self.sharpness = nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
-    def said(self, terms: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
+    def embed_descriptions(self, terms: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
         """Unit vectors [bags, D] of descriptions."""
         return self._sum(terms, np.ones(len(terms), dtype=np.float32), owners, bags, self.query)
 
-    def code(self, terms: np.ndarray, counts: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
+    def embed_code(self, terms: np.ndarray, counts: np.ndarray, owners: np.ndarray, bags: int) -> torch.Tensor:
         """Unit vectors [bags, D] of code."""
         return self._sum(terms, np.log1p(counts), owners, bags, self.document)
 
@@ -142,34 +142,32 @@ def collect(config: RouterConfig, start: TermEmbedder | None, progress: Progress
     frequency: Counter[str] = Counter()
     pairs: list[tuple[int, list[str], Counter[str]]] = []
     folders = 0
-    for number, found in enumerate(chosen_pairs(config.data, config.training.seed, progress)):
+    for number, in_folder in enumerate(chosen_pairs(config.data, config.training.seed, progress)):
         folders += 1
-        for pair in found:
-            said = list(dict.fromkeys(stem(word) for word in query_terms(pair.description)))
+        for pair in in_folder:
+            words = list(dict.fromkeys(stem(word) for word in query_terms(pair.description)))
             counts, _ = terms_of(pair.chunk)
             frequency.update(counts.keys())
-            frequency.update(said)
-            pairs.append((number, said, counts))
+            frequency.update(words)
+            pairs.append((number, words, counts))
     known = [start.term(row) for row in range(start.terms)] if start else []
     room = max(len(known), config.model.vocabulary) - len(known)
     held = set(known)
     frequent = (t for t, n in frequency.most_common() if n >= _MIN_CHUNKS and t not in held and _has_meaning(t))
     vocabulary = known + [term for term, _ in zip(frequent, range(room), strict=False)]
     row = {term: at for at, term in enumerate(vocabulary)}
-    said_bags, code_bags, of_folder = [], [], []
-    for number, said, counts in pairs:
-        asked = [(row[term], 1) for term in said if term in row]
+    description_bags, code_bags, of_folder = [], [], []
+    for number, words, counts in pairs:
+        query = [(row[term], 1) for term in words if term in row]
         answer = [(row[term], count) for term, count in counts.items() if term in row]
-        if len(asked) >= _MIN_TERMS[0] and len(answer) >= _MIN_TERMS[1]:
-            said_bags.append(asked)
+        if len(query) >= _MIN_TERMS[0] and len(answer) >= _MIN_TERMS[1]:
+            description_bags.append(query)
             code_bags.append(answer)
             of_folder.append(number)
     if not of_folder:
-        raise UsageError(
-            f"nothing is said about code in {folders} folders", hint="data.folders: source code with comments"
-        )
+        raise UsageError(f"no comments about code in {folders} folders", hint="data.folders: source code with comments")
     frequencies = np.array([frequency[term] for term in vocabulary], dtype=np.float32)
-    return Corpus(vocabulary, frequencies, Bags.of(said_bags), Bags.of(code_bags), np.array(of_folder))
+    return Corpus(vocabulary, frequencies, Bags.of(description_bags), Bags.of(code_bags), np.array(of_folder))
 
 
 def _has_meaning(term: str) -> bool:
@@ -237,14 +235,14 @@ def _steps(
         chosen = generator.choice(len(names), training.folders_per_batch, p=likely)
         parts = [generator.choice(p, min(share, len(p)), replace=False) for p in (groups[names[i]] for i in chosen)]
         pairs = np.unique(np.concatenate(parts))
-        said, _, said_owner = corpus.said.take(pairs)
+        words, _, word_owner = corpus.descriptions.take(pairs)
         code, counts, code_owner = corpus.code.take(pairs)
         size = len(corpus.vocabulary)
-        is_said = np.isin(code_owner * size + code, said_owner * size + said)
-        kept = generator.random(len(code)) >= np.where(is_said, training.forget, 0.1)
-        asked = model.said(said, said_owner, len(pairs))
-        answers = model.code(code[kept], counts[kept], code_owner[kept], len(pairs))
-        loss = info_nce(asked, answers, model.sharpness)
+        is_described = np.isin(code_owner * size + code, word_owner * size + words)
+        kept = generator.random(len(code)) >= np.where(is_described, training.forget, 0.1)
+        queries = model.embed_descriptions(words, word_owner, len(pairs))
+        answers = model.embed_code(code[kept], counts[kept], code_owner[kept], len(pairs))
+        loss = info_nce(queries, answers, model.sharpness)
         warm = min(1.0, (step + 1) / 50) * max(0.02, 1 - step / training.steps)
         optimizer.param_groups[0]["lr"] = training.learning_rate * warm
         optimizer.zero_grad()
@@ -256,13 +254,13 @@ def _steps(
 @torch.no_grad()
 def _mrr(model: TermVectors, corpus: Corpus, measured: Sequence[np.ndarray]) -> float:
     """Mean reciprocal rank of a pair's code among the code of its folder; 0 without held-out folders."""
-    found = []
+    ranks = []
     for pairs in measured:
-        said, _, said_owner = corpus.said.take(pairs)
+        words, _, word_owner = corpus.descriptions.take(pairs)
         code, counts, code_owner = corpus.code.take(pairs)
-        asked = model.said(said, said_owner, len(pairs))
-        found.append(reciprocal_rank(asked, model.code(code, counts, code_owner, len(pairs))))
-    return sum(found) / len(found) if found else 0.0
+        queries = model.embed_descriptions(words, word_owner, len(pairs))
+        ranks.append(reciprocal_rank(queries, model.embed_code(code, counts, code_owner, len(pairs))))
+    return sum(ranks) / len(ranks) if ranks else 0.0
 
 
 @torch.no_grad()

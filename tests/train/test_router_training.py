@@ -82,7 +82,7 @@ def test_initial_vectors_from_an_embedding_model(folders):
 
 def test_too_few_pairs(tmp_path):
     (tmp_path / "p0").mkdir()
-    with pytest.raises(UsageError, match="nothing is said about code"):
+    with pytest.raises(UsageError, match="no comments about code"):
         train_router(config(tmp_path))
 
 
