@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,16 @@ from awareness.model.attention_record import AttentionRecord
 
 IMPLEMENTATIONS = {"auto": "awareness", "plain": "awareness_plain"}
 """Choice of kernel -> the name of the attention implementation."""
+
+
+class Prompt(NamedTuple):
+    """What self-attention itself reads. query: [B, H, T, D]; key, value: [B, H_kv, S, D] with S >= T, after RoPE and
+    cache; mask: bool [B, 1, T, S], or None for causal."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -122,11 +132,7 @@ def attention_forward(
     kernel: str = "auto",
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Self-attention that also reads `reading`, if there is one.
-
-    query: [B, H, T, D]; key, value: [B, H_kv, S, D] with S >= T, after RoPE and cache; attention_mask: bool
-    [B, 1, T, S] or None for causal. Returns ([B, T, H, D], None).
-    """
+    """Self-attention that also reads `reading`, if there is one: ([B, T, H, D], None). Shapes as in `Prompt`."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
 
     def stock() -> Tensor:
@@ -138,23 +144,23 @@ def attention_forward(
         reading = JointReading(layer=-1)
     needs_grad = torch.is_grad_enabled()
     merging = pick_kernel(query, kernel, needs_grad=needs_grad, dropout=dropout)
-    own = (query, key, value, attention_mask)
+    own = Prompt(query, key, value, attention_mask)
     memory, bank, gate = reading.memory, reading.bank, reading.gate
 
     def read() -> Tensor:
         """[B, H, T, D]"""
         if memory is not None:
-            without_bank = _with_memory(*own, memory, scale, dropout, kernel, merging)
+            without_bank = _with_memory(own, memory, scale, dropout, kernel, merging)
         elif kernel == "auto":
             without_bank = stock().transpose(1, 2)
         else:
-            without_bank = attend_self(*own, scale, merging)[0]
+            without_bank = attend_self(own, scale, merging)[0]
         if bank is None or gate is None:
             return without_bank
         if merging is not fused_cpu and kernel == "auto" and isinstance(bank, LayerMemory):
-            joined = attend_concatenated(*own, bank if memory is None else memory.beside(bank), scale, dropout)
+            joined = attend_concatenated(own, bank if memory is None else memory.beside(bank), scale, dropout)
         else:
-            lse = attend_self(*own, scale, merging)[1]
+            lse = attend_self(own, scale, merging)[1]
             if memory is not None:
                 lse = torch.logaddexp(lse, attend_memory(query, memory, scale, merging)[1])
             joined = merge((without_bank, lse), attend_part(bank, query, scale, merging))
@@ -163,32 +169,24 @@ def attention_forward(
     output: Tensor = checkpoint(read, use_reentrant=False) if reading.recompute and needs_grad else read()
     record = reading.record
     if record is not None and record.wants(reading.layer, query.shape[2]):
-        own_lse = record.recorded(attend_self(*own, scale, plain)[1])
+        own_lse = record.recorded(attend_self(own, scale, plain)[1])
         record.add(reading.layer, _weights(record.recorded(query), own_lse, reading, scale))
     return output.transpose(1, 2).contiguous(), None
 
 
 def _with_memory(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    memory: LayerMemory,
-    scale: float,
-    dropout: float,
-    kernel: str,
-    merging: Kernel,
+    own: Prompt, memory: LayerMemory, scale: float, dropout: float, kernel: str, merging: Kernel
 ) -> Tensor:
     """Prompt and memory in one softmax, in the fastest of the three ways: [B, H, T, D]."""
+    length = own.query.shape[2]
     if kernel == "auto":
-        bare = attention_mask is None and memory.mask is None and memory.bias is None
-        if bare and key.shape[2] == query.shape[2] >= memory.tokens * 4:
-            return attend_prefixed(query, key, value, memory, scale, dropout)
-        is_step = query.shape[2] == 1 and not torch.is_grad_enabled() and dropout == 0.0
+        bare = own.mask is None and memory.mask is None and memory.bias is None
+        if bare and own.key.shape[2] == length >= memory.tokens * 4:
+            return attend_prefixed(own, memory, scale, dropout)
+        is_step = length == 1 and not torch.is_grad_enabled() and dropout == 0.0
         if merging is not fused_cpu and not is_step:
-            return attend_concatenated(query, key, value, attention_mask, memory, scale, dropout)
-    own = attend_self(query, key, value, attention_mask, scale, merging)
-    return merge(own, attend_memory(query, memory, scale, merging))
+            return attend_concatenated(own, memory, scale, dropout)
+    return merge(attend_self(own, scale, merging), attend_memory(own.query, memory, scale, merging))
 
 
 def _weights(query: Tensor, own_lse: Tensor, reading: JointReading, scale: float) -> Tensor:
@@ -278,41 +276,33 @@ def attend_memory(query: Tensor, memory: LayerMemory, scale: float, kernel: Kern
     return output, lse if memory.bias is None else lse + memory.bias.float()[:, None]
 
 
-def attend_self(
-    query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scale: float, kernel: Kernel
-) -> tuple[Tensor, Tensor]:
-    """The prompt and its cache alone, with the lse; attention_mask as in `attention_forward`."""
+def attend_self(own: Prompt, scale: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    """The prompt and its cache alone: (output [B, H, T, D], lse [B, H, T, 1])."""
+    query, key, value, mask = own
     length, width = query.shape[2], key.shape[2]
-    if attention_mask is None and (length == 1 or width == length):
+    if mask is None and (length == 1 or width == length):
         return kernel(query, key, value, None, causal=length > 1, scale=scale)
-    bias = _additive(_own_mask(attention_mask, length, key), query)
+    bias = _additive(_own_mask(mask, length, key), query)
     return kernel(query, key, value, bias, causal=False, scale=scale)
 
 
-def attend_concatenated(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    memory: LayerMemory,
-    scale: float,
-    dropout: float = 0.0,
-) -> Tensor:
-    """One softmax over `[memory ; self]`, as one SDPA call. Shapes as in `attention_forward`; returns [B, H, T, D].
+def attend_concatenated(own: Prompt, memory: LayerMemory, scale: float, dropout: float = 0.0) -> Tensor:
+    """One softmax over `[memory ; self]`, as one SDPA call: [B, H, T, D].
 
     The query heads of a group become rows of one head: they share keys and, apart from the bias, see the same columns.
     So grouped-query attention needs no repeated keys.
     """
+    query, key, value, attention_mask = own
     batch, heads, length, head_dim = query.shape
     kv_heads, group = key.shape[1], heads // key.shape[1]
     visible = torch.ones(batch, 1, length, memory.tokens, dtype=torch.bool, device=query.device)
     if memory.mask is not None:
         visible &= memory.mask[:, None, None, :]
-    own = _own_mask(attention_mask, length, key).expand(batch, 1, -1, -1)
-    mask = torch.cat([visible, own], dim=-1).repeat(1, 1, group, 1)  # [B, 1, G·T, M+S]
+    own_mask = _own_mask(attention_mask, length, key).expand(batch, 1, -1, -1)
+    mask = torch.cat([visible, own_mask], dim=-1).repeat(1, 1, group, 1)  # [B, 1, G·T, M+S]
     if memory.bias is not None:
         rows = memory.full_bias(heads).to(query.dtype).view(1, kv_heads, group, 1, -1).expand(batch, -1, -1, length, -1)
-        bias = pad(rows.reshape(batch, kv_heads, group * length, -1), (0, own.shape[-1]))
+        bias = pad(rows.reshape(batch, kv_heads, group * length, -1), (0, own_mask.shape[-1]))
         mask = bias.masked_fill(~mask, -torch.inf)
     joined_key, joined_value = _joined(memory, key, value)
     output = scaled_dot_product_attention(
@@ -321,14 +311,13 @@ def attend_concatenated(
     return output.reshape(batch, heads, length, head_dim)
 
 
-def attend_prefixed(
-    query: Tensor, key: Tensor, value: Tensor, memory: LayerMemory, scale: float, dropout: float = 0.0
-) -> Tensor:
+def attend_prefixed(own: Prompt, memory: LayerMemory, scale: float, dropout: float = 0.0) -> Tensor:
     """The same by one causal call over the memory and a longer prompt, for a short memory such as the sink.
 
     There is no mask, no bias and no cache: S = T. Each memory column gets an idle query, which makes the causal matrix
-    square and costs M/T of the attention. Differentiable. Shapes as in `attention_forward`; returns [B, H, T, D].
+    square and costs M/T of the attention. Differentiable. Returns [B, H, T, D].
     """
+    query, key, value, _ = own
     batch, heads, _, head_dim = query.shape
     idle = query.new_zeros(batch, heads, memory.tokens, head_dim)
     joined_key, joined_value = _joined(memory, key, value)

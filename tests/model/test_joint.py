@@ -12,6 +12,7 @@ from awareness.errors import UsageError
 from awareness.model.assemble import assemble
 from awareness.model.attention import (
     LayerMemory,
+    Prompt,
     attend_concatenated,
     attend_memory,
     attend_prefixed,
@@ -106,8 +107,8 @@ def test_prefixed_equals_concatenated():
     torch.manual_seed(1)
     query, (key, value) = torch.randn(2, 6, 20, 8), torch.randn(2, 2, 2, 20, 8)
     memory = LayerMemory(torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8))
-    got = attend_prefixed(query, key, value, memory, 0.3)
-    assert torch.allclose(got, attend_concatenated(query, key, value, None, memory, 0.3), atol=1e-5)
+    got = attend_prefixed(Prompt(query, key, value, None), memory, 0.3)
+    assert torch.allclose(got, attend_concatenated(Prompt(query, key, value, None), memory, 0.3), atol=1e-5)
 
 
 def test_rows_with_memories_of_different_length(model, tokenizer):
@@ -144,9 +145,9 @@ def test_merged_equals_concatenated(length, cached, padded):
     if padded:  # the first row begins with padding: its first query sees nothing of its own
         mask = torch.ones(length, width, dtype=torch.bool).tril(cached).repeat(2, 1, 1, 1)
         mask[0, ..., : cached + 1] = False
-    own = attend_self(query, key, value, mask, 0.3, fused_cpu)
-    got = merge(own, attend_memory(query, memory, 0.3, fused_cpu))
-    want = attend_concatenated(query, key, value, mask, memory, 0.3)
+    own = Prompt(query, key, value, mask)
+    got = merge(attend_self(own, 0.3, fused_cpu), attend_memory(query, memory, 0.3, fused_cpu))
+    want = attend_concatenated(own, memory, 0.3)
     assert not got.isnan().any()
     assert torch.allclose(got, want, atol=1e-5)
 
