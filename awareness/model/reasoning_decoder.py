@@ -118,7 +118,7 @@ class ReasoningDecoder:
         memory_key, memory_value: each [layers, kv_heads, M, head_dim]; all rows read them.
         spec: how they were made, if they are plain tensors; `decoder.spec` says: by this model.
         output_memory_attention: False saves computing the attention weights, B·H·T·M numbers in each layer.
-        options: of the model's `forward`, such as `labels`, `use_cache`, `past_key_values`.
+        options: of the model's `forward`, such as `labels` and `use_cache`.
 
         Raises UsageError for a memory of another model, for shapes that do not fit, and for more tokens than the model
         has positions for.

@@ -379,7 +379,8 @@ def test_a_bad_router_leaves_the_index_as_it_was(at, tmp_path):
     damaged = bytearray(SHIPPED.read_bytes())
     damaged[-4:] = b"\xff\xff\xff\x7f"  # not a number, as a weight
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
-    for router, says in ((str(tmp_path / "damaged.safetensors"), "make no sense"), (" ", "is no router")):
+    damage = (str(tmp_path / "damaged.safetensors"), "its numbers are out of range")
+    for router, says in (damage, (" ", "is no router")):
         code, _, err = at("index", "--rebuild", "--router", router)
         assert code == 2 and says in err
     assert json.loads(at("status", "--format", "json")[1]) == before
