@@ -12,6 +12,7 @@ import typer
 from typer import Option
 
 from awareness.cli import options, render
+from awareness.config.environment import variable
 from awareness.engine.models import pull_model
 from awareness.errors import UsageError
 from awareness.evals.report import NOT_MEASURED, Report
@@ -21,20 +22,21 @@ if TYPE_CHECKING:
     from awareness.config.training import TrainConfig
     from awareness.evals.compare import Run
 
+_PULL = functools.partial(pull_model, reporter=render.REPORTER)
 app = typer.Typer(no_args_is_help=True, help="Measure whether the memory is read, and how well.")
 ModelOption = Annotated[
     str | None,
-    Option("--model", "-m", envvar="AWARENESS_MODEL", help="Of the untrained arms. Default: the first checkpoint's."),
+    Option("--model", "-m", envvar=variable("model"), help="Untrained model. Default: the first checkpoint's."),
 ]
-CheckpointsOption = Annotated[list[Path] | None, Option(help="Result of a training, one more arm; repeatable.")]
+CheckpointsOption = Annotated[list[Path] | None, Option(help="A trained checkpoint: one more arm; repeatable.")]
 ArmsOption = Annotated[
     str,
     Option(
-        help="Ways to give the model the chunks, by comma: none, text, joint (untrained); `eval needle` also has bm25"
-        " (ranks the chunks by words). Those of --checkpoint are added."
+        help="How the model gets the chunks, separated by commas: none, text, joint (untrained). `eval needle` also has"
+        " bm25 (ranks the chunks by words). Those of --checkpoint are added."
     ),
 ]
-ChunkTokensOption = Annotated[int, Option(min=32, help="Tokens of a chunk at most.")]
+ChunkTokensOption = Annotated[int, Option(min=32, help="Maximum tokens of a chunk.")]
 OutOption = Annotated[Path | None, Option("--out", "-o", help="Folder for the JSON and the pictures.")]
 
 
@@ -43,7 +45,7 @@ def _run(
     repo: options.ReposOption = None,
     model: ModelOption = None,
     checkpoint: CheckpointsOption = None,
-    seed: Annotated[int, Option(help="Random seed for everything that is drawn.")] = 0,
+    seed: Annotated[int, Option(help="Random seed.")] = 0,
     quant: options.QuantOption = None,
     arms: ArmsOption = "none,text,joint",
     out: OutOption = None,
@@ -122,17 +124,17 @@ def _group() -> None:
 def needle(
     setup: Setup,
     samples: Annotated[int, Option("--samples", "-n", min=1, help="Needles for each number of chunks.")] = 20,
-    chunks: Annotated[str, Option(help="Numbers of chunks in memory, by comma.")] = "1,4,16",
+    chunks: Annotated[str, Option(help="Numbers of chunks in memory, separated by commas.")] = "1,4,16",
     chunk_tokens: ChunkTokensOption = 120,
     shapes: Annotated[
         str,
         Option(
-            help="What is hidden, by comma: held-out (all that training never shows), ruler (RULER's four forms),"
-            " constant (the reference, which training shows), or shapes by name."
+            help="Shapes of needles, separated by commas: held-out (none is in the training data), ruler (RULER's four"
+            " forms), constant (the reference, which is in the training data), or shapes by name."
         ),
     ] = "held-out",
 ) -> Report:
-    """Hide needles in real code and ask for them: the first thing to run when memory seems not to work."""
+    """Hide a fact in real code and ask for it, by number of chunks. Run this first if memory seems not to work."""
     numbers = _numbers(chunks, "--chunks")
     from awareness.evals.needle import measure
 
@@ -142,11 +144,11 @@ def needle(
 @_command()
 def perplexity(
     setup: Setup,
-    samples: Annotated[int, Option("--samples", "-n", min=1, help="Lines of a repository at most.")] = 50,
-    chunks: Annotated[int, Option(min=1, help="Chunks to read, the definition's among them.")] = 4,
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Maximum lines per repository.")] = 50,
+    chunks: Annotated[int, Option(min=1, help="Chunks in memory, including the one with the definition.")] = 4,
     chunk_tokens: ChunkTokensOption = 120,
 ) -> Report:
-    """How much less surprising is a line of Python if the file that it rests on can be read?
+    """Measure the perplexity of Python lines that depend on another file, with and without that file in memory.
 
     Conditions: gold (the chunk with the definition, among others), shuffled (only others, the control), none.
     """
@@ -158,17 +160,18 @@ def perplexity(
 @_command(arms="joint")
 def retrieval(
     setup: Setup,
-    questions: Annotated[Path | None, Option(help="Real questions instead of needles, as for `eval qa`.")] = None,
+    questions: Annotated[Path | None, Option(help="Ask these questions (as `eval qa`), not needles.")] = None,
     shuffle: Annotated[
-        bool, Option("--shuffle", help="Chunks of real questions in random order; else as for `ask`, the best last.")
+        bool,
+        Option("--shuffle", help="Shuffle the chunks of real questions; else the best is last, as in `ask`."),
     ] = False,
-    samples: Annotated[int, Option("--samples", "-n", min=1, help="Needles, or questions at most.")] = 40,
-    chunks: Annotated[int, Option(min=2, help="Chunks in memory; for a question the best routed.")] = 16,
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Needles, or maximum number of questions.")] = 40,
+    chunks: Annotated[int, Option(min=2, help="Chunks in memory; for a question, the best hits.")] = 16,
     chunk_tokens: ChunkTokensOption = 120,
-    shapes: Annotated[str, Option(help="As for `eval needle`. single: one that training never shows.")] = "single",
-    max_new_tokens: Annotated[int, Option(min=2, help="Tokens of an answer to a real question.")] = 32,
+    shapes: Annotated[str, Option(help="As for `eval needle`. single: one held-out shape.")] = "single",
+    max_new_tokens: Annotated[int, Option(min=2, help="Tokens to generate for a real question.")] = 32,
 ) -> Report:
-    """Does attention look most at the chunk that answers? In which layers, and better than routing alone?"""
+    """Measure whether attention finds the chunk that answers, by layer, compared with the search score alone."""
     from awareness.evals.retrieval import measure
 
     size = {"samples": samples, "chunks": chunks, "chunk_tokens": chunk_tokens, "max_new_tokens": max_new_tokens}
@@ -178,14 +181,14 @@ def retrieval(
 @_command(repo=Path("."))
 def latency(
     setup: Setup,
-    tokens: Annotated[str, Option(help="Sizes of what is read, in tokens, by comma.")] = "1024,2048,4096",
-    rounds: Annotated[int, Option(min=1, help="Rounds that the median is taken over.")] = 5,
-    decode: Annotated[int, Option(min=2, help="Tokens of an answer.")] = 32,
+    tokens: Annotated[str, Option(help="Sizes of the memory in tokens, separated by commas.")] = "1024,2048,4096",
+    rounds: Annotated[int, Option(min=1, help="Rounds; the median is reported.")] = 5,
+    decode: Annotated[int, Option(min=2, help="Tokens to generate.")] = 32,
     chunk_tokens: ChunkTokensOption = 256,
 ) -> Report:
-    """How long does an answer take, by the size of what is read?
+    """Measure the time to the first token and the decoding speed, by the size of the memory.
 
-    The latents of a memory are encoded before; what is measured is attaching them and reading the question.
+    The latents are encoded beforehand; the time includes attaching them and reading the question.
     """
     sizes = _numbers(tokens, "--tokens")
     from awareness.evals.latency import measure
@@ -198,9 +201,9 @@ def qa(
     setup: Setup,
     questions: Annotated[Path, Option(help="The questions, one JSON object a line.")],
     top_k: options.TopKOption = 8,
-    max_new_tokens: Annotated[int, Option(min=1, help="Tokens of an answer.")] = 48,
+    max_new_tokens: Annotated[int, Option(min=1, help="Tokens to generate.")] = 48,
 ) -> Report:
-    """Are answers right (token F1), and do the first three citations show the gold files (recall@3)?
+    """Measure answers (token F1) and citations (recall@3 of the gold files) on questions from a file.
 
     A line of --questions: {"question": "How is a cookie signed?", "answer": "With HMAC.", "gold": ["src/auth.py:5-7",
     "src/keys.py"], "repo": "sample"}. gold: paths, with or without lines. repo: the folder name of one of --repo, which
@@ -216,14 +219,14 @@ def compare(
     setup: Setup,
     config: Annotated[
         list[Path] | None,
-        Option("--config", "-c", help="YAML file of a run; repeatable. Default: configs/compare-*.yaml"),
+        Option("--config", "-c", help="YAML file of a run; repeatable. Default: configs/compare-*.yaml."),
     ] = None,
     settings: Annotated[list[str] | None, Option("--set", help="Overrides a value of every file; repeatable.")] = None,
-    samples: Annotated[int, Option("--samples", "-n", min=1, help="Held-out samples, of all kinds.")] = 64,
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Number of held-out samples, over all kinds.")] = 64,
 ) -> Report:
-    """Train what is not trained yet, and measure all runs on the same repositories that none learned from.
+    """Train the comparison runs and measure them on the same held-out repositories.
 
-    A run whose output_dir has a result already is not trained again.
+    A run whose output_dir already has a result is not trained again.
     """
     from awareness.config.read import read_config
     from awareness.evals.compare import measure
@@ -239,13 +242,13 @@ def compare(
         configs[path.stem.removeprefix("compare-")] = read
     runs = [_trained(name, read) for name, read in configs.items()]
     logs = [read.output_dir for read in configs.values() if (read.output_dir / LOG).exists()]
-    held_out = functools.partial(held_out_samples, next(iter(configs.values())), pull=pull_model)
+    held_out = functools.partial(held_out_samples, next(iter(configs.values())), pull=_PULL)
     draw = functools.partial(draw_losses, logs)
     return measure(setup, runs=runs, held_out=held_out, draw_losses=draw, samples=samples)
 
 
 def _trained(name: str, config: TrainConfig) -> Run:
-    """A run of the comparison; trained first if it has no result yet."""
+    """A run of the comparison, trained now if it has no result yet."""
     from awareness.evals.compare import Run
     from awareness.train.run import train_memory
 
@@ -258,5 +261,5 @@ def _trained(name: str, config: TrainConfig) -> Run:
     if not result.exists():
         render.note(f"training {name}")
         with render.progress() as progress:
-            train_memory(config, pull=pull_model, resume="latest", progress=progress, say=render.note)
+            train_memory(config, pull=_PULL, resume="latest", progress=progress, say=render.note)
     return Run(name, base, config.data.reads, result, settings)

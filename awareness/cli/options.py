@@ -106,9 +106,8 @@ WeightsOption = Annotated[
     Weights | None,
     typer.Option(
         "--weights",
-        help="The weights that the decoder decodes with: as published (none) or in fewer bits; fp8 and nf4 need"
-        ' pip install "awareness[deploy]".',
-        show_default="measured best for the model",
+        help="The weights that the decoder decodes with: as published (none) or in fewer bits. fp8 and nf4 need the"
+        " extra `deploy` of the package. Default: the model's own choice.",
     ),
 ]
 DEFAULT_BUDGET: str = Environment.model_fields["latents_budget"].default
