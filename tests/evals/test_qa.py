@@ -54,7 +54,7 @@ def test_both_formats_are_read(tmp_path):
         ('{"question": "Q", "gold": [3]}\n', "question 1"),
         ("[1]", "question 1"),
         ('{"question": "Q", "gold": []}\n', "has 1 questions, and none of them has gold"),
-        ("nothing", "is not JSON lines"),
+        ("nothing", "is neither JSON lines"),
     ],
 )
 def test_what_is_no_question(tmp_path, text, message):

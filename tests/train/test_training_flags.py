@@ -171,7 +171,7 @@ def test_written(config_file, model_folder, tmp_path, monkeypatch):
         is_question = tokens == module._TOKENS["question"]
         return ['Sure!\n "What does it make?"' if is_question else "It makes things. And more" for _ in prompts]
 
-    monkeypatch.setattr(module, "_say", say)
+    monkeypatch.setattr(module, "_generate", say)
     kinds = {"written": 1.0, "distractors": 1.0, "constant": 0.0}
     options = {"count": 3, "seed": 0, "cache": tmp_path}
     found = prepare_samples(decoder, [pool], kinds, **options)
@@ -198,7 +198,9 @@ def test_a_training_makes_what_it_needs_of_written_samples(config_file, tmp_path
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        module, "_say", lambda decoder, prompts, tokens: ["Is it so?" if tokens == 40 else "So it is."] * len(prompts)
+        module,
+        "_generate",
+        lambda decoder, prompts, tokens: ["Is it so?" if tokens == 40 else "So it is."] * len(prompts),
     )
     kinds = ["data.kinds={written: 1, distractors: 1}", "data.written=4", "training.max_steps=2"]
     run = prepared(config_file, *kinds)
@@ -228,7 +230,7 @@ def test_one_kind_of_data(config_file):
     ("setting", "message"),
     [
         ("data.kinds={constant: 0}", "kinds: every weight is 0"),
-        ("data.kinds={constants: 1}", "data.kinds.constants: there is no such kind"),
+        ("data.kinds={constants: 1}", "data.kinds.constants: unknown kind"),
         ("data.chunks=[]", "data.chunks"),
         ("data.reads=latents", "data.reads"),
         ("training.optimizer=lion", "training.optimizer"),

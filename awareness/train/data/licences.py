@@ -1,7 +1,7 @@
-"""What a source may be used under: its licence files by their well-known phrases, else what its metadata declares.
+"""Classify the licence of a source: by well-known phrases of its licence files, else by its metadata.
 
-A licence is an SPDX expression of family names (`MIT`, `BSD`, `MIT OR Apache-2.0`, `GPL`), or `unknown`. It is a filter
-for training data and no legal advice: where texts contradict each other, all of them have to be permitted.
+A licence is an SPDX expression of family names (`MIT`, `BSD`, `MIT OR Apache-2.0`, `GPL`), or `unknown`. This is a
+filter for training data, not legal advice: where licence texts contradict each other, all of them must be permitted.
 """
 
 from __future__ import annotations
@@ -51,45 +51,45 @@ _NAMES = {
 _SPDX = re.compile(r"[A-Za-z0-9.+-]+")
 
 
-def says_licence(path: str) -> bool:
-    """Whether `licence_of` reads a file; `path` is relative to the top of the source."""
+def names_licence(path: str) -> bool:
+    """Whether `licence_of` reads this file. path: relative to the top of the source."""
     return bool((_FILE.fullmatch(path) and not _CODE.search(path)) or _METADATA.fullmatch(path))
 
 
 def licence_of(files: Mapping[str, bytes]) -> str:
-    """The licence of a source, from those of its files that say it. More than one text: what the metadata declares
-    of them (`MIT OR Apache-2.0`), else all of them."""
-    texts = {path: data.decode("utf-8", "replace") for path, data in sorted(files.items()) if says_licence(path)}
-    found: dict[str, None] = {}
+    """The licence of a source. If its texts name several licences, the expression that the metadata makes of them
+    (`MIT OR Apache-2.0`) counts; without one, all of them apply."""
+    families: dict[str, None] = {}
     declared = UNKNOWN
-    for path, text in texts.items():
-        if _METADATA.fullmatch(path):
-            declared = _declared(path.rpartition("/")[2], text) if declared == UNKNOWN else declared
-        else:
-            found |= dict.fromkeys(_families(text))
-    if not found or (len(found) > 1 and set(found) <= set(_names(declared))):
+    for path in sorted(filter(names_licence, files)):
+        text = files[path].decode("utf-8", "replace")
+        if not _METADATA.fullmatch(path):
+            families |= dict.fromkeys(_families(text))
+        elif declared == UNKNOWN:
+            declared = _declared(path.rpartition("/")[2], text)
+    if not families or (len(families) > 1 and set(families) <= set(_names(declared))):
         return declared
-    return " AND ".join(found)
+    return " AND ".join(families)
 
 
 def is_permitted(licence: str, permitted: Iterable[str]) -> bool:
-    """Whether one of the alternatives of a licence is made of permitted names only; any is, if none is named."""
+    """Whether one alternative of a licence consists of permitted names only. An empty `permitted` permits all."""
     families = {family(name) for name in permitted}
     return not families or any(families.issuperset(part.split(" AND ")) for part in licence.split(" OR "))
 
 
 def family(name: str) -> str:
-    """`BSD-3-Clause`, `BSD License` -> `BSD`; an SPDX name without a family is its own."""
+    """`BSD-3-Clause`, `BSD License` -> `BSD`. An SPDX name without a family is returned as it is."""
     name = name.partition(" WITH ")[0].strip()
     known = next((family for family, pattern in _NAMES.items() if pattern.match(name)), None)
     return known or (name if _SPDX.fullmatch(name) else UNKNOWN)
 
 
 def _families(text: str) -> list[str]:
-    """The licences that a text has a phrase of, in the order in which they come."""
+    """The licences whose phrase occurs in a text, in the order of their places."""
     text = " ".join(re.sub(r"^[ \t]*(?:[*#;]|//)+", "", text, flags=re.MULTILINE).split())
-    found = [(match.start(), family) for family, phrase in _PHRASES.items() if (match := phrase.search(text))]
-    return [family for _, family in sorted(found)]
+    matches = [(match.start(), family) for family, phrase in _PHRASES.items() if (match := phrase.search(text))]
+    return [family for _, family in sorted(matches)]
 
 
 def _names(licence: str) -> list[str]:
@@ -97,7 +97,7 @@ def _names(licence: str) -> list[str]:
 
 
 def _declared(name: str, text: str) -> str:
-    """What a METADATA, PKG-INFO, package.json, pyproject.toml or Cargo.toml declares."""
+    """The licence that a METADATA, PKG-INFO, package.json, pyproject.toml or Cargo.toml declares."""
     if name == "package.json":
         return _expression(_package_json(text))
     if name.endswith(".toml"):
@@ -105,17 +105,17 @@ def _declared(name: str, text: str) -> str:
             r"^\[(?:project|package|tool\.poetry)\][ \t]*$(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL
         )
         line = r"""^license[ \t]*=[ \t]*(?:\{[ \t]*text[ \t]*=[ \t]*)?["']([^"'\n]+)["']"""
-        found = re.search(line, table[1], re.MULTILINE) if table else None
-        return _expression(found[1] if found else "")
+        match = re.search(line, table[1], re.MULTILINE) if table else None
+        return _expression(match[1] if match else "")
     head = text.split("\n\n", 1)[0]
     for line in (
         r"^License-Expression: (.+)$",
         r"^Classifier: License :: (?:OSI Approved :: )?(.+)$",
         r"^License: (.+)$",
     ):
-        said = [_expression(found) for found in re.findall(line, head, re.MULTILINE)]
-        if said and UNKNOWN not in said:
-            return " AND ".join(dict.fromkeys(said))
+        licences = [_expression(text) for text in re.findall(line, head, re.MULTILINE)]
+        if licences and UNKNOWN not in licences:
+            return " AND ".join(dict.fromkeys(licences))
     return UNKNOWN
 
 
@@ -127,10 +127,10 @@ def _package_json(text: str) -> str:
         return ""
 
 
-def _expression(said: str) -> str:
-    """An SPDX expression by families. One with inner brackets is read as if all of its names were asked for."""
-    said = re.sub(r"^\((.*)\)$", r"\1", said.strip())
-    if "(" in said:
-        said = " AND ".join(_names(re.sub(r"[()]", "", said)))
-    parts = [" AND ".join(dict.fromkeys(map(family, part.split(" AND ")))) for part in said.split(" OR ")]
+def _expression(text: str) -> str:
+    """An SPDX expression with families for names. In one with inner brackets, all names are joined by AND."""
+    text = re.sub(r"^\((.*)\)$", r"\1", text.strip())
+    if "(" in text:
+        text = " AND ".join(_names(re.sub(r"[()]", "", text)))
+    parts = [" AND ".join(dict.fromkeys(map(family, part.split(" AND ")))) for part in text.split(" OR ")]
     return " OR ".join(dict.fromkeys(parts))

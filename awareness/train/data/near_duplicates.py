@@ -1,8 +1,7 @@
-"""Which texts say the same as one that came before: MinHash finds the candidates, the Jaccard index itself decides.
+"""Find texts that are near duplicates of an earlier text: MinHash proposes candidates, the exact Jaccard index decides.
 
 A text is the set of its shingles, runs of `SHINGLE` tokens (Broder 1997, "On the resemblance and containment of
-documents"); two texts are near duplicates if |A ∩ B| / |A ∪ B| reaches the threshold. What is done about them is
-left to others (repostack.py).
+documents"). Two texts are near duplicates if |A ∩ B| / |A ∪ B| reaches the threshold.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import re
 SHINGLE = 3  # tokens
 NUM_PERM = 128
 SEED = 1  # of the permutations
-MISSED = 1e-3  # at the most, how likely a pair at the threshold is never compared
+MISSED = 1e-3  # upper bound of the probability that a pair at the threshold is never compared
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 class NearDuplicates:
-    """Texts by name, each looked up among those before it. With a threshold of 0 nothing is a duplicate."""
+    """Named texts, each compared with the earlier ones. With a threshold of 0 nothing is a duplicate."""
 
     def __init__(self, threshold: float) -> None:
         from rensa import RMinHashLSH
@@ -27,7 +26,7 @@ class NearDuplicates:
         self._added: list[tuple[str, str]] = []
 
     def add(self, name: str, text: str) -> str | None:
-        """The name of the earliest text that this one is a near duplicate of; if there is none, it is remembered."""
+        """The name of the earliest text that this one duplicates. If there is none, the text is added: None."""
         from rensa import RMinHash
 
         shingles = shingles_of(text)
@@ -44,8 +43,8 @@ class NearDuplicates:
 
 
 def num_bands(threshold: float) -> int:
-    """The fewest bands, of r = NUM_PERM / bands rows each, with which a pair at the threshold t is compared: it is
-    missed with probability (1 - t^r)^bands (Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", 3.4.2)."""
+    """The fewest bands, of r = NUM_PERM / bands rows each, that compare a pair at the threshold t. It is missed
+    with probability (1 - t^r)^bands (Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", 3.4.2)."""
     bands = 1
     while bands < NUM_PERM and (1 - threshold ** (NUM_PERM // bands)) ** bands > MISSED:
         bands *= 2
@@ -53,11 +52,11 @@ def num_bands(threshold: float) -> int:
 
 
 def shingles_of(text: str) -> frozenset[str]:
-    """Every run of `SHINGLE` tokens; of a shorter text, all of it."""
+    """Every run of `SHINGLE` tokens; a shorter text is one shingle."""
     tokens = _TOKEN.findall(text)
     starts = range(max(1, len(tokens) - SHINGLE + 1))
     return frozenset(" ".join(tokens[start : start + SHINGLE]) for start in starts)
 
 
-def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    return len(one & other) / len(one | other)
+def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+    return len(first & second) / len(first | second)

@@ -1,10 +1,9 @@
-"""RepoStack: repositories and archives -> chunks to learn from and to measure on, and a report of what was left out.
+"""Repositories and archives -> chunks to train on, chunks to validate on, and a report of what was left out.
 
-    data.sources -> files (sources.py) -> licence (licences.py) -> chunks -> split by repository
-                 -> near duplicates out (near_duplicates.py), validation first -> chunks_per_source of each
+    data.sources -> files (data_sources.py) -> licence (licences.py) -> chunks -> split by repository
+                 -> drop near duplicates (near_duplicates.py), validation first -> chunks_per_source of each
 
-What is asked about the chunks is left to the kinds of samples (mixture.py). The same sources, settings and seed give
-the same stack, whatever the machine.
+The same sources, settings and seed give the same stack on every machine.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from awareness.train.data.licences import is_permitted, licence_of
 from awareness.train.data.near_duplicates import NearDuplicates
 from awareness.types import Chunk, Progress, silent
 
-EXAMPLES = 3  # of near duplicates of a source, in the report
+EXAMPLES = 3  # near duplicates of each source in the report
 
 
 @dataclass(frozen=True)
 class SourceRepository:
-    """name: `flask-3.1.0`. licence: an SPDX expression of family names, or `unknown`. chunks: those that were kept and
-    drawn, in the order of path and line."""
+    """name: `flask-3.1.0`. licence: an SPDX expression of family names, or `unknown`. chunks: in the order of path and
+    line."""
 
     name: str
     licence: str
@@ -38,8 +37,8 @@ class SourceRepository:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What became of a source. files: of source code. chunks: found in them. near_duplicates: of those. kept: after the
-    draw. split: `train`, `validation`, or `refused` for its licence."""
+    """files: of source code. chunks: in those files. near_duplicates: chunks that were dropped. kept: chunks that were
+    drawn. split: `train`, `validation`, or `refused` for its licence."""
 
     name: str
     licence: str
@@ -52,22 +51,21 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class StackReport:
-    """What was read and left out. examples: some near duplicates, (what was dropped, what it is like), each as
-    `name path:first-last`."""
+    """examples: some near duplicates, (dropped chunk, the chunk it duplicates), each as `name path:first-last`."""
 
     sources: tuple[SourceReport, ...]
     examples: tuple[tuple[str, str], ...]
 
     @property
     def refused(self) -> dict[str, str]:
-        """Sources that were left out -> their licence."""
+        """Name -> licence of the sources that were left out."""
         return {source.name: source.licence for source in self.sources if source.split == "refused"}
 
     @property
     def summary(self) -> str:
-        """In one line, for people."""
+        """The report in one line."""
         kept = {split: [s for s in self.sources if s.split == split and s.kept] for split in ("train", "validation")}
-        parts = [f"{sum(s.kept for s in of)} chunks of {len(of)} sources for {split}" for split, of in kept.items()]
+        parts = [f"{sum(s.kept for s in own)} chunks of {len(own)} sources for {split}" for split, own in kept.items()]
         parts.append(f"{sum(source.near_duplicates for source in self.sources)} near duplicates left out")
         if self.refused:
             parts.append("licence: " + ", ".join(f"{name} ({licence})" for name, licence in self.refused.items()))
@@ -92,9 +90,9 @@ def read_stack(
     fetch: Callable[[str], Path] = fetch_wheel,
     progress: Progress = silent,
 ) -> RepoStack:
-    """Reads all sources. fetch: NAME==VERSION -> the wheel.
+    """Read all sources. fetch: NAME==VERSION -> the wheel.
 
-    Raises UsageError, and ModelNotAvailable where a wheel can't be had.
+    Raises UsageError, and ModelNotAvailable if a wheel cannot be fetched.
     """
     sources = find_sources(data.sources)
     _refuse_tests(sources, data.test)
@@ -106,14 +104,13 @@ def read_stack(
     progress("reading sources", len(sources), len(sources))
     permitted = [source for source in sources if reports[source].split != "refused"]
     if not permitted:
-        said = ", ".join(f"{report.name} ({report.licence})" for report in reports.values())
-        raise UsageError(
-            f"data.licences permits none of the sources: {said}", hint="--set 'data.licences=[]' takes all"
-        )
+        licences = ", ".join(f"{report.name} ({report.licence})" for report in reports.values())
+        message = f"data.licences permits none of the sources: {licences}"
+        raise UsageError(message, hint="--set 'data.licences=[]' permits all")
     measured = _validation(data.validation, [source for source in permitted if read[source].chunks], seed)
     duplicates = NearDuplicates(data.near_duplicates)
     examples: list[tuple[str, str]] = []
-    for source in sorted(permitted, key=lambda source: source not in measured):  # else in the order they had
+    for source in sorted(permitted, key=lambda source: source not in measured):  # stable: otherwise in their order
         unique, dropped = _unique(read[source], duplicates)
         drawn = _drawn(unique, data.chunks_per_source, f"{seed}/{source.name}")
         read[source] = replace(read[source], chunks=tuple(drawn))
@@ -166,7 +163,7 @@ def _read(
 
 
 def _validation(wanted: float | list[str], sources: Sequence[Source], seed: int) -> set[Source]:
-    """The sources that are measured on: those named, or a share of those that have chunks, at least one of each side.
+    """The sources of the validation split: those named, or a share of all, with at least one on each side.
 
     All versions of a project are on the same side.
     """
@@ -189,19 +186,19 @@ def _validation(wanted: float | list[str], sources: Sequence[Source], seed: int)
 
 
 def _unique(repository: SourceRepository, duplicates: NearDuplicates) -> tuple[list[Chunk], list[tuple[str, str]]]:
-    """Its chunks without near duplicates; and what was dropped, with what it is like."""
+    """(chunks without near duplicates, [(dropped chunk, the chunk it duplicates)])."""
     unique, dropped = [], []
     for chunk in repository.chunks:
         place = f"{repository.name} {chunk.place}"
-        if like := duplicates.add(place, chunk.text):
-            dropped.append((place, like))
+        if original := duplicates.add(place, chunk.text):
+            dropped.append((place, original))
         else:
             unique.append(chunk)
     return unique, dropped
 
 
 def _drawn(chunks: list[Chunk], most: int, seed: str) -> list[Chunk]:
-    """At most so many of them, in the order they had."""
+    """At most `most` chunks, drawn at random, in their order."""
     if len(chunks) <= most:
         return chunks
     return [chunks[place] for place in sorted(random.Random(seed).sample(range(len(chunks)), most))]

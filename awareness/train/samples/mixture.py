@@ -1,8 +1,7 @@
-"""The stream of samples that a training reads: kinds by their weights, repositories by chance, difficulty by stage.
+"""The stream of training samples: kinds by weight, repositories at random, the number of chunks by stage.
 
-Sample i is a pure function of (seed, i): whoever stops after a sample goes on with exactly the next one, on any number
-of processes. Samples of kinds that need a model to be made are made before (`PreparedSample`); here they only get
-their distractors.
+Sample i is a pure function of (seed, i), so a run can resume at any sample, on any number of processes. Kinds that need
+a model are made before training (`PreparedSample`, teacher_samples.py) and only get their distractors here.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from awareness.types import Sample
 
 KINDS: dict[str, Kind] = {**NEEDLES, **QUESTIONS}
 PREPARED_KINDS = ("written", "distractors")
-_TRIES = 16  # pools of a kind, and kinds of a sample, before something else is drawn
+_TRIES = 16  # pools that are tried for a kind before another kind is drawn
 
 
 @dataclass(frozen=True)
 class PreparedSample:
-    """A sample whose `texts` are the gold ones only, about the repository (the pool's name) that its distractors are
-    drawn from. without: names that no distractor may mention."""
+    """A sample with its gold texts only. repository: name of the pool that its distractors come from. without: names that
+    no distractor may mention."""
 
     repository: str
     sample: Sample
@@ -36,9 +35,9 @@ class PreparedSample:
 class SampleStream(Sequence[Sample]):
     """`length` samples, in as many equal stages as `curriculum` has entries.
 
-    kinds: name -> weight. curriculum: chunks of a sample at the most, of each stage; how many it has is log-uniform,
-    drawn once for each `group` of consecutive samples, so that the rows of a batch are of like length. prepared:
-    samples of the kinds in PREPARED_KINDS. Raises UsageError for a kind that is unknown, and where no pool offers any.
+    kinds: name -> weight. curriculum: the largest number of chunks of each stage. The number is log-uniform and drawn
+    once for each `group` of consecutive samples, so that rows of a batch have similar lengths. prepared: samples of the
+    kinds in PREPARED_KINDS. Raises UsageError for an unknown kind, and if no pool offers any kind.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class SampleStream(Sequence[Sample]):
         known = sorted({*KINDS, *PREPARED_KINDS})
         for name in kinds:
             if name not in known:
-                raise UsageError(f"data.kinds.{name}: there is no such kind", hint=f"there are {', '.join(known)}")
+                raise UsageError(f"data.kinds.{name}: unknown kind", hint=f"known kinds: {', '.join(known)}")
         self.pools = [pool for pool in pools if len(pool)]
         self.kinds = {name: weight for name, weight in kinds.items() if weight > 0}
         self.curriculum, self.length, self.group, self.seed = tuple(curriculum), length, group, seed
@@ -77,14 +76,14 @@ class SampleStream(Sequence[Sample]):
         rng = random.Random(f"{self.seed}/{index}")
         count = self.chunks_of(index)
         names, weights = list(self.kinds), list(self.kinds.values())
-        while True:  # ends: some kind is offered, and every kind and pool is drawn sooner or later
+        while True:  # ends: __init__ checked that some pool offers a kind, and each is drawn sooner or later
             name = rng.choices(names, weights)[0]
             pools = rng.sample(self.pools, min(_TRIES, len(self.pools)))
             if sample := self._of_kind(rng, name, pools, count):
                 return replace(sample, kind=name)
 
     def chunks_of(self, index: int) -> int:
-        """How many chunks the sample has, if its repository has as many."""
+        """The number of chunks of a sample, if its repository has that many."""
         first = index - index % self.group
         stage = min(first * len(self.curriculum) // self.length, len(self.curriculum) - 1)
         most = self.curriculum[stage]
@@ -92,7 +91,7 @@ class SampleStream(Sequence[Sample]):
         return min(most, int(math.exp(drawn)))
 
     def _of_kind(self, rng: random.Random, name: str, pools: Sequence[Pool], count: int) -> Sample | None:
-        """From the first of the pools that offers it."""
+        """A sample of this kind from the first pool that offers it."""
         if name in KINDS:
             made = (KINDS[name](rng, pool, min(count, len(pool))) for pool in pools)
             return next((sample for sample in made if sample), None)
@@ -101,11 +100,11 @@ class SampleStream(Sequence[Sample]):
             return None
         drawn = rng.choice(prepared)
         pool = self.by_name.get(drawn.repository)
-        return None if pool is None else _among_others(rng, pool, drawn, count)
+        return None if pool is None else _with_distractors(rng, pool, drawn, count)
 
 
-def _among_others(rng: random.Random, pool: Pool, drawn: PreparedSample, count: int) -> Sample:
-    """The prepared sample, its gold texts among distractors."""
+def _with_distractors(rng: random.Random, pool: Pool, drawn: PreparedSample, count: int) -> Sample:
+    """The prepared sample with its gold texts among distractors."""
     golds = set(drawn.sample.texts)
     without = {number for number, text in enumerate(pool.texts) if text in golds}
     without.update(*(pool.mentioning(name) for name in drawn.without))
@@ -114,10 +113,10 @@ def _among_others(rng: random.Random, pool: Pool, drawn: PreparedSample, count: 
 
 
 def distractor_questions(rng: random.Random, pool: Pool) -> PreparedSample | None:
-    """A question that no chunk answers, its answer still to be filled in: with what the model says without memory."""
+    """A question that no chunk answers. Its answer is filled in later, by the model without memory."""
     make = unanswerable_question if rng.random() < 0.5 else unanswerable_needle
-    asked = make(rng, pool) or unanswerable_needle(rng, pool)
-    if asked is None:
+    drawn = make(rng, pool) or unanswerable_needle(rng, pool)
+    if drawn is None:
         return None
-    question, without = asked
+    question, without = drawn
     return PreparedSample(pool.name, Sample((), (), question, "", kind="distractors"), without)

@@ -1,13 +1,13 @@
-"""Questions about repositories with the places that answer them, read from a file.
+"""Read questions about repositories, with the places that answer them, from a file.
 
-One JSON object a line, or a JSON list of them:
+One JSON object per line, or a JSON list of them:
 
     {"question": "How is a cookie signed?", "answer": "With HMAC.", "gold": ["src/auth.py:5-7"], "repo": "sample"}
 
-gold: the files that answer it, as paths in the repository, with lines where only those do. answer: how a person would
-say it, in few words; what has none is not asked for one. repo: the repository's folder name, where a file has questions
-for several. `benchmarks/retrieval` calls the same things `query` and `relevant`, with places as {"path", "start_line",
-"end_line"}; that is read, too. A question without gold is one that the repository does not answer, and left out.
+gold: paths in the repository that answer the question, with lines if only those do. answer: a short answer of a person;
+optional. repo: the folder name of the repository, for files about several. The form of `benchmarks/retrieval` is read,
+too: `query`, `relevant`, and places as {"path", "start_line", "end_line"}. A question without gold, which the
+repository does not answer, is left out.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _LINES = re.compile(r"(.+):(\d+)-(\d+)")
 
 @dataclass(frozen=True)
 class Place:
-    """Lines of a file, counted from 1, both included; the whole file where they are None."""
+    """Lines of a file, counted from 1, both included; None: the whole file."""
 
     path: str
     start_line: int | None = None
     end_line: int | None = None
 
     def is_in(self, chunk: Chunk) -> bool:
-        """Does the chunk show any line of it?"""
+        """Whether the chunk shows any of these lines."""
         if self.path != chunk.path or self.start_line is None or self.end_line is None:
             return self.path == chunk.path
         return chunk.start_line <= self.end_line and self.start_line <= chunk.end_line
@@ -48,21 +48,12 @@ class Question:
     repo: str | None = None
 
     def gold_among(self, chunks: Sequence[Chunk]) -> tuple[int, ...]:
-        """The places in `chunks` of those that show any line of the gold."""
+        """Indices of the chunks that show any gold line."""
         return tuple(i for i, chunk in enumerate(chunks) if any(place.is_in(chunk) for place in self.gold))
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A question with the chunks that routing found for it, best first, and those that BM25 alone did."""
-
-    question: Question
-    chunks: tuple[Chunk, ...]
-    bm25: tuple[Chunk, ...]
-
-
 def read_questions(path: Path) -> list[Question]:
-    """Those that have gold. Raises UsageError."""
+    """The questions that have gold. Raises UsageError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -73,11 +64,12 @@ def read_questions(path: Path) -> list[Question]:
         else:
             entries = [(i, json.loads(line)) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON lines, nor a JSON list: {error}") from None
+        raise UsageError(f"{path} is neither JSON lines nor a JSON list: {error}") from None
     questions = [_question(path, number, entry) for number, entry in entries]
-    if not any(one.gold for one in questions):
+    answerable = [question for question in questions if question.gold]
+    if not answerable:
         raise UsageError(f"{path} has {len(questions)} questions, and none of them has gold files")
-    return [one for one in questions if one.gold]
+    return answerable
 
 
 def _question(path: Path, number: int, entry: Any) -> Question:
@@ -99,6 +91,6 @@ def _question(path: Path, number: int, entry: Any) -> Question:
 
 def _place(entry: str | dict[str, Any]) -> Place:
     if isinstance(entry, str):
-        found = _LINES.fullmatch(entry)
-        return Place(found[1], int(found[2]), int(found[3])) if found else Place(entry)
+        lines = _LINES.fullmatch(entry)
+        return Place(lines[1], int(lines[2]), int(lines[3])) if lines else Place(entry)
     return Place(entry["path"], entry.get("start_line"), entry.get("end_line"))

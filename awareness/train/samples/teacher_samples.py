@@ -1,5 +1,5 @@
-"""Samples that a model makes before the training begins: questions that a teacher writes and answers, and what the base
-model says to questions that its memory has nothing about. Kept on disk, by everything that they depend on."""
+"""Samples that a model makes before training: questions that a teacher writes and answers, and answers of the base
+model to questions that no chunk answers. They are cached on disk under a digest of all inputs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from awareness.train.samples.mixture import PREPARED_KINDS, PreparedSample, dist
 from awareness.train.samples.pool import Pool
 from awareness.types import Progress, Sample, digest, silent
 
-BATCH = 8  # prompts that are answered at once
+BATCH = 8  # prompts of a batch
 _WRITE = "Write one short question that a developer could ask about this code, and that the code answers."
 _TOKENS = {"question": 40, "answer": 48}
-_TRIES = 4  # drawn for each that is wanted
+_TRIES = 4  # questions drawn for each one that is needed
 
 
 def prepare_samples(
@@ -33,12 +33,12 @@ def prepare_samples(
     cache: Path,
     progress: Progress = silent,
 ) -> dict[str, list[PreparedSample]]:
-    """`count` samples of each of `kinds` that is in PREPARED_KINDS. cache: a folder."""
+    """`count` samples of each of the `kinds` that are in PREPARED_KINDS. cache: a folder."""
     makers: dict[str, Callable[[random.Random], Iterator[PreparedSample]]] = {
         "written": lambda rng: _written(decoder, pools, rng),
-        "distractors": lambda rng: _base_says(decoder, pools, rng),
+        "distractors": lambda rng: _answered_by_base(decoder, pools, rng),
     }
-    found: dict[str, list[PreparedSample]] = {}
+    prepared: dict[str, list[PreparedSample]] = {}
     for kind in [kind for kind in PREPARED_KINDS if kind in kinds and count]:
         texts = digest(*(text for pool in pools for text in (pool.name, *pool.texts)))
         path = cache / f"{digest(decoder.folder.fingerprint, kind, str(seed), str(count), texts)[:32]}.json"
@@ -53,53 +53,53 @@ def prepare_samples(
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps([asdict(sample) for sample in samples]), "utf-8")
             partial.rename(path)
-        found[kind] = [_read(one) for one in json.loads(path.read_text("utf-8"))]
-    return found
+        prepared[kind] = [_read(entry) for entry in json.loads(path.read_text("utf-8"))]
+    return prepared
 
 
 def _written(decoder: Decoder, pools: Sequence[Pool], rng: random.Random) -> Iterator[PreparedSample]:
-    """A chunk, a question that the teacher writes with the chunk before its eyes, and its answer by the same."""
+    """A chunk, a question that the teacher writes about it, and the teacher's answer."""
     while True:
         drawn = [(pool, rng.choice(pool.texts)) for pool in rng.choices(pools, k=BATCH)]
         prompts = [question_ids(decoder.tokenizer, _WRITE, chunks=[text]) for _, text in drawn]
-        questions = [_first_question(said) for said in _say(decoder, prompts, _TOKENS["question"])]
+        questions = map(_first_question, _generate(decoder, prompts, _TOKENS["question"]))
         asked = [(pool, text, q) for (pool, text), q in zip(drawn, questions, strict=True) if q]
         prompts = [question_ids(decoder.tokenizer, q + BRIEFLY, chunks=[text]) for _, text, q in asked]
-        for (pool, text, question), answer in zip(asked, _say(decoder, prompts, _TOKENS["answer"]), strict=True):
+        for (pool, text, question), answer in zip(asked, _generate(decoder, prompts, _TOKENS["answer"]), strict=True):
             if sentence := _first_sentence(answer):
                 yield PreparedSample(pool.name, Sample((text,), (0,), question, sentence, kind="written"))
 
 
-def _base_says(decoder: Decoder, pools: Sequence[Pool], rng: random.Random) -> Iterator[PreparedSample]:
-    """A question that no chunk answers, and the base model's words without any."""
+def _answered_by_base(decoder: Decoder, pools: Sequence[Pool], rng: random.Random) -> Iterator[PreparedSample]:
+    """A question that no chunk answers, and the base model's answer without any chunk."""
     while True:
         drawn = [distractor_questions(rng, rng.choice(pools)) for _ in range(BATCH * _TRIES)]
-        batch = [one for one in drawn if one is not None][:BATCH]
-        prompts = [question_ids(decoder.tokenizer, one.sample.question) for one in batch]
-        for one, answer in zip(batch, _say(decoder, prompts, _TOKENS["answer"]), strict=True):
+        batch = [prepared for prepared in drawn if prepared is not None][:BATCH]
+        prompts = [question_ids(decoder.tokenizer, prepared.sample.question) for prepared in batch]
+        for prepared, answer in zip(batch, _generate(decoder, prompts, _TOKENS["answer"]), strict=True):
             if sentence := _first_sentence(answer):
-                yield replace(one, sample=replace(one.sample, answer=sentence))
+                yield replace(prepared, sample=replace(prepared.sample, answer=sentence))
 
 
-def _say(decoder: Decoder, prompts: Sequence[Sequence[int]], tokens: int) -> list[str]:
+def _generate(decoder: Decoder, prompts: Sequence[Sequence[int]], tokens: int) -> list[str]:
     return generate_batch(decoder, prompts, max_new_tokens=tokens) if prompts else []
 
 
-def _first_question(said: str) -> str:
-    """The first line that asks something, of at most thirty words."""
-    lines = (line.strip(" \"'*`#-") for line in said.split("\n"))
+def _first_question(text: str) -> str:
+    """The first line that is a question of 3 to 30 words, or empty."""
+    lines = (line.strip(" \"'*`#-") for line in text.split("\n"))
     return next((line for line in lines if line.endswith("?") and 3 <= len(line.split()) <= 30), "")
 
 
-def _first_sentence(said: str) -> str:
-    """Up to the first full stop that ends a sentence; empty if there is none, since the answer was cut off."""
-    line = said.strip().split("\n")[0]
+def _first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence; empty without one, because the answer was cut off."""
+    line = text.strip().split("\n")[0]
     sentence, stop, _ = line.partition(". ")
     whole = sentence + "." if stop else line
     return whole if whole.endswith((".", "`", ")")) else ""
 
 
-def _read(found: dict[str, Any]) -> PreparedSample:
-    sample = found["sample"]
+def _read(entry: dict[str, Any]) -> PreparedSample:
+    sample = entry["sample"]
     sample = Sample(**{**sample, "texts": tuple(sample["texts"]), "gold": tuple(sample["gold"])})
-    return PreparedSample(found["repository"], sample, tuple(found["without"]))
+    return PreparedSample(entry["repository"], sample, tuple(entry["without"]))

@@ -314,7 +314,7 @@ def wrong_sets():
         "parts",
         "instruction_finetuning",
         [{"messages": [{"role": "user", "content": [{"text": "a"}]}]}],
-        "row 0.*no text",
+        "row 0.*not a text",
     )
     yield "no turns", "instruction_finetuning", [{"messages": ["hello"]}], "row 0.*hello"
 

@@ -15,7 +15,7 @@ from awareness.config.training import DataConfig
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.train.data import archives
 from awareness.train.data.data_sources import fetch_wheel, find_sources, project, read_source
-from awareness.train.data.licences import UNKNOWN, family, is_permitted, licence_of, says_licence
+from awareness.train.data.licences import UNKNOWN, family, is_permitted, licence_of, names_licence
 from awareness.train.data.repostack import RepoStack, read_stack
 from awareness.train.samples.pairs import token_starts
 from tests.conftest import git, write_tree
@@ -120,7 +120,7 @@ def test_patterns_are_sorted_and_each_source_is_taken_once(tmp_path):
     [
         ("nothing-here", "'nothing-here' does not exist"),
         ("nothing-*", r"'nothing-\*' does not exist"),
-        ("{}/a.txt", "a.txt' is no archive"),
+        ("{}/a.txt", "a.txt' is not an archive"),
         ("pypi:flask", "'pypi:flask' has no exact version"),
         ("pypi:flask>=3", "'pypi:flask>=3' has no exact version"),
         ("pypi:flask==3.*", "has no exact version"),
@@ -286,7 +286,7 @@ def test_names_of_licences_are_of_a_family():
 
 def test_blank_lines_do_not_slow_a_licence_down():
     assert licence_of({"LICENSE": b"\n" * archives.MAX_FILE}) == UNKNOWN
-    assert says_licence("LICENSE") and not says_licence("src/LICENSE")
+    assert names_licence("LICENSE") and not names_licence("src/LICENSE")
 
 
 def test_a_source_is_refused_for_its_licence_and_named(tmp_path, three):

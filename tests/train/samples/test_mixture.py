@@ -92,7 +92,7 @@ def test_weights():
 
 
 def test_an_unknown_kind_is_named_with_those_that_are_known():
-    with pytest.raises(UsageError, match=r"data\.kinds\.consts: there is no such kind") as caught:
+    with pytest.raises(UsageError, match=r"data\.kinds\.consts: unknown kind") as caught:
         stream({"consts": 1.0})
     assert "constant" in caught.value.hint
     assert "written" in caught.value.hint
