@@ -20,7 +20,7 @@ from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention import IMPLEMENTATIONS, LayerMemory
 from awareness.model.attention_record import AttentionRecord
-from awareness.model.layer_reading import LayerCall, LayerReading
+from awareness.model.layer_reading import LayerReading
 from awareness.model.router_state import RouterState
 from awareness.model.session import Session, current_session, entered, inside_layer
 from awareness.types import Memory
@@ -50,7 +50,7 @@ class _FusedLayer(nn.Module):
             if reading is None:
                 return super().forward(hidden_states, *args, **kwargs)
             kwargs = {**hf.named_arguments(type(self)._base, args), **kwargs}  # type: ignore[attr-defined]
-            call = LayerCall.of(self, kwargs)
+            call = hf.LayerCall.of(self, kwargs)
             if reading.block is None:
                 joint = reading.joint(hidden_states, hf.attention_norm(self), call)
                 return super().forward(hidden_states, reading=joint, **kwargs)

@@ -203,6 +203,25 @@ def mask_in(kwargs: Mapping[str, Any]) -> Tensor | None:
     return kwargs.get("attention_mask")
 
 
+@dataclass(frozen=True)
+class LayerCall:
+    """The arguments of one call of a decoder layer.
+
+    position_embeddings: cos and sin, each [B or 1, T, D]. cache: the KV cache, or None. start: how many tokens the
+    cache held before this forward pass. mask: as `mask_in` returns it.
+    """
+
+    position_embeddings: tuple[Tensor, Tensor]
+    cache: Cache | None = None
+    start: int = 0
+    mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, layer: Any, kwargs: Mapping[str, Any]) -> LayerCall:
+        cache = cache_in((), kwargs)
+        return cls(position_embeddings_in(kwargs), cache, cached_tokens(cache, layer), mask_in(kwargs))
+
+
 def text_length(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Tokens in a call of a decoder's `body`: the given ones, and those in the cache."""
     given = args[0] if args else kwargs.get("input_ids")

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import dropout as drop
 from torch.utils.checkpoint import checkpoint
-from transformers import Cache
 
 from awareness.errors import UsageError
-from awareness.model import hf
 from awareness.model.attention import BankPart, JointReading, Kernel, LayerMemory
 from awareness.model.attention_record import AttentionRecord
 from awareness.model.bank import MemoryBank, QuantisedBank
 from awareness.model.chapter_attention import attend_chapters
 from awareness.model.cross_attention import JointGates, MemoryBlock
+from awareness.model.hf import LayerCall
 from awareness.model.router_state import RouterState
-
-
-@dataclass(frozen=True)
-class LayerCall:
-    """The arguments of one call of a decoder layer.
-
-    position_embeddings: cos and sin, each [B or 1, T, D]. cache: the KV cache, or None. start: how many tokens the
-    cache held before this forward pass. mask: [B or 1, 1, T, S], or None if the layer is causal.
-    """
-
-    position_embeddings: tuple[Tensor, Tensor]
-    cache: Cache | None = None
-    start: int = 0
-    mask: Tensor | None = None
-
-    @classmethod
-    def of(cls, layer: nn.Module, kwargs: Mapping[str, Any]) -> LayerCall:
-        cache = hf.cache_in((), kwargs)
-        return cls(hf.position_embeddings_in(kwargs), cache, hf.cached_tokens(cache, layer), hf.mask_in(kwargs))
 
 
 @dataclass(frozen=True)
@@ -139,9 +119,7 @@ class LayerReading:
         router = bank.router(self.layer)
         if router is None:
             return LayerMemory(key, value)
-        choice, gathered = self.routing.route(
-            router, norm(hidden_states), key, value, cache=call.cache, start=call.start, mask=call.mask
-        )
+        choice, gathered = self.routing.route(router, norm(hidden_states), key, value, call)
         # Beside a memory, and in the joint form beside the prompt, p weighs the bank inside the softmax they share.
         memory = self._memory_for(len(hidden_states))
         weighted: bool | Tensor = self.gates is None and memory is None

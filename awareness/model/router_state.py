@@ -13,6 +13,7 @@ from transformers import Cache
 from awareness.errors import UsageError
 from awareness.model.chapter_attention import Gathered, gather
 from awareness.model.chapter_router import ChapterChoice, ChapterRouter, RoutingPast
+from awareness.model.hf import LayerCall
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,14 @@ class RouterState:
         self._seen = earlier._seen
 
     def route(
-        self,
-        router: ChapterRouter,
-        x: Tensor,
-        key: Tensor,
-        value: Tensor,
-        *,
-        cache: Cache | None,
-        start: int,
-        mask: Tensor | None,
+        self, router: ChapterRouter, x: Tensor, key: Tensor, value: Tensor, call: LayerCall
     ) -> tuple[ChapterChoice, Gathered | None]:
         """The chapters for this forward pass's tokens x [B, T, d], and what a decision for the whole text has gathered.
 
-        key, value: of the bank, [1, H_kv, N, D]. cache, start, mask: as of `LayerCall`. Raises UsageError if the router
-        has not seen exactly the text in the cache.
+        key, value: of the bank, [1, H_kv, N, D]. Raises UsageError if the router has not seen exactly the text in the
+        cache.
         """
-        length = x.shape[1]
+        cache, start, length = call.cache, call.start, x.shape[1]
         of_cache = {} if cache is None else self._seen.setdefault(cache, {})
         seen = of_cache.get(router) if start else None
         known = 0 if seen is None else seen.tokens
@@ -77,7 +70,9 @@ class RouterState:
                 hint="pass the whole prompt at once, or set routing_strategy_inference: token or rolling",
             )
         past = None if seen is None else seen.past
-        choice, past = router(x, real=_real_tokens(mask, start, x), prompt=_prompt_part(prompt, start, x), past=past)
+        choice, past = router(
+            x, real=_real_tokens(call.mask, start, x), prompt=_prompt_part(prompt, start, x), past=past
+        )
         gathered = None if seen is None else seen.gathered
         if router.strategy == "sequence" and gathered is None and not torch.is_grad_enabled():
             gathered = gather(key, value, choice, router.num_chapters)
