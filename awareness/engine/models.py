@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from awareness.engine.reporter import SILENT, Reporter
-from awareness.errors import UsageError
-from awareness.model import model_files, presets
+from awareness.model import model_files
 from awareness.model.presets import ReadingSettings, settings_of
 from awareness.types import digest
 
@@ -32,8 +31,7 @@ def pull_model(name: str, reporter: Reporter = SILENT) -> model_files.ModelFolde
 def pull_known(name: str, reporter: Reporter = SILENT) -> model_files.ModelFolder:
     """As `pull_model`, for a name out of a file that may come from a stranger: only a preset is downloaded.
     Raises UsageError for a model that is neither a preset nor on this machine."""
-    if name not in (*presets.PRESETS, *presets.EMBEDDERS) and model_files.find(name) is None:
-        raise UsageError(f"it needs the model '{name}'", hint=f"awareness models pull {name}, if you trust it")
+    model_files.check_trusted(name)
     return pull_model(name, reporter)
 
 

@@ -187,6 +187,5 @@ def _load_trained(
 
 def _pull_known(name: str) -> ModelFolder:
     """As `pull`, for a name that was read from a checkpoint, maybe a stranger's: only presets are downloaded."""
-    if name not in (*presets.PRESETS, *presets.EMBEDDERS) and model_files.find(name) is None:
-        raise UsageError(f"the adapter needs the model '{name}'", hint=f"awareness models pull {name}, if you trust it")
+    model_files.check_trusted(name)
     return model_files.pull(name)

@@ -85,6 +85,13 @@ def pull(name: str, progress: Progress = silent) -> ModelFolder:
     return snapshot
 
 
+def check_trusted(name: str) -> None:
+    """For a name out of a file that may come from a stranger: raises UsageError unless it is a preset, or a model that
+    is on this machine already."""
+    if name not in KNOWN and find(name) is None:
+        raise UsageError(f"it needs the model '{name}'", hint=f"awareness models pull {name}, if you trust it")
+
+
 def _local_folder(name: str, path: Path) -> ModelFolder:
     if not (path / "config.json").is_file() or not list(path.glob("*.safetensors")):
         raise UsageError(
