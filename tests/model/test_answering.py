@@ -1,4 +1,4 @@
-"""Answers: whole sentences while they are made, at most three, with sources, within the limit."""
+"""Answers in whole sentences: streamed, at most three, with sources, within the token limit."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ CHUNKS = [
 
 
 def written(pieces, *, limit=SENTENCES, is_ended=True):
-    said, begun = [], []
-    writer = _Writer(Sources(CHUNKS), None, None, limit, lambda s: said.append(s.marked), begun.append)
+    sentences, begun = [], []
+    writer = _Writer(Sources(CHUNKS), None, None, limit, lambda s: sentences.append(s.marked), begun.append)
     for piece in pieces:
         writer(piece)
     writer.close(is_ended)
-    return said, begun, writer
+    return sentences, begun, writer
 
 
 def test_sentences_are_passed_on_once_complete():
-    said, begun, _ = written(["The `max_", "size` is 10.", " It", " is in", " `MAX_AGE`."])
-    assert said == ["The `max_size` is 10 [2]. ", "It is in `MAX_AGE` [1]."]
+    sentences, begun, _ = written(["The `max_", "size` is 10.", " It", " is in", " `MAX_AGE`."])
+    assert sentences == ["The `max_size` is 10 [2]. ", "It is in `MAX_AGE` [1]."]
     assert begun == ["The `max_", "The `max_size` is 10.", "It", "It is in", "It is in `MAX_AGE`."]
 
 
 def test_a_short_answer_has_three_sentences():
     text = ["One is. ", "Two is. ", "Three is. ", "Four is. ", "Five"]
-    said, _, writer = written(text)
-    assert len(said) == 3 and writer.is_full
-    said, _, writer = written(text, limit=None)
-    assert len(said) == 5 and not writer.is_full
+    sentences, _, writer = written(text)
+    assert len(sentences) == 3 and writer.is_full
+    sentences, _, writer = written(text, limit=None)
+    assert len(sentences) == 5 and not writer.is_full
 
 
 def test_a_repeated_sentence_ends_the_answer():
-    said, _, writer = written(["It is 10. ", "It  is 10. ", "It is 11. ", "x"])
-    assert len(said) == 1 and writer.is_full
+    sentences, _, writer = written(["It is 10. ", "It  is 10. ", "It is 11. ", "x"])
+    assert len(sentences) == 1 and writer.is_full
 
 
 @pytest.mark.parametrize(
@@ -82,19 +82,19 @@ def memory(decoder):
 
 def test_the_attention_of_steps_adds_up_to_that_of_the_answer(decoder, memory):
     record = AttentionRecord(range(6), steps=True)
-    said = generate(decoder, [40, 41, 42], memory, max_new_tokens=7, min_new_tokens=7, record=record)
+    generation = generate(decoder, [40, 41, 42], memory, max_new_tokens=7, min_new_tokens=7, record=record)
     assert record.step_count == 6  # the first token comes out of the prompt's own pass
     parts = [record.sum_of_steps(0, 2), record.sum_of_steps(2, 6)]
-    assert span_shares(memory, parts[0] + parts[1]) == pytest.approx(said.attention, abs=1e-5)
+    assert span_shares(memory, parts[0] + parts[1]) == pytest.approx(generation.attention, abs=1e-5)
     assert record.sum_of_steps(6, 6) is None
 
 
 def test_an_answer_stays_within_its_limit_and_is_read_from_memory(decoder, memory):
-    said = answer(decoder, NEUTRAL, "what", CHUNKS, memory, max_new_tokens=5)
-    assert 1 <= said.generation.tokens <= 5 + GRACE
-    assert sum(said.generation.attention.values()) == pytest.approx(1, abs=1e-4)
-    assert all(sentence.source in (0, 1) for sentence in said.sentences)
-    assert "".join(said.text.split()) == "".join("".join(s.text for s in said.sentences).split())
+    reply = answer(decoder, NEUTRAL, "what", CHUNKS, memory, max_new_tokens=5)
+    assert 1 <= reply.generation.tokens <= 5 + GRACE
+    assert sum(reply.generation.attention.values()) == pytest.approx(1, abs=1e-4)
+    assert all(sentence.source in (0, 1) for sentence in reply.sentences)
+    assert "".join(reply.text.split()) == "".join("".join(s.text for s in reply.sentences).split())
 
 
 def test_recording_changes_no_answer(decoder, memory):
@@ -105,8 +105,8 @@ def test_recording_changes_no_answer(decoder, memory):
 
 def test_stop_ends_a_generation(decoder):
     asked = []
-    said = generate(decoder, [40, 41], max_new_tokens=20, stop=lambda: asked.append(1) or len(asked) == 3)
-    assert said.tokens == 3 and not said.is_ended
+    generation = generate(decoder, [40, 41], max_new_tokens=20, stop=lambda: asked.append(1) or len(asked) == 3)
+    assert generation.tokens == 3 and not generation.is_ended
 
 
 def test_settings_of_presets_hub_ids_and_adapters(decoder, memory):

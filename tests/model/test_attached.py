@@ -1,4 +1,4 @@
-"""What is attached: one inside another, to several decoders, through caches, beams and pickles."""
+"""`attached`: nested, with several decoders, and through caches, beams and pickles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention over the chapters that were chosen: the formula, what is read, and what it costs in memory."""
+"""Attention over chosen chapters: the formula, what is read, and what it costs in memory."""
 
 from __future__ import annotations
 

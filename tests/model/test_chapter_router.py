@@ -1,4 +1,4 @@
-"""The router of chapters: what each strategy decides by, and its losses."""
+"""The router of chapters: its strategies and its losses."""
 
 from __future__ import annotations
 

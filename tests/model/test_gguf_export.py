@@ -1,4 +1,4 @@
-"""A GGUF file holds the decoder bit for bit, transformers loads it back, and what it can't hold is refused."""
+"""A GGUF file holds the decoder bit for bit, transformers loads it, and anything it cannot hold is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF -> Hugging Face folder: tensors, ties, configuration and tokenizer against gguf's and transformers' own."""
+"""GGUF -> Hugging Face folder: tensors, configuration and tokenizer, compared with gguf's and transformers' own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products in int8: close to those of the linear layer, and beside a model that stays as it is."""
+"""Products in int8: close to those of the linear layer, in a copy of the model."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_layer_except_the_kept_ones(model):
 
 @exact
 def test_latents_for_many_texts(model, monkeypatch):
-    """Whether it pays is the processor's affair; here it is taken to."""
+    """As if int8 paid on this processor."""
     monkeypatch.setattr(encoders, "int8_pays", lambda model: True)
     encoder = SelfEncoder(fuse(model), tiny_tokenizer(), fingerprint="tiny", quant="int4")
     many = encoder.for_many()

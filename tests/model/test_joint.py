@@ -1,4 +1,4 @@
-"""The joint form: the base model when there is nothing to read, the text in the prompt when there is."""
+"""The joint form: the base model without a memory, and the text in the prompt with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA is the base until it is trained, off when it is told to be, and gone when it is removed."""
+"""LoRA: the base model before training, off when inactive, and gone after removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where models come from: pinned wheels, folders, the hub. The network is this machine's own disk."""
+"""Model names: pinned wheels, folders, the hub. The network is a folder on this disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The projected encoder: it reads both ways, in windows if it must, and its heads are all that is learned of it."""
+"""The projected encoder: bidirectional, in windows for long texts; only its heads are trained."""
 
 from __future__ import annotations
 

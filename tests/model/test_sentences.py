@@ -1,4 +1,4 @@
-"""Sentences as they arrive, the source of each, and names that stand in no source."""
+"""Sentences of a stream, the source of each, and names that no source has."""
 
 from __future__ import annotations
 

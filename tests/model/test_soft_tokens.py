@@ -1,4 +1,4 @@
-"""Soft tokens: they stand around each chunk, are part of its latent and of its name, and nothing else is learned."""
+"""Soft tokens: around each chunk, part of its latent and of its spec, and the only trained part."""
 
 from __future__ import annotations
 

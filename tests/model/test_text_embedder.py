@@ -1,4 +1,4 @@
-"""Embedding models from folders: tiny BERT, Qwen3 and NomicBert, with the files of sentence-transformers or without."""
+"""Embedding models from folders: tiny BERT, Qwen3 and NomicBert, with and without pooling files."""
 
 from __future__ import annotations
 

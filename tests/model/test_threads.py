@@ -1,4 +1,4 @@
-"""As many threads as there are idle cores, and as many as the user says."""
+"""As many threads as idle cores, unless the user sets them."""
 
 from __future__ import annotations
 

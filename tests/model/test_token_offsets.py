@@ -1,4 +1,4 @@
-"""Where a model's tokens begin, found a word at a time: the same as its tokenizer says."""
+"""Offsets of tokens, cached word by word: equal to those of the tokenizer."""
 
 from __future__ import annotations
 

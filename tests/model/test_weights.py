@@ -1,4 +1,4 @@
-"""A decoder that decodes in fewer bits is nearly what it was, takes the bytes it should, and still reads memory."""
+"""A decoder with weights in fewer bits: close to the original, of the expected size, and able to read memory."""
 
 from __future__ import annotations
 
