@@ -1,23 +1,29 @@
-"""The errors that a user can cause or meet, and the exit code of each.
+"""The errors that a user can meet, with their exit codes.
 
     AwarenessError               1
     ├── NothingFound             1    no chunk answers the question
     ├── UsageError               2    a wrong argument, setting or folder
-    ├── ModelNotAvailable        3    the model is neither cached nor can it be fetched
-    ├── NoIndex                 10    nothing was indexed yet
-    ├── IndexLocked             11    another process is writing
-    ├── IndexCorrupt            12    what is on disk is not what was written
-    └── StorageFailed           13    the disk is full, fails, or may not be written
+    ├── ModelNotAvailable        3    the model is not cached and cannot be fetched
+    ├── NoIndex                 10    there is no index yet
+    ├── IndexLocked             11    another process is writing to the index
+    ├── IndexCorrupt            12    the index on disk is damaged
+    └── StorageFailed           13    the disk is full, fails or is read-only
 
-A message names the value that was wrong; `hint` is the next command to type. The library raises these, the
-command line prints them once (cli/app.py). Anything else that escapes is a bug.
+A message names the wrong value; `hint` is the next command to type. The library raises these errors and cli/app.py
+prints them. Any other exception that reaches the user is a bug.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+FREE_SPACE = "free some space, then run the same command again; what was committed is kept"
+
 
 class AwarenessError(Exception):
-    """Base class: one line for the user, a `hint` with the next command, an exit code."""
+    """Base class. message: one line for the user. hint: the next command to type. exit_code: of the process."""
 
     exit_code = 1
 
@@ -58,3 +64,12 @@ class IndexCorrupt(AwarenessError):
 
 class StorageFailed(AwarenessError):
     exit_code = 13
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError (the disk is full, fails, or is read-only) into StorageFailed, which names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"{path}: {error.strerror or error}", hint=FREE_SPACE) from error

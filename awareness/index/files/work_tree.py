@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from awareness.errors import UsageError
+from awareness.errors import UsageError, storage_errors
 from awareness.index.files.safe_read import MAX_FILE_BYTES, is_safe, read_beneath, read_small
-from awareness.index.store.tensorfile import refusals
 from awareness.types import printable
 
 TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would block it for ever
@@ -53,7 +52,7 @@ class WorkTreeFiles:
         """Every path, sorted by its bytes: tracked or not, but not ignored; of a nested repository only its folder."""
         import tempfile
 
-        with refusals(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
+        with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
             listed = self._list(Path(temporary, ".git"))
         return map(os.fsdecode, sorted({path.rstrip(b"/") for path in listed.split(b"\0")} - {b""}))
 

@@ -1,8 +1,8 @@
-"""Damage of the store: finding it, and mending it without encoding anything that is still sound.
+"""Find damage of a store, and repair it without encoding anything that is still sound.
 
-Nothing here trusts what it reads: the manifest's pages carry checksums, a shard's header is compared with the manifest,
-every latent and every chunk with its digest. Repairing never throws away a latent that is sound: a shard says by itself
-which chunk each latent belongs to, so that even a lost manifest costs no encoding, only cutting the files again.
+Nothing that is read is trusted: the pages of the manifest carry checksums, the header of a shard is compared with the
+manifest, and every latent and chunk with its digest. A repair never drops a sound latent: a shard names the chunk of
+each of its latents, so even a lost manifest costs no encoding, only cutting the files again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import apsw
 
@@ -29,7 +29,7 @@ from awareness.types import MemorySpec, Progress, silent
 
 @dataclass(frozen=True)
 class Problem:
-    """Damage. kind: `manifest`, `shard`, `latent` or `chunk`. where: which one."""
+    """One damage. kind: `manifest`, `shard`, `latent` or `chunk`. where: which one."""
 
     kind: str
     where: str
@@ -38,7 +38,7 @@ class Problem:
 
 @dataclass
 class Report:
-    """What `check` looked at, and what it found. orphans: files that no row names; no damage, `gc` deletes them."""
+    """The result of `check`: what it counted, and the damage. orphans: files without a row, which `gc` deletes."""
 
     files: int = 0
     chunks: int = 0
@@ -51,14 +51,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with the shards: which of them are not as they were written, and the latents that are lost."""
+    """shards: those that are not as they were written. latents: those that are lost."""
 
     shards: list[Shard]
     latents: list[LatentName]
 
 
 def check(layout: IndexLayout, *, read_data: bool, progress: Progress = silent) -> Report:
-    """Looks at all but the latents' bytes, and with `read_data` at those too. Changes nothing. Raises NoIndex."""
+    """Checks everything but the bytes of the latents, with `read_data` also those. Changes nothing. Raises NoIndex."""
     report = Report()
     try:
         with Store.open(layout) as store:
@@ -71,12 +71,12 @@ def check(layout: IndexLayout, *, read_data: bool, progress: Progress = silent) 
                 )
                 for stored in store.all_chunks() if read_data else ():
                     if stored.chunk.digest != stored.digest:
-                        report.problems.append(Problem("chunk", stored.chunk.place, "its text is not what was indexed"))
+                        report.problems.append(Problem("chunk", stored.chunk.place, "its text has changed"))
                 shards = store.latents.shards()
             report.shards, report.bytes = len(shards), sum(shard.bytes for shard in shards)
             for done, shard in enumerate(shards):
                 progress("checking shards", done, len(shards))
-                report.problems += _problems_that_stay(store, shard, read_data)
+                report.problems += _lasting_problems(store, shard, read_data)
             report.orphans = len(store.latents.orphans())
     except IndexCorrupt as error:
         report.problems.append(Problem("manifest", str(layout.manifest), error.message))
@@ -84,45 +84,42 @@ def check(layout: IndexLayout, *, read_data: bool, progress: Progress = silent) 
 
 
 def _manifest_problems(store: Store, whole: bool) -> list[Problem]:
-    """What SQLite finds, in the tables and in the routing index, with every page that it reads checked."""
+    """Damage of the tables and the routing index. whole: read every page, not only some."""
     pragma = "integrity_check" if whole else "quick_check"
-    said = [text for (text,) in store.rows(f"PRAGMA {pragma}(20)") if text != "ok"]
-    said += [f"{table} {row} refers to nothing" for table, row, *_ in store.rows("PRAGMA foreign_key_check")]
-    chunks, found = store.count("SELECT count(*) FROM chunk"), store.routing.postings.count()
-    if chunks != found:
-        said.append(f"{chunks} chunks, but {found} of them can be found")
+    details = [text for (text,) in store.rows(f"PRAGMA {pragma}(20)") if text != "ok"]
+    details += [f"{table} {row} refers to a missing row" for table, row, *_ in store.rows("PRAGMA foreign_key_check")]
+    chunks, searchable = store.count("SELECT count(*) FROM chunk"), store.routing.postings.count()
+    if chunks != searchable:
+        details.append(f"{chunks} chunks, but {searchable} of them in the search index")
     if store.count("SELECT count(DISTINCT length(data)) FROM vector") > 1:
-        said.append("vectors of different lengths")
-    return [Problem("manifest", str(store.layout.manifest), text) for text in said]
+        details.append("vectors of different lengths")
+    return [Problem("manifest", str(store.layout.manifest), text) for text in details]
 
 
-def _problems_that_stay(store: Store, shard: Shard, read_data: bool) -> list[Problem]:
-    """Of a shard that is still there: a writer may have moved its latents and deleted it meanwhile."""
-    while found := list(_shard_problems(store, shard, read_data)):
-        now = next((other for other in store.latents.shards() if other.name == shard.name), None)
-        if now is None:
+def _lasting_problems(store: Store, shard: Shard, read_data: bool) -> list[Problem]:
+    """Damage of a shard, unless a writer has deleted it meanwhile, after moving its latents."""
+    while problems := list(_shard_problems(store, shard, read_data)):
+        current = next((other for other in store.latents.shards() if other.name == shard.name), None)
+        if current is None:
             return []
-        if now == shard:
-            return found
-        shard = now
+        if current == shard:
+            return problems
+        shard = current
     return []
 
 
 def _shard_problems(store: Store, shard: Shard, read_data: bool) -> Iterator[Problem]:
     places = store.latents.of_shard(shard)
-    if wrong := _wrong_with(shard, places):
-        yield Problem("shard", str(shard.path), wrong)
+    if detail := _file_problem(shard, places):
+        yield Problem("shard", str(shard.path), detail)
     elif read_data:
         for spec, name in _unreadable(places):
-            yield Problem("latent", str(shard.path), f"the latent of chunk {name[:16]} ({_quant(spec)}) is damaged")
+            quant = MemorySpec.from_json(spec).quant
+            yield Problem("latent", str(shard.path), f"the latent of chunk {name[:16]} (quant {quant}) is damaged")
 
 
-def _quant(spec: str) -> str:
-    return f"quant {MemorySpec.from_json(spec).quant}"
-
-
-def _wrong_with(shard: Shard, places: dict[LatentName, LatentPlace]) -> str | None:
-    """What is wrong with the file or its header, or None."""
+def _file_problem(shard: Shard, places: dict[LatentName, LatentPlace]) -> str | None:
+    """The damage of the file or its header, or None."""
     try:
         status = os.lstat(shard.path)
         if not stat.S_ISREG(status.st_mode):
@@ -137,14 +134,19 @@ def _wrong_with(shard: Shard, places: dict[LatentName, LatentPlace]) -> str | No
     if content.header_checksum != shard.header:
         return "its header is damaged"
     spec = content.spec.to_json()
-    for (own, name), place in places.items():
-        if own != spec or content.latents.get(name) != (place.offset, place.length, place.tokens, place.checksum):
-            return "it does not hold what the manifest says"
+    for (latent_spec, name), place in places.items():
+        if latent_spec != spec or content.latents.get(name) != (
+            place.offset,
+            place.length,
+            place.tokens,
+            place.checksum,
+        ):
+            return "it does not match the manifest"
     return None
 
 
 def _unreadable(places: dict[LatentName, LatentPlace]) -> Iterator[LatentName]:
-    """Those whose bytes are not what was written."""
+    """The latents whose bytes are damaged or missing."""
     for name, place in places.items():
         try:
             read_places([place])
@@ -153,7 +155,7 @@ def _unreadable(places: dict[LatentName, LatentPlace]) -> Iterator[LatentName]:
 
 
 def is_sound(layout: IndexLayout) -> bool:
-    """Whether there is a manifest that can be used at all."""
+    """Is there a manifest that can be used?"""
     try:
         with Store.open(layout) as store:
             return not _manifest_problems(store, whole=True)
@@ -162,17 +164,17 @@ def is_sound(layout: IndexLayout) -> bool:
 
 
 def remake_manifest(layout: IndexLayout) -> list[Snapshot]:
-    """Makes a new manifest in place of one that is damaged or gone, and takes up every shard that says what it is.
+    """Replaces a damaged or missing manifest by a new one that holds every readable shard.
 
-    Returns the snapshots that the old one still told of; they have to be refreshed. Call inside `writing(layout)`.
+    Returns the snapshots that could be read from the old one; they have to be refreshed. Call inside `writing(layout)`.
     """
-    known: list[Snapshot] = []
+    snapshots: list[Snapshot] = []
     settings: dict[str, str | None] = {}
     router = SHIPPED_ROUTER
     with contextlib.suppress(IndexCorrupt, NoIndex), Store.open(layout) as store:
         settings["quant"] = store.setting("quant")
         router = store.routing.router
-        known = store.snapshots()
+        snapshots = store.snapshots()
 
     def fill(connection: apsw.Connection) -> None:
         store = Store(layout, connection)
@@ -181,44 +183,44 @@ def remake_manifest(layout: IndexLayout) -> list[Snapshot]:
                 store.remember(name, value)
         if router != SHIPPED_ROUTER:
             store.routing.choose(router)
-        store.latents.take_up()
-        ways = {spec.quant for spec in store.latents.specs_of_chunks()}
-        if "quant" not in settings and len(ways) == 1:  # so that the next `index` finds them again
-            store.remember("quant", ways.pop())
+        store.latents.adopt_all()
+        quants = {spec.quant for spec in store.latents.specs_of_chunks()}
+        if "quant" not in settings and len(quants) == 1:  # so that the next `index` uses these latents
+            store.remember("quant", quants.pop())
 
     manifest.create(layout, fill)
-    return known
+    return snapshots
 
 
 def find_damage(store: Store, *, progress: Progress = silent) -> Damage:
-    """Reads every shard whole."""
+    """Reads every byte of every shard."""
     shards: list[Shard] = []
     latents: list[LatentName] = []
-    everything = store.latents.shards()
-    for done, shard in enumerate(everything):
-        progress("reading shards", done, len(everything))
+    all_shards = store.latents.shards()
+    for done, shard in enumerate(all_shards):
+        progress("reading shards", done, len(all_shards))
         places = store.latents.of_shard(shard)
         lost = list(_unreadable(_within(shard, places)))
-        if lost or _wrong_with(shard, places):
+        if lost or _file_problem(shard, places):
             shards.append(shard)
             latents += lost
     return Damage(shards, latents)
 
 
 def _within(shard: Shard, places: dict[LatentName, LatentPlace]) -> dict[LatentName, LatentPlace]:
-    """The places, as if the file should have the size that it has: what lies before a cut can still be sound."""
+    """The places with the actual size of the file: in a truncated file, the latents before the cut may be sound."""
     try:
         size = os.stat(shard.path).st_size
     except OSError:
         return places
-    return {name: LatentPlace(p.path, size, p.offset, p.length, p.tokens, p.checksum) for name, p in places.items()}
+    return {name: replace(place, file_bytes=size) for name, place in places.items()}
 
 
 def drop_damage(store: Store, damage: Damage) -> None:
-    """Moves what is sound in the damaged shards into new ones, and forgets the rest. Call inside `writing(layout)`."""
+    """Moves the sound latents of damaged shards into new ones, and drops the rest. Call inside `writing(layout)`."""
     lost = set(damage.latents)
     if lost:
-        store.latents.forget_encoded()  # first: who is killed in between has lost nothing
+        store.latents.forget_encoded()  # first: a process killed in between has lost nothing
     for shard in damage.shards:
         places = _within(shard, store.latents.of_shard(shard))
         rewrite(store, [(shard, {name: p for name, p in places.items() if name not in lost})])

@@ -1,4 +1,4 @@
-"""What the store no longer needs: finding it, and giving its room back while readers go on."""
+"""Find what a store no longer needs, and free its space while readers go on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from awareness.index.store.latent_table import LatentName, Shard
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.shards import SHARD_BYTES, LatentPlace, read_places, shard_name
 from awareness.index.store.store import Store
-from awareness.types import SINK, Latent, MemorySpec, Progress, silent
+from awareness.types import SINK, MemorySpec, Progress, silent
 
-GARBAGE_SHARE = 0.25  # of a shard's bytes, from where on it is rewritten
+GARBAGE_SHARE = 0.25  # of a shard's bytes; a shard with more garbage is rewritten
 SMALL_SHARD = SHARD_BYTES // 4
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What `collect_garbage` freed, or would free: then bytes is without the manifest, and without new headers."""
+    """What `collect_garbage` freed. In a dry run, bytes leaves out the manifest and the headers of new shards."""
 
     latents: int
     orphans: int
@@ -29,25 +29,23 @@ class Collected:
 def collect_garbage(
     store: Store, *, quant: str, drop: Sequence[str] = (), dry_run: bool = False, progress: Progress = silent
 ) -> Collected:
-    """Frees what nothing needs: snapshots named in `drop`, latents that no snapshot shows or that are stored in another
-    way than `quant`, room inside shards, files that no row names. Small shards become large ones.
+    """Deletes the snapshots in `drop`, latents that are in no snapshot or not stored as `quant`, and orphaned files.
 
-    Call inside `writing(store.layout)`. Readers go on: what they are at is moved before it is deleted.
+    Merges small shards. Call inside `writing(store.layout)`. Readers go on: latents are moved before they are deleted.
     """
     before = _disk_bytes(store.layout)
-    with store.trial() if dry_run else contextlib.nullcontext():
+    with store.reading() if dry_run else contextlib.nullcontext():
         for name in drop:
             store.drop_snapshot(name)
         otherwise = store.latents.stored_otherwise(quant)
         if otherwise:
-            store.latents.forget_encoded()  # they may be shown, and `encode_pending` has to make them again
+            store.latents.forget_encoded()  # `encode_pending` may have to encode their chunks again
         garbage = store.latents.unshown() | otherwise
-        groups = list(_worth_rewriting(store, garbage))
+        groups = list(_shards_to_rewrite(store, garbage))
         orphans = store.latents.orphans()
         rewritten = sum(map(len, groups))
         if dry_run:
-            kept = sum(place.length for group in groups for _, places in group for place in places.values())
-            freed = sum(shard.bytes for group in groups for shard, _ in group) - kept
+            freed = sum(shard.bytes - _size(kept) for group in groups for shard, kept in group)
             return Collected(len(garbage), len(orphans), rewritten, freed + sum(p.lstat().st_size for p in orphans))
     for done, group in enumerate(groups):
         progress("rewriting shards", done, len(groups))
@@ -59,52 +57,56 @@ def collect_garbage(
     return Collected(len(garbage), len(orphans), rewritten, freed)
 
 
-_Kept = tuple[Shard, dict[LatentName, LatentPlace]]
-"""A shard, and those of its latents that are needed."""
+Places = dict[LatentName, LatentPlace]
 
 
-def _worth_rewriting(store: Store, garbage: set[LatentName]) -> Iterator[list[_Kept]]:
-    """Groups of shards of one spec, each to be one new shard, or none if nothing of them is needed.
+def _size(places: Places) -> int:
+    return sum(place.length for place in places.values())
 
-    The sink stays apart: a shard that it is in never makes room for others (`Latents.make_room`).
+
+def _shards_to_rewrite(store: Store, garbage: set[LatentName]) -> Iterator[list[tuple[Shard, Places]]]:
+    """Groups of shards of one spec, with the latents to keep; each group becomes at most one new shard.
+
+    A shard with the sink is not merged with others, as it is never dropped (`Latents.make_room`).
     """
-    open_groups: dict[tuple[str, bool, bool], list[_Kept]] = {}
+    open_groups: dict[tuple[str, bool, bool], list[tuple[Shard, Places]]] = {}
     for shard in store.latents.shards():
-        places = store.latents.of_shard(shard)
-        kept = {name: place for name, place in places.items() if name not in garbage}
-        size = sum(place.length for place in kept.values())
+        kept = {name: place for name, place in store.latents.of_shard(shard).items() if name not in garbage}
         if not kept:
             yield [(shard, kept)]
             continue
-        if shard.bytes >= SMALL_SHARD and size > (1 - GARBAGE_SHARE) * shard.bytes:
+        if shard.bytes >= SMALL_SHARD and _size(kept) > (1 - GARBAGE_SHARE) * shard.bytes:
             continue
         key = (next(spec for spec, _ in kept), shard.eager, any(chunk == SINK for _, chunk in kept))
         group = open_groups.setdefault(key, [])
-        if group and sum(p.length for _, places in group for p in places.values()) + size > SHARD_BYTES:
+        if group and sum(_size(places) for _, places in group) + _size(kept) > SHARD_BYTES:
             yield open_groups.pop(key)
             group = open_groups.setdefault(key, [])
         group.append((shard, kept))
     for group in open_groups.values():
         shard, kept = group[0]
-        if len(group) > 1 or len(kept) < len(store.latents.of_shard(shard)):  # a small one alone stays as it is
+        if len(group) > 1 or len(kept) < len(
+            store.latents.of_shard(shard)
+        ):  # a single small shard without garbage stays
             yield group
 
 
-def rewrite(store: Store, group: Sequence[_Kept]) -> None:
-    """Puts what is kept of some shards of one spec into a new one; only then the old ones are deleted.
+def rewrite(store: Store, group: Sequence[tuple[Shard, Places]]) -> None:
+    """Copies the latents to keep, all of one spec, into a new shard, then deletes the old shards.
 
-    Where all of a single shard is kept, because only its header or its size is wrong, the new one has the old name.
+    If all latents of a single shard are kept, because only its header or size is damaged, the new one has the old name.
     """
-    latents: dict[str, Latent] = {}
-    written = ""
+    places: Places = {}
     for _, kept in group:
-        latents |= dict(zip((chunk for _, chunk in kept), read_places(list(kept.values())), strict=True))
-    if latents:
-        spec = MemorySpec.from_json(next(spec for _, kept in group for spec, _ in kept))
+        places |= kept
+    new_name = ""
+    if places:
+        spec = MemorySpec.from_json(next(iter(places)).spec)
+        latents = dict(zip((name.chunk for name in places), read_places(list(places.values())), strict=True))
         eager, used = any(shard.eager for shard, _ in group), max(shard.used for shard, _ in group)
         store.latents.write(spec, latents, eager=eager, used=used)
-        written = shard_name(spec, {chunk: place.checksum for _, kept in group for (_, chunk), place in kept.items()})
-    store.latents.drop_shards([shard.id for shard, _ in group if shard.name != written])
+        new_name = shard_name(spec, {name.chunk: place.checksum for name, place in places.items()})
+    store.latents.drop_shards([shard.id for shard, _ in group if shard.name != new_name])
 
 
 def _disk_bytes(layout: IndexLayout) -> int:

@@ -1,7 +1,7 @@
-"""The latents of a store: which there are, where they lie in the shards, and how they make room for each other.
+"""The latents of a store: which exist, where they are in the shards, and which are dropped for others.
 
-Order of writing: a shard is whole on disk (shards.py) before the SQL commit that names it, and a commit that names it
-no longer comes before its file is deleted. A killed writer leaves at most a file that no row names.
+A shard is complete on disk (shards.py) before the SQL commit that adds it, and its file is deleted after the commit
+that removes it. So a killed writer leaves at most a file that is not in the manifest.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from awareness.index.store.tensorfile import Malformed
 from awareness.types import ENCODING_VERSION, SINK, Latent, MemorySpec
 
 PACK = "pack"
-"""Name of the shard that is the pack's own file."""
+"""The name of the shard that is the file of a pack."""
 
 
 class LatentName(NamedTuple):
+    """Identifies a latent. spec: as JSON. chunk: digest."""
+
     spec: str
-    """as JSON"""
     chunk: str
-    """its digest"""
+
+
+_LATENTS = "FROM latent l JOIN spec p ON p.id = l.spec_id"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard as the manifest knows it. header: checksum of its header. eager: filled ahead, not by questions.
-    used: Unix time."""
+    """A shard in the manifest. header: checksum of its header. eager: encoded in advance, not for a question. used: the
+    Unix time of its last use."""
 
     id: int
     name: str
@@ -51,7 +54,7 @@ class Shard:
 
 
 class Latents:
-    """Of one open store. Methods that write need `writing(layout)` around them."""
+    """The latents of an open store. Call the methods that write inside `writing(layout)`."""
 
     def __init__(self, layout: IndexLayout, connection: apsw.Connection, pack: Path | None) -> None:
         self.layout, self.db, self.pack = layout, connection, pack
@@ -59,33 +62,31 @@ class Latents:
     # --- reading -----------------------------------------------------------------------------------------------
 
     def spec_made_by(self, fingerprint: str, layers: tuple[int, ...], quant: str) -> MemorySpec | None:
-        """The newest spec of latents of these layers that this model made by itself, without loading the model: those
-        that an adapter has learned to read, made by an encoder of its own, are others."""
-        specs = (MemorySpec.from_json(text) for (text,) in self._rows("SELECT json FROM spec ORDER BY id DESC"))
+        """The newest spec of the latents of these layers that the model itself (encoder `self`) has made, if any."""
         wanted = (fingerprint, "self", layers, ENCODING_VERSION, quant)
-        made_by = ((spec, (spec.model, spec.encoder, spec.layers, spec.version, spec.quant)) for spec in specs)
-        return next((spec for spec, found in made_by if found == wanted), None)
+        specs = (MemorySpec.from_json(text) for (text,) in self._rows("SELECT json FROM spec ORDER BY id DESC"))
+        return next((s for s in specs if (s.model, s.encoder, s.layers, s.version, s.quant) == wanted), None)
 
     def specs_of_chunks(self) -> list[MemorySpec]:
-        """Of the latents that there are, but for the sinks."""
+        """The specs that have latents of chunks, not only a sink."""
         sql = "SELECT json FROM spec WHERE id IN (SELECT spec_id FROM latent WHERE chunk_digest <> ?)"
         return [MemorySpec.from_json(text) for (text,) in self._rows(sql, SINK)]
 
     def missing(self, spec: MemorySpec, digests: Iterable[str]) -> list[str]:
-        """Those of the chunks that have no latent yet, each once, in the order given."""
-        asked = list(dict.fromkeys(digests))
+        """The digests without a latent, each once, in the order given."""
+        wanted = list(dict.fromkeys(digests))
         sql = (
             "SELECT value FROM json_each(?) WHERE value IN"
             " (SELECT chunk_digest FROM latent WHERE spec_id = ? AND chunk_digest = value)"
         )
-        have = {name for (name,) in self._rows(sql, json.dumps(asked), self._spec_id(spec))}
-        return [name for name in asked if name not in have]
+        stored = {name for (name,) in self._rows(sql, json.dumps(wanted), self._spec_id(spec))}
+        return [name for name in wanted if name not in stored]
 
     def read(self, spec: MemorySpec, digests: Sequence[str]) -> dict[str, Latent]:
-        """The latents that are there, every byte checked. Raises IndexCorrupt naming the file that is damaged.
+        """digest -> latent, for those that exist, every byte checked. Raises IndexCorrupt, which names the file.
 
-        A shard may be gone because a writer has moved its latents since its row was read: then the row is read again
-        (which needs a new view: not inside `Store.reading`).
+        If a writer has moved the latents to another shard meanwhile, their rows are read again. That needs a new view
+        of the index, so do not call this inside `Store.reading`.
         """
         places = self.places(spec, digests)
         while True:
@@ -97,17 +98,17 @@ class Latents:
                     raise
 
     def places(self, spec: MemorySpec, digests: Sequence[str]) -> dict[str, LatentPlace]:
-        """Where the latents that are there lie, in the order asked for."""
+        """digest -> place, for the latents that exist, in the order given."""
         sql = (
             "SELECT l.chunk_digest, s.name, s.bytes, l.offset, l.bytes, l.tokens, l.checksum FROM latent l JOIN shard s"
             " ON s.id = l.shard_id WHERE l.spec_id = ? AND l.chunk_digest IN (SELECT value FROM json_each(?))"
         )
         rows = self._rows(sql, self._spec_id(spec), json.dumps(list(digests)))
-        found = {name: LatentPlace(self.path(shard), *place) for name, shard, *place in rows}
-        return {name: found[name] for name in dict.fromkeys(digests) if name in found}
+        places = {name: LatentPlace(self.path(shard), *place) for name, shard, *place in rows}
+        return {name: places[name] for name in dict.fromkeys(digests) if name in places}
 
     def path(self, shard: str) -> Path:
-        """The file of a shard, given by name."""
+        """The file of the shard with this name."""
         if shard == PACK and self.pack is not None:
             return self.pack
         return self.layout.shard(shard)
@@ -117,57 +118,54 @@ class Latents:
         return [Shard(i, name, self.path(name), size, header, bool(e), used) for i, name, size, header, e, used in rows]
 
     def of_shard(self, shard: Shard) -> dict[LatentName, LatentPlace]:
-        """Where the latents lie that the manifest has in this shard, by offset."""
+        """The latents that the manifest has in this shard, by offset."""
         rows = self._rows(
-            "SELECT p.json, l.chunk_digest, l.offset, l.bytes, l.tokens, l.checksum FROM latent l JOIN spec p"
-            " ON p.id = l.spec_id WHERE l.shard_id = ? ORDER BY l.offset",
+            f"SELECT p.json, l.chunk_digest, l.offset, l.bytes, l.tokens, l.checksum {_LATENTS} WHERE l.shard_id = ?"
+            " ORDER BY l.offset",
             shard.id,
         )
         return {LatentName(spec, name): LatentPlace(shard.path, shard.bytes, *place) for spec, name, *place in rows}
 
     def unshown(self) -> set[LatentName]:
-        """The latents whose chunk no snapshot shows."""
+        """The latents whose chunk is in no snapshot."""
         rows = self._rows(
-            "SELECT p.json, l.chunk_digest FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.chunk_digest <> ?"
+            f"SELECT p.json, l.chunk_digest {_LATENTS} WHERE l.chunk_digest <> ?"
             " AND l.chunk_digest NOT IN (SELECT digest FROM chunk)",
             SINK,
         )
         return {LatentName(*row) for row in rows}
 
     def stored_otherwise(self, quant: str) -> set[LatentName]:
-        """The latents not stored as `quant`, or made by an older way of encoding."""
-        sql = "SELECT p.json, l.chunk_digest FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.spec_id = ?"
-        found: set[LatentName] = set()
-        for row_id, text in list(self._rows("SELECT id, json FROM spec")):
-            spec = MemorySpec.from_json(text)
-            if (spec.quant, spec.version) != (quant, ENCODING_VERSION):
-                found |= {LatentName(own, name) for own, name in self._rows(sql, row_id) if name != SINK}
-        return found
+        """The latents, without sinks, that are stored with another `quant` or made by an older encoding version."""
+        specs = {text: MemorySpec.from_json(text) for (text,) in self._rows("SELECT json FROM spec")}
+        current = {text for text, spec in specs.items() if (spec.quant, spec.version) == (quant, ENCODING_VERSION)}
+        rows = self._rows(f"SELECT p.json, l.chunk_digest {_LATENTS} WHERE l.chunk_digest <> ?", SINK)
+        return {LatentName(*row) for row in rows if row[0] not in current}
 
     def sizes(self) -> Iterator[tuple[str, str | None, int]]:
-        """(spec as JSON, path of a file that shows it or None, bytes) of every latent but the sinks."""
+        """(spec as JSON, path of a file with the chunk or None, bytes) of every latent, without sinks."""
         rows = self._rows(
             "SELECT p.json, (SELECT f.path FROM chunk c JOIN file f ON f.id = c.file_id WHERE c.digest = l.chunk_digest"
-            " LIMIT 1), l.bytes FROM latent l JOIN spec p ON p.id = l.spec_id WHERE l.chunk_digest <> ?",
+            f" LIMIT 1), l.bytes {_LATENTS} WHERE l.chunk_digest <> ?",
             SINK,
         )
         return ((spec, None if path is None else os.fsdecode(path), size) for spec, path, size in rows)
 
     def total_bytes(self) -> int:
-        """Size of all shards."""
+        """The size of all shards."""
         return cast(int, next(self._rows("SELECT coalesce(sum(bytes), 0) FROM shard"))[0])
 
     # --- writing -----------------------------------------------------------------------------------------------
 
     def write(self, spec: MemorySpec, latents: Mapping[str, Latent], *, eager: bool, used: float | None = None) -> int:
-        """Puts the latents of some chunks into one new shard; returns its bytes. used: Unix time, by default now."""
+        """Writes latents (by chunk digest) into a new shard; returns its bytes. used: Unix time, by default now."""
         with failures(self.layout.manifest):
             name, content = write_shard(self.layout.shards, spec, latents)
             self.adopt(name, content, eager=eager, used=used)
         return content.file_bytes
 
     def adopt(self, name: str, content: ShardContent, *, eager: bool, used: float | None = None) -> None:
-        """Names a shard that lies in its place, and takes the latents that it holds from there on."""
+        """Adds a shard that is already in its place to the manifest; its latents replace older ones."""
         used = time.time() if used is None else used
         with failures(self.layout.manifest), self.db:
             self.db.execute(
@@ -185,8 +183,8 @@ class Latents:
                 [(spec_id, key, shard_id, *place) for key, place in content.latents.items()],
             )
 
-    def take_up(self) -> None:
-        """Adopts every shard in the folder that says what it is: what a new manifest starts with."""
+    def adopt_all(self) -> None:
+        """Adds every readable shard in the folder to a new manifest."""
         with failures(self.layout.manifest):
             for path in sorted(self.layout.shards.glob("*.safetensors")):
                 if path.is_file():
@@ -196,8 +194,8 @@ class Latents:
     def make_room(self, needed: int, budget: int) -> int:
         """Drops shards until `needed` more bytes fit into the budget; returns the bytes freed.
 
-        First shards whose latents no snapshot shows, then those filled on demand, then eager ones; among equals the
-        least recently used.
+        First shards whose latents are in no snapshot, then those encoded for questions, then eager ones; of each the
+        least recently used first.
         """
         total = self.total_bytes()
         if total + needed <= budget:
@@ -208,31 +206,29 @@ class Latents:
             " ON c.digest = l.chunk_digest WHERE l.shard_id = s.id), s.eager, s.used",
             SINK,
         )
-        gone: list[int] = []
+        dropped: list[int] = []
         freed = 0
         for shard_id, size in list(rows):
             if total - freed + needed <= budget:
                 break
-            gone.append(shard_id)
+            dropped.append(shard_id)
             freed += size
-        if gone:
-            self.forget_encoded()  # first: who is killed in between has lost nothing
-            self.drop_shards(gone)
+        if dropped:
+            self.forget_encoded()  # first: a process killed in between has lost nothing
+            self.drop_shards(dropped)
         return freed
 
     def drop_shards(self, ids: Sequence[int]) -> None:
-        """Forgets shards and what they hold, and then deletes their files."""
-        if not ids:
-            return
-        paths = [shard.path for shard in self.shards() if shard.id in set(ids)]
+        """Removes shards with their latents from the manifest, then deletes their files."""
+        sql = "DELETE FROM shard WHERE id IN (SELECT value FROM json_each(?)) RETURNING name"
         with failures(self.layout.manifest):
             with self.db:
-                self.db.execute("DELETE FROM shard WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
-            for path in paths:
-                path.unlink(missing_ok=True)
+                names = [cast(str, name) for (name,) in self.db.execute(sql, (json.dumps(ids),))]
+            for name in names:
+                self.path(name).unlink(missing_ok=True)
 
     def drop(self, names: Iterable[LatentName]) -> None:
-        """Forgets latents; their bytes stay until the shard is rewritten."""
+        """Removes latents from the manifest; their bytes stay until the shard is rewritten."""
         with failures(self.layout.manifest), self.db:
             self.db.executemany(
                 "DELETE FROM latent WHERE spec_id = (SELECT id FROM spec WHERE json = ?) AND chunk_digest = ?",
@@ -240,12 +236,12 @@ class Latents:
             )
 
     def forget_encoded(self) -> None:
-        """After latents were lost: `encode_pending` has to look again."""
+        """Marks all snapshots as incomplete, after latents were lost, so that `encode_pending` checks them."""
         with failures(self.layout.manifest), self.db:
             self.db.execute("UPDATE snapshot SET encoded = NULL")
 
     def touch(self, spec: MemorySpec, digests: Sequence[str]) -> None:
-        """Marks the shards of these latents as just used."""
+        """Marks the shards of these latents as used now."""
         with failures(self.layout.manifest):
             self.db.execute(
                 "UPDATE shard SET used = ? WHERE id IN (SELECT shard_id FROM latent WHERE spec_id = ?"
@@ -254,14 +250,10 @@ class Latents:
             )
 
     def orphans(self) -> list[Path]:
-        """Files in shards/ that no row names: what a killed writer left, and what nobody wrote."""
-        named = {name for (name,) in self._rows("SELECT name FROM shard")}
-        found = sorted(self.layout.shards.iterdir()) if self.layout.shards.is_dir() else []
-        return [
-            path
-            for path in found
-            if (path.stem not in named or path.suffix != ".safetensors") and (path.is_symlink() or not path.is_dir())
-        ]
+        """Files in shards/ that are not in the manifest, such as those of a killed writer."""
+        known = {self.layout.shard(name) for (name,) in self._rows("SELECT name FROM shard")}
+        files = sorted(self.layout.shards.iterdir()) if self.layout.shards.is_dir() else []
+        return [path for path in files if path not in known and (path.is_symlink() or not path.is_dir())]
 
     def sweep(self) -> None:
         """Deletes the orphans."""

@@ -1,12 +1,12 @@
-"""The folder that an index lives in: which one belongs to a repository, and the names of what is inside.
+"""The folder of an index: which one belongs to a repository, and the names of the files inside.
 
-    <root>/manifest.db      SQLite: what is indexed and where its latents are (store.py)
-    <root>/shards/*.safetensors   immutable, named by their content
-    <root>/lock, lock.pid   held by the one writer, and who that is
+    <root>/manifest.db              SQLite: what is indexed, and where its latents are (manifest.py)
+    <root>/shards/*.safetensors     latents; never changed, named by their content (shards.py)
+    <root>/lock, lock.pid           held by the one writer; its process id (lock.py)
 
-A repository's folder is found by the real path of its common git directory, so that its worktrees share it. It is
-in the user's cache, in AWARENESS_INDEX_DIR, or with `--local` in `.awareness/` of the work tree. That an index is
-local is remembered in the cache: a folder `.awareness/` that merely lies in a cloned repository is never trusted.
+A repository's folder is found by the real path of its common git dir, so that its work trees share it. It is in the
+user's cache, in AWARENESS_INDEX_DIR, or with `--local` in `.awareness/` of the work tree. The cache remembers that an
+index is local: a folder `.awareness/` that comes with a cloned repository is never trusted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class IndexLayout:
         return self.manifest.is_file()
 
     def create(self) -> None:
-        """Makes the folders, readable by their owner alone."""
+        """Creates the folders, readable only by their owner."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         self.shards.mkdir(mode=0o700, exist_ok=True)
@@ -60,7 +60,7 @@ class IndexLayout:
 
 
 def indexes_dir() -> Path:
-    """Where indexes are kept: AWARENESS_INDEX_DIR, else the user's cache."""
+    """The folder of all indexes: AWARENESS_INDEX_DIR, else in the user's cache."""
     if configured := environment().index_dir:
         return configured.expanduser().absolute()
     import platformdirs
@@ -69,8 +69,8 @@ def indexes_dir() -> Path:
 
 
 def layout_for(key: Path, work_tree: Path, *, local: bool = False) -> IndexLayout:
-    """The folder of the repository identified by `key`. `local` moves it into the work tree, from now on."""
-    main = key.parent if key.name == ".git" else key  # the same for every work tree of the repository
+    """The index of the repository with `key` (`Repository.key`). local: keep it in the work tree from now on."""
+    main = key.parent if key.name == ".git" else key  # the same for all work trees of a repository
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", main.name)[:40].strip("-.") or "repository"
     shared = indexes_dir() / f"{name}-{digest(os.fsencode(key))[:16]}"
     marker = shared.with_name(f"{shared.name}.local-{digest(os.fsencode(work_tree))[:16]}")

@@ -1,7 +1,7 @@
-"""The manifest: a SQLite file (through apsw) with tables of what is indexed. Its schema, and opening it safely.
+"""The manifest of an index: its SQLite schema, and opening it safely (through apsw).
 
-WAL, synchronous=FULL, and SQLite's checksum VFS: eight bytes at the end of every page, compared whenever the page is
-read, so that no flipped bit of the manifest passes for data. What the tables are used for is store.py's affair.
+It uses WAL, synchronous=FULL and SQLite's checksum VFS: eight bytes at the end of every page, compared whenever the
+page is read, so that a flipped bit never passes for data. store.py and latent_table.py read and write the tables.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import apsw
 
-from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, StorageFailed
+from awareness.errors import FREE_SPACE, IndexCorrupt, IndexLocked, NoIndex, StorageFailed, storage_errors
 from awareness.index.search.routing_index import SCHEMA as ROUTING_SCHEMA
 from awareness.index.store.layout import FORMAT_VERSION, IndexLayout
 from awareness.index.store.shards import REPAIR
-from awareness.index.store.tensorfile import AFTERWARDS, refusals, sync_folder
+from awareness.index.store.tensorfile import sync_folder
 
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -51,12 +51,12 @@ _PRAGMAS = {
     "trusted_schema": False,
     "cell_size_check": True,
 }
-_CHECKSUM_BYTES = 8  # at the end of a page: what the checksum VFS looks for
+_CHECKSUM_BYTES = 8  # at the end of each page, for the checksum VFS
 
 
 @functools.cache
 def checksum_vfs() -> str:
-    """Loads SQLite's checksum VFS into this process, once; returns its name."""
+    """The name of SQLite's checksum VFS, loaded once in a process. Raises StorageFailed if apsw does not have it."""
     from apsw import sqlite_extra
 
     with contextlib.closing(apsw.Connection(":memory:")) as connection:
@@ -70,14 +70,14 @@ def checksum_vfs() -> str:
 
 
 def create(layout: IndexLayout, fill: Callable[[apsw.Connection], None]) -> None:
-    """Makes a manifest under another name and renames it, so that it is either whole or not there.
+    """Creates a manifest under another name and renames it, so that it is complete or missing.
 
-    fill: writes what it is to hold. One that is there already is replaced. Call inside `writing(layout)`.
+    fill: writes its content. An existing manifest is replaced. Call inside `writing(layout)`.
     """
     with failures(layout.manifest):
         layout.create()
-        for left in layout.root.glob("manifest.*.tmp*"):  # by a writer that was killed
-            left.unlink(missing_ok=True)
+        for leftover in layout.root.glob("manifest.*.tmp*"):  # of a writer that was killed
+            leftover.unlink(missing_ok=True)
         temporary = layout.manifest.with_name(f"manifest.{os.getpid()}.tmp")
         with contextlib.closing(apsw.Connection(str(temporary), vfs=checksum_vfs())) as connection:
             connection.reserve_bytes("main", _CHECKSUM_BYTES)
@@ -86,21 +86,21 @@ def create(layout: IndexLayout, fill: Callable[[apsw.Connection], None]) -> None
                 connection.execute(_SCHEMA + ROUTING_SCHEMA)
                 connection.execute("INSERT INTO meta VALUES ('format_version', ?)", (str(FORMAT_VERSION),))
                 fill(connection)
-            connection.pragma("journal_mode", "WAL")  # now, so that no two of those who open it want to change it
-        delete(layout)  # an old log would be applied to the new file
+            connection.pragma("journal_mode", "WAL")  # now, so that no two readers try to change it
+        delete(layout)  # or the old log would be applied to the new file
         os.rename(temporary, layout.manifest)
         sync_folder(layout.root)
 
 
 def delete(layout: IndexLayout) -> None:
-    """Deletes the manifest with its log. Only for one that can't be opened: a reader would see two of them."""
+    """Deletes the manifest and its log. Only for one that cannot be opened, as readers may have it open."""
     with failures(layout.manifest):
-        for suffix in ("", "-wal", "-shm", "-journal"):  # the file first: without its log it is another one
+        for suffix in ("", "-wal", "-shm", "-journal"):  # the file first: without its log it has other content
             layout.manifest.with_name(f"{layout.manifest.name}{suffix}").unlink(missing_ok=True)
 
 
 def connect(layout: IndexLayout) -> apsw.Connection:
-    """An open connection. Raises NoIndex, or IndexCorrupt for a file that can't be read or has an unknown format."""
+    """Opens the manifest. Raises NoIndex, or IndexCorrupt for a file that is damaged or of an unknown format."""
     if not layout.exists:
         raise NoIndex(f"there is no index in {layout.root}", hint="awareness index")
     with failures(layout.manifest):
@@ -109,8 +109,8 @@ def connect(layout: IndexLayout) -> apsw.Connection:
             connection.set_busy_timeout(10_000)
             for pragma, value in _PRAGMAS.items():
                 connection.pragma(pragma, value)
-            found = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
-            version = found[0] if found else "none"
+            row = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
+            version = row[0] if row else "none"
             if version != str(FORMAT_VERSION):
                 raise IndexCorrupt(
                     f"{layout.manifest} has format version {version}, this program reads {FORMAT_VERSION}",
@@ -125,28 +125,28 @@ def connect(layout: IndexLayout) -> apsw.Connection:
 
 
 def rows(connection: apsw.Connection, manifest: Path, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
-    """What a query answers, row by row, with `failures` told of."""
+    """The rows of a query, one by one, inside `failures(manifest)`."""
     with failures(manifest):
         yield from cast("Iterator[tuple[Any, ...]]", connection.execute(sql, values))
 
 
 @contextlib.contextmanager
 def failures(manifest: Path) -> Iterator[None]:
-    """Turns what SQLite says of damage into IndexCorrupt, and of a disk that is full or fails into StorageFailed."""
+    """Turns errors of SQLite into IndexCorrupt (damage), StorageFailed (the disk) or IndexLocked."""
     try:
-        with refusals(manifest):
+        with storage_errors(manifest):
             yield
     except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
         raise IndexCorrupt(f"{manifest}: {error}", hint=REPAIR) from error
     except (apsw.IOError, apsw.FullError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
             raise IndexCorrupt(f"{manifest}: a page is damaged", hint=REPAIR) from error
-        raise StorageFailed(f"{manifest}: {error}", hint=AFTERWARDS) from error
+        raise StorageFailed(f"{manifest}: {error}", hint=FREE_SPACE) from error
     except apsw.BusyError as error:
-        raise IndexLocked(f"{manifest} is being written: {error}", hint="try again when it is done") from error
+        raise IndexLocked(f"{manifest} is being written: {error}", hint="try again when it has finished") from error
     except apsw.SQLError as error:
         if "cannot rollback" in str(error) or "no such savepoint" in str(error):
-            with failures(manifest):  # after some errors SQLite rolls back by itself: it is they that matter
+            with failures(manifest):  # SQLite has rolled back by itself after another error, which is the one to report
                 raise error.__context__ or apsw.IOError("the disk is full or fails") from None
         if "no such table" not in str(error) and "no such column" not in str(error):
             raise

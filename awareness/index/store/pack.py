@@ -1,13 +1,13 @@
-"""A pack: one file that holds a snapshot with its latents, to be asked where the sources are not.
+"""A pack: one file with a snapshot and its latents, for questions where the sources are not.
 
-A safetensors file. Its header says the format version, the model, the MemorySpec, where the code comes from, and the
-checksum of everything else: `chunks` (JSON Lines of path, file, lines, symbol, tokens and text), `sink`, and a latent
-for each chunk, under its latent key. The same snapshot gives the same bytes.
+It is a safetensors file. The header holds the format version, the model, the MemorySpec, the source of the code, and a
+checksum of everything else: `chunks` (JSON Lines of path, file, lines, symbol, tokens and text), `sink`, and one latent
+for each chunk, under its latent key. Equal snapshots give equal bytes.
 
-Whoever opens a pack trusts nothing in it. The first time, every digest and every path is checked and the routing index
-is made from the chunks' text, in a folder of the cache named by the digest of the header: a search index that a
-stranger made could not be checked. Latents stay in the pack, and are checked against the header's checksums whenever
-they are read. Nothing is ever unpacked to a path that the pack names.
+Nothing in a pack is trusted. When it is opened for the first time, every digest and path is checked, and the routing
+index is made from the text of the chunks, in a cache folder named by the digest of the header; a search index made by a
+stranger could not be checked. Latents stay in the pack and are checked against the header whenever they are read.
+Nothing is ever written to a path that the pack names.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from awareness.types import SINK, Buffer, Chunk, Latent, MemorySpec, Progress, d
 
 SNAPSHOT = "pack"
 _Item = TypeVar("_Item")
-_AGAIN = "get or make the pack again"
+_HINT = "download or create the pack again"
 
 
 @dataclass(frozen=True)
 class About:
-    """Where a pack comes from: the model's name, the repository's, the commit or None, the chunking rules."""
+    """The source of a pack. model, repository: names. rev: the commit or None. chunking: the chunking rules."""
 
     model: str
     repository: str
@@ -52,7 +52,7 @@ class About:
 
 @dataclass(frozen=True)
 class Written:
-    """What went into a pack. bytes: size of the file."""
+    """The content of a new pack. bytes: size of the file."""
 
     files: int
     chunks: int
@@ -62,7 +62,7 @@ class Written:
 
 @dataclass(frozen=True)
 class OpenPack:
-    """A pack that was checked. snapshot: its id in `store`. spec: of its latents."""
+    """A pack that was checked. spec: of its latents. snapshot: its id in `store`."""
 
     path: Path
     about: About
@@ -83,9 +83,10 @@ def write_pack(
     in_scope: Callable[[str], bool] = lambda path: True,
     progress: Progress = silent,
 ) -> Written:
-    """Writes a snapshot, or what of it is in scope, into a new file at `path`. Call inside `writing(store.layout)`.
+    """Writes the files of a snapshot that are in scope into a new file. Call inside `writing(store.layout)`.
 
-    encode: makes the latents that the store does not have, in the order given, the longest first.
+    encode: chunks, the longest first -> their latents, in this order; called for those that the store does not have.
+    Raises UsageError if nothing is in scope.
     """
     with store.reading():
         chunks = [chunk for chunk in store.chunks(snapshot) if in_scope(chunk.chunk.path)]
@@ -95,7 +96,7 @@ def write_pack(
     ordered = sorted(unique.values(), key=lambda chunk: (-chunk.tokens, chunk.chunk.digest))
     tokens = {chunk.chunk.digest: chunk.tokens for chunk in ordered}
     if not tokens:
-        raise UsageError(f"{about.repository} has nothing to pack", hint="a wider --scope")
+        raise UsageError(f"{about.repository} has nothing to pack", hint="use a wider --scope")
     names = {spec.latent_key(key): key for key in tokens}
     sink_info = tensor_info(spec.raw, SINK, sink.tokens)
     infos = [TensorInfo("chunks", "U8", (len(table),)), TensorInfo("sink", sink_info.dtype, sink_info.shape)]
@@ -105,16 +106,15 @@ def write_pack(
         yield table
         yield sink.data
         missing = set(store.latents.missing(spec, tokens))
-        made = iter(encode([chunk for chunk in ordered if chunk.chunk.digest in missing]))
+        encoded = iter(encode([chunk for chunk in ordered if chunk.chunk.digest in missing]))
         done = 0
         for batch in _batches(ordered, lambda chunk: spec.latent_bytes(chunk.tokens)):
-            found = store.latents.read(spec, [chunk.chunk.digest for chunk in batch])
+            stored = store.latents.read(spec, [chunk.chunk.digest for chunk in batch])
             for chunk in batch:
                 progress("packing", done := done + 1, len(tokens))
-                latent = found.get(chunk.chunk.digest) or next(made)[1]
-                yield latent.data
+                yield (stored.get(chunk.chunk.digest) or next(encoded)[1]).data
 
-    def said(checksums: Any) -> dict[str, str]:
+    def describe_pack(checksums: Any) -> dict[str, str]:
         latents = {names[name]: checksum for name, checksum in checksums.items() if name in names}
         metadata = {
             **describe(spec, tokens, latents, kind="pack"),
@@ -127,27 +127,26 @@ def write_pack(
         }
         return {**metadata, "metadata": metadata_digest(metadata)}
 
-    header = write(path, infos, data(), said)
+    header = write(path, infos, data(), describe_pack)
     in_pack = {chunk.chunk.path for chunk in chunks}
     return Written(len(in_pack), len(chunks), sum(chunk.tokens for chunk in chunks), header.file_bytes)
 
 
 def open_pack(path: Path, *, progress: Progress = silent) -> OpenPack:
-    """Opens a pack, checked whole the first time. Raises UsageError, or IndexCorrupt if it is damaged or lies."""
+    """Opens a pack; checks all of it the first time. Raises UsageError, or IndexCorrupt if it is damaged or forged."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint="awareness pack FILE makes one") from error
+        raise UsageError(f"{path}: {error.strerror}", hint="awareness pack FILE") from error
     try:
         header = read_header(descriptor)
         content = content_of(header, kind="pack")
-        said = header.metadata
         if len(header.tensors) != len(content.latents) + 2:
-            raise Malformed("it holds what it does not tell of")
-        about = _about(said)
+            raise Malformed("it holds tensors that its metadata does not list")
+        about = _about(header.metadata)
         layout = IndexLayout(indexes_dir() / "packs" / _identity(descriptor, header)[:32])
         if not _is_imported(layout):
-            _forget_gone_packs()
+            _forget_missing_packs()
             with writing(layout):
                 try:
                     with Store.create(layout, pack=path) as store:
@@ -155,15 +154,15 @@ def open_pack(path: Path, *, progress: Progress = silent) -> OpenPack:
                 except BaseException:
                     shutil.rmtree(layout.root, ignore_errors=True)
                     raise
-    except (Malformed, UnicodeError) as error:  # a lone surrogate is a character of JSON, but not of SQLite
-        reason = "it has text that is none" if isinstance(error, UnicodeError) else str(error)
-        raise IndexCorrupt(f"{path} is not a sound pack: {reason}", hint=_AGAIN) from error
+    except (Malformed, UnicodeError) as error:  # JSON allows a lone surrogate, SQLite does not
+        reason = "it has text that is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+        raise IndexCorrupt(f"{path} is not a sound pack: {reason}", hint=_HINT) from error
     except KeyError as error:
-        raise IndexCorrupt(f"{path} is not a sound pack: it lacks {error!s:.40}", hint=_AGAIN) from error
+        raise IndexCorrupt(f"{path} is not a sound pack: it lacks {error!s:.40}", hint=_HINT) from error
     except OSError as error:
-        raise IndexCorrupt(f"{path}: {error.strerror}", hint=_AGAIN) from error
+        raise IndexCorrupt(f"{path}: {error.strerror}", hint=_HINT) from error
     except IndexCorrupt as error:
-        raise IndexCorrupt(error.message, hint=_AGAIN) from error
+        raise IndexCorrupt(error.message, hint=_HINT) from error
     finally:
         os.close(descriptor)
     store = Store.open(layout, pack=path)
@@ -173,24 +172,24 @@ def open_pack(path: Path, *, progress: Progress = silent) -> OpenPack:
 
 
 def metadata_digest(metadata: dict[str, str]) -> str:
-    """Of all other fields: the header is where the checksums stand, so it has to have one for itself."""
+    """The digest of all other fields: the metadata holds the checksums, so it needs one of its own."""
     return digest(*(text for field in sorted(metadata.items()) if field[0] != "metadata" for text in field))
 
 
-def _about(said: dict[str, str]) -> About:
-    """Raises Malformed, so that none of it can spoil a terminal or pass for another line of the answer."""
-    if said["metadata"] != metadata_digest(said):
+def _about(metadata: dict[str, str]) -> About:
+    """Raises Malformed for text that could change a terminal or look like another line of the answer."""
+    if metadata["metadata"] != metadata_digest(metadata):
         raise Malformed("its description is damaged")
-    about = About(said["model"], said["repository"], said["rev"] or None, said["chunking"])
+    about = About(metadata["model"], metadata["repository"], metadata["rev"] or None, metadata["chunking"])
     if not all(text.isprintable() for text in (about.model, about.repository, about.chunking)):
         raise Malformed("it has control characters in its description")
     if about.rev is not None and not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", about.rev):
-        raise Malformed("its commit is none")
+        raise Malformed("its commit is not a hash")
     return about
 
 
 def _identity(descriptor: int, header: Header) -> str:
-    """What the pack is known by in the cache. Unlike a checksum, it can't be had by another header or chunk table."""
+    """Identifies the pack in the cache: a cryptographic digest, which another header or chunk table cannot share."""
     return digest(os.pread(descriptor, min(header.offsets.values(), default=0), 0))
 
 
@@ -198,17 +197,17 @@ def _is_imported(layout: IndexLayout) -> bool:
     try:
         with Store.open(layout) as store:
             terms = store.routing.terms
-            same_vectors = terms is not None and store.routing.made_by in (None, terms.fingerprint)
-            return same_vectors and store.snapshot(SNAPSHOT) is not None
+            is_current = terms is not None and store.routing.made_by in (None, terms.fingerprint)
+            return is_current and store.snapshot(SNAPSHOT) is not None
     except NoIndex:
         return False
-    except IndexCorrupt:  # it is only a cache
+    except IndexCorrupt:  # it is only a cache, which is created again
         delete_manifest(layout)
         return False
 
 
-def _forget_gone_packs() -> None:
-    """Deletes what the cache holds of packs whose file is no longer where it was."""
+def _forget_missing_packs() -> None:
+    """Deletes the cached indexes of packs whose file no longer exists."""
     for root in sorted(indexes_dir().glob("packs/*")):
         layout = IndexLayout(root)
         with contextlib.suppress(IndexLocked, NoIndex, IndexCorrupt, StorageFailed), writing(layout):
@@ -221,7 +220,7 @@ def _forget_gone_packs() -> None:
 def _import(
     descriptor: int, path: Path, header: Header, content: ShardContent, about: About, store: Store, progress: Progress
 ) -> None:
-    """Checks every byte, and makes the index; the snapshot is written last, and says that all was sound."""
+    """Checks every byte and creates the index. The snapshot is written last and marks the pack as sound."""
     table = _read(descriptor, header, "chunks")
     if digest(table) != header.metadata["chunks"]:
         raise Malformed("its chunks are damaged")
@@ -235,16 +234,16 @@ def _import(
     store.latents.write(content.spec.raw, {SINK: sink}, eager=True)
     store.remember("quant", content.spec.quant)
     store.remember("pack", os.path.abspath(path))
-    shown: dict[str, int] = {}
+    token_counts: dict[str, int] = {}
     with store.changing():
-        files = _files(table, shown)
+        files = _files(table, token_counts)
         store.write_snapshot(SNAPSHOT, files, chunking=about.chunking, model=about.model, rev=about.rev)
-        if shown != {name: tokens for name, (_, _, tokens, _) in content.latents.items()}:
+        if token_counts != {name: tokens for name, (_, _, tokens, _) in content.latents.items()}:
             raise Malformed("its latents are not those of its chunks")
 
 
 def _read(descriptor: int, header: Header, name: str) -> bytes:
-    """The bytes of a tensor, which are in the file, as the header's sizes were compared with its size."""
+    """The bytes of a tensor. `read_header` has compared all sizes with that of the file."""
     return os.pread(descriptor, header.tensors[name].nbytes, header.offsets[name])
 
 
@@ -255,27 +254,27 @@ def _sink(descriptor: int, header: Header, spec: MemorySpec) -> Latent:
     except (ValueError, TypeError, RecursionError):
         fits = False
     if not fits:
-        raise Malformed("its sink is not what its spec says")
+        raise Malformed("its sink does not match its spec")
     data = _read(descriptor, header, "sink")
     if checksum_of(data) != checksum:
         raise Malformed("its sink is damaged")
     return Latent(tokens, data)
 
 
-def _files(table: bytes, shown: dict[str, int]) -> Iterator[IndexedFile]:
-    """The files of the chunk table, each field checked; fills `shown` with the chunks' digests and their tokens."""
+def _files(table: bytes, token_counts: dict[str, int]) -> Iterator[IndexedFile]:
+    """The files of the chunk table, each field checked. Fills token_counts: chunk digest -> tokens."""
     paths: set[str] = set()
     for (path, file_digest), group in itertools.groupby(map(_from_line, io.BytesIO(table)), key=lambda row: row[:2]):
         if path in paths:
-            raise Malformed("a file stands in it twice")
+            raise Malformed("it has a file twice")
         paths.add(path)
         chunks = [(chunk, tokens) for _, _, chunk, tokens in group]
-        shown.update((chunk.digest, tokens) for chunk, tokens in chunks)
+        token_counts.update((chunk.digest, tokens) for chunk, tokens in chunks)
         yield IndexedFile(path, file_digest, chunks)
 
 
 def _batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-    """Some at a time, so that no more than a shard's worth of latents is in memory."""
+    """Groups of items of at most `SHARD_BYTES` together, to limit the memory."""
     batch: list[_Item] = []
     size = 0
     for item in items:
@@ -308,17 +307,17 @@ def _from_line(line: bytes) -> tuple[str, str, Chunk, int]:
         row = json.loads(line)
         path, file_digest, symbol, text = row["path"], row["file"], row["symbol"], row["text"]
         start, end, tokens = row["start_line"], row["end_line"], row["tokens"]
-        texts_are = all(type(value) is str for value in (path, file_digest, symbol, text))
-        numbers_are = all(type(value) is int and 0 <= value < 1 << 31 for value in (start, end, tokens))
+        has_texts = all(type(value) is str for value in (path, file_digest, symbol, text))
+        has_numbers = all(type(value) is int and 0 <= value < 1 << 31 for value in (start, end, tokens))
         for value in (text, symbol, file_digest):  # only paths may hold surrogates
             value.encode()
         path.encode("utf-8", "surrogateescape")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Malformed("a chunk cannot be read") from None
-    if not texts_are or not numbers_are or not 1 <= start <= end:
-        raise Malformed("a chunk has a field of the wrong kind")
+    if not has_texts or not has_numbers or not 1 <= start <= end:
+        raise Malformed("a chunk has a field of the wrong type")
     if text.count("\n") != end - start:
-        raise Malformed("a chunk does not have the lines that it says")
+        raise Malformed("a chunk does not have its number of lines")
     if not is_safe(path):
         raise Malformed("a path leads out of the repository")
     return path, file_digest, Chunk(path, start, end, symbol, text), tokens

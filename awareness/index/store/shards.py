@@ -1,8 +1,8 @@
 """One shard: a safetensors file of many latents, written once, named by its content, never changed.
 
-A shard says by itself what it is: its header holds the MemorySpec, and for each latent the chunk's digest and the
-checksum, so that a lost manifest can be made again without encoding anything. The manifest holds the same checksums,
-checked whenever a latent is read. Files are read, not mapped, so that a truncated one is an error and never a SIGBUS.
+A shard describes itself: its header holds the MemorySpec, and for each latent the chunk's digest and a checksum, so
+that a lost manifest can be rebuilt without encoding anything. The manifest holds the same checksums, which are compared
+whenever a latent is read. Files are read, not mapped: a truncated file is an error, never a SIGBUS.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from awareness.types import Latent, MemorySpec, digest
 
 REPAIR = "awareness repair"
 SHARD_BYTES = 64 << 20
-"""About how large a shard is made."""
+"""The approximate size of a shard, in bytes."""
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 @dataclass(frozen=True)
 class LatentPlace:
-    """Where one latent lies. file_bytes: the size that the whole file must have. checksum: of the latent's bytes."""
+    """Where a latent is stored. file_bytes: size of the whole file. offset, length: of the latent, in bytes."""
 
     path: Path
     file_bytes: int
@@ -40,7 +40,7 @@ class LatentPlace:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """What a shard says of itself: its spec, and chunk digest -> (offset, bytes, tokens, checksum) of each latent."""
+    """The content of a shard by its header. latents: chunk digest -> (offset, bytes, tokens, checksum)."""
 
     spec: MemorySpec
     latents: dict[str, tuple[int, int, int, str]]
@@ -49,7 +49,7 @@ class ShardContent:
 
 
 def tensor_info(spec: MemorySpec, chunk_digest: str, tokens: int) -> TensorInfo:
-    """How a latent stands in a file: under its latent key, as numbers, or as bytes if it is quantised."""
+    """The tensor of a latent in a file: named by its latent key; bytes if it is quantised, else numbers."""
     name = spec.latent_key(chunk_digest)
     if spec.quant == "none":
         return TensorInfo(name, _DTYPES[spec.dtype], spec.shape(tokens))
@@ -57,12 +57,12 @@ def tensor_info(spec: MemorySpec, chunk_digest: str, tokens: int) -> TensorInfo:
 
 
 def shard_name(spec: MemorySpec, checksums: Mapping[str, str]) -> str:
-    """Follows from the content. checksums: chunk digest -> checksum of its latent."""
+    """The name of a shard, derived from its content. checksums: chunk digest -> checksum of its latent."""
     return digest(spec.key, *(f"{key} {value}" for key, value in sorted(checksums.items())))
 
 
 def write_shard(folder: Path, spec: MemorySpec, latents: Mapping[str, Latent]) -> tuple[str, ShardContent]:
-    """Writes latents, given by chunk digest, into a new shard of the folder; returns its name and what it holds."""
+    """Writes latents (chunk digest -> latent) into a new shard in `folder`; returns its name and content."""
     tokens = {key: latent.tokens for key, latent in latents.items()}
     checksums = {key: checksum_of(latent.data) for key, latent in latents.items()}
     name = shard_name(spec, checksums)
@@ -76,7 +76,7 @@ def write_shard(folder: Path, spec: MemorySpec, latents: Mapping[str, Latent]) -
 
 
 def describe(spec: MemorySpec, tokens: Mapping[str, int], checksums: Mapping[str, str], *, kind: str) -> dict[str, str]:
-    """The metadata of a file of latents."""
+    """The metadata of a file of latents. kind: `shard` or `pack`."""
     return {
         "format": f"awareness-{kind}",
         "version": str(FORMAT_VERSION),
@@ -86,21 +86,21 @@ def describe(spec: MemorySpec, tokens: Mapping[str, int], checksums: Mapping[str
 
 
 def content_of(header: Header, *, kind: str) -> ShardContent:
-    """What the header says, every field checked against every other. Raises Malformed."""
-    said = header.metadata
-    if said.get("format") != f"awareness-{kind}":
-        raise Malformed(f"it is no {kind} of awareness")
-    if said.get("version") != str(FORMAT_VERSION):
-        raise Malformed(f"it has format version {said.get('version')!r:.20}, this program reads {FORMAT_VERSION}")
+    """The content by the header, with every field checked against the others. Raises Malformed."""
+    metadata = header.metadata
+    if metadata.get("format") != f"awareness-{kind}":
+        raise Malformed(f"it is not a {kind} of awareness")
+    if metadata.get("version") != str(FORMAT_VERSION):
+        raise Malformed(f"it has format version {metadata.get('version')!r:.20}, this program reads {FORMAT_VERSION}")
     try:
-        spec = MemorySpec.from_json(said["spec"])
+        spec = MemorySpec.from_json(metadata["spec"])
         latents = {}
-        for chunk_digest, (tokens, checksum) in json.loads(said["latents"]).items():
+        for chunk_digest, (tokens, checksum) in json.loads(metadata["latents"]).items():
             if type(tokens) is not int or not 0 <= tokens < 1 << 31:
                 raise Malformed("a latent has no number of tokens")
             info = tensor_info(spec, chunk_digest, tokens)
             if header.tensors[info.name] != info or not isinstance(checksum, str):
-                raise Malformed("a latent is not what it is said to be")
+                raise Malformed("a latent does not match its description")
             latents[chunk_digest] = (header.offsets[info.name], info.nbytes, tokens, checksum)
     except Malformed:
         raise
@@ -110,7 +110,7 @@ def content_of(header: Header, *, kind: str) -> ShardContent:
 
 
 def read_content(path: Path, *, kind: str = "shard") -> ShardContent:
-    """What the file at `path` says of itself. Raises Malformed, or OSError if it can't be read."""
+    """The content of the file at `path`. Raises Malformed or OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         return content_of(read_header(descriptor), kind=kind)
@@ -119,7 +119,7 @@ def read_content(path: Path, *, kind: str = "shard") -> ShardContent:
 
 
 def read_places(places: Sequence[LatentPlace]) -> list[Latent]:
-    """The latents at these places, every byte checked. Raises IndexCorrupt naming the file."""
+    """The latents at these places, every byte checked. Raises IndexCorrupt, which names the file."""
     with contextlib.ExitStack() as stack:
         files: dict[Path, int] = {}
         for place in places:
@@ -130,10 +130,10 @@ def read_places(places: Sequence[LatentPlace]) -> list[Latent]:
         def read(place: LatentPlace) -> Latent:
             data = bytearray(place.length)
             try:
-                whole = os.preadv(files[place.path], [data], place.offset) == place.length
+                is_whole = os.preadv(files[place.path], [data], place.offset) == place.length
             except OSError as error:
                 raise _damaged(f"{place.path}: {error.strerror}") from error
-            if not whole or checksum_of(data) != place.checksum:
+            if not is_whole or checksum_of(data) != place.checksum:
                 raise _damaged(f"a latent in {place.path} is damaged")
             return Latent(place.tokens, data)
 
@@ -147,9 +147,9 @@ def _open(place: LatentPlace) -> int:
         descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _damaged(f"{place.path}: {error.strerror}") from error
-    if (found := os.fstat(descriptor).st_size) != place.file_bytes:
+    if (size := os.fstat(descriptor).st_size) != place.file_bytes:
         os.close(descriptor)
-        raise _damaged(f"{place.path} has {found} bytes, not {place.file_bytes}")
+        raise _damaged(f"{place.path} has {size} bytes, not {place.file_bytes}")
     return descriptor
 
 

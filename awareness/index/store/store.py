@@ -1,9 +1,9 @@
-"""The store: a SQLite manifest, and immutable safetensors shards that hold the latents.
+"""The store: snapshots, files and chunks in a SQLite manifest, next to immutable shards that hold the latents.
 
-Content-addressed: a chunk is known by the digest of its text with header, a latent by that and its MemorySpec.
-A snapshot (the work tree, or a commit) is a set of files; files and chunks that no snapshot shows are dropped,
-latents stay, so that code which comes back on another branch costs nothing. Here are snapshots, files and chunks;
-latent_table.py and routing_index.py have the rest.
+It is content-addressed: a chunk is identified by the digest of its text with header, a latent by that digest and its
+MemorySpec. A snapshot (the work tree or a commit) is a set of files. Files and chunks that no snapshot has are dropped;
+latents stay, so that code which comes back on another branch is not encoded again. latent_table.py and
+search/routing_index.py hold the other tables.
 
 Readers use SQLite's WAL and never wait; the one writer holds the lock (lock.py).
 """
@@ -30,18 +30,18 @@ from awareness.types import Chunk, MemorySpec
 
 @dataclass(frozen=True)
 class IndexedFile:
-    """One file of a snapshot. `chunks` is None for a file whose chunks are in the store already."""
+    """One file of a snapshot. chunks: None for a file that is already in the store."""
 
     path: str
     digest: str
     chunks: Sequence[tuple[Chunk, int]] | None
-    """(chunk, its tokens)"""
+    """(chunk, number of its tokens)"""
     secrets: Sequence[Secret] = ()
 
 
 @dataclass(frozen=True)
 class StoredChunk:
-    """A chunk as the manifest knows it. tokens: of its encoded text. digest: what it was when it was written."""
+    """A chunk in the manifest. tokens: of its encoded text. digest: of the chunk when it was written."""
 
     id: int
     chunk: Chunk
@@ -51,8 +51,11 @@ class StoredChunk:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is indexed under one name (`tree:` and a folder, `rev:` and a commit): rev is the commit or None, model the
-    name of the model whose tokens bound the chunks, scope the patterns it was limited to, updated a Unix time."""
+    """A named set of files.
+
+    name: `tree:` and a folder, or `rev:` and a commit. rev: the commit or None. model: name of the model whose tokens
+    limit the chunks. scope: the patterns it is limited to. updated: Unix time.
+    """
 
     id: int
     name: str
@@ -64,7 +67,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a snapshot holds: files, chunks, their tokens; latents that are there for one spec, and their bytes."""
+    """The size of a snapshot. tokens: of its chunks. latents, latent_bytes: stored for one spec."""
 
     files: int
     chunks: int
@@ -74,9 +77,10 @@ class Totals:
 
 
 class Store:
-    """An open index; close it, or use it in a `with` block. Methods that write need `writing(layout)` around them.
+    """An open index, with snapshots, files and chunks. Close it, or use it in a `with` block.
 
-    latents, routing: its other parts. pack: where the latents of a pack (pack.py) lie, whose index this is.
+    Call the methods that write inside `writing(layout)`. latents, routing: the other parts of the index. pack: the file
+    that holds the latents, if this is the index of a pack (pack.py).
     """
 
     def __init__(self, layout: IndexLayout, connection: apsw.Connection, pack: Path | None = None) -> None:
@@ -89,14 +93,14 @@ class Store:
 
     @classmethod
     def open(cls, layout: IndexLayout, *, pack: Path | None = None) -> Store:
-        """An existing index. Raises NoIndex, or IndexCorrupt for one that can't be read or has an unknown format."""
+        """Opens an index. Raises NoIndex, or IndexCorrupt for one that is damaged or of an unknown format."""
         return cls(layout, manifest.connect(layout), pack)
 
     @classmethod
     def create(cls, layout: IndexLayout, *, pack: Path | None = None) -> Store:
-        """The index, made if there is none: of the shards, if those are there. Call inside `writing(layout)`."""
+        """Opens an index; creates it if needed, with the shards that exist. Call inside `writing(layout)`."""
         if not layout.exists:
-            manifest.create(layout, lambda connection: cls(layout, connection).latents.take_up())
+            manifest.create(layout, lambda connection: cls(layout, connection).latents.adopt_all())
         return cls.open(layout, pack=pack)
 
     def close(self) -> None:
@@ -110,22 +114,20 @@ class Store:
         self.close()
 
     def rows(self, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
-        """What a query answers, row by row."""
+        """The rows of a query, one by one."""
         return manifest.rows(self.db, self.layout.manifest, sql, *values)
 
     def row(self, sql: str, *values: apsw.SQLiteValue) -> tuple[Any, ...] | None:
-        """The first row that a query answers."""
+        """The first row of a query, or None."""
         return next(self.rows(sql, *values), None)
 
     def count(self, sql: str, *values: apsw.SQLiteValue) -> int:
-        """The number that an aggregate gives."""
-        found = self.row(sql, *values)
-        assert found is not None
-        return cast(int, found[0])
+        """The number that an aggregate query returns."""
+        return cast(int, next(self.rows(sql, *values))[0])
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """One view for several reads: what a writer commits meanwhile is not seen in the block."""
+        """One view of the index for several reads. Changes in the block are rolled back at its end."""
         if self.db.in_transaction:
             yield
             return
@@ -134,24 +136,18 @@ class Store:
         try:
             yield
         finally:
-            if self.db.in_transaction:  # after some errors SQLite has left it by itself
+            if self.db.in_transaction:  # after some errors SQLite has rolled back by itself
                 with manifest.failures(self.layout.manifest):
                     self.db.execute("ROLLBACK")
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
-        """Everything that the block changes is undone at its end."""
-        with self.reading():
-            yield
-
-    @contextmanager
     def changing(self) -> Iterator[None]:
-        """All of the block's changes are committed together, or none."""
+        """A transaction: all changes of the block are committed, or none."""
         with manifest.failures(self.layout.manifest), self.db:
             yield
 
     def setting(self, name: str) -> str | None:
-        """What was last remembered under this name for the whole index."""
+        """The value of a setting of the whole index, or None."""
         row = self.row("SELECT value FROM meta WHERE key = ?", f"setting.{name}")
         return row[0] if row else None
 
@@ -162,19 +158,18 @@ class Store:
     # --- snapshots ---------------------------------------------------------------------------------------------
 
     def snapshots(self) -> list[Snapshot]:
-        """All of them, by name."""
+        """All snapshots, by name."""
         rows = self.rows("SELECT id, name, rev, model, scope, updated FROM snapshot ORDER BY name")
-        return [Snapshot(i, name, rev, model, _scope_out(s), at) for i, name, rev, model, s, at in rows]
+        return [
+            Snapshot(i, name, rev, model, tuple(scope.split("\n")) if scope else (), updated)
+            for i, name, rev, model, scope, updated in rows
+        ]
 
     def snapshot(self, name: str) -> Snapshot | None:
-        row = self.row("SELECT id, name, rev, model, scope, updated FROM snapshot WHERE name = ?", name)
-        if row is None:
-            return None
-        snapshot, name, rev, model, scope, updated = row
-        return Snapshot(snapshot, name, rev, model, _scope_out(scope), updated)
+        return next((snapshot for snapshot in self.snapshots() if snapshot.name == name), None)
 
     def snapshot_files(self, name: str, chunking: str) -> dict[str, str]:
-        """path -> digest of the files that the snapshot shows, cut by these chunking rules."""
+        """path -> digest of the snapshot's files that were cut by these chunking rules."""
         rows = self.rows(
             "SELECT f.path, f.digest FROM snapshot s JOIN snapshot_file sf ON sf.snapshot_id = s.id"
             " JOIN file f ON f.id = sf.file_id WHERE s.name = ? AND f.chunking = ?",
@@ -184,7 +179,7 @@ class Store:
         return {_path_out(path): file_digest for path, file_digest in rows}
 
     def chunking_of(self, snapshot: int) -> str | None:
-        """By which rules its files were cut; None for an empty snapshot."""
+        """The chunking rules of a snapshot; None if it is empty."""
         row = self.row(
             "SELECT f.chunking FROM snapshot_file sf JOIN file f ON f.id = sf.file_id WHERE sf.snapshot_id = ? LIMIT 1",
             snapshot,
@@ -208,7 +203,7 @@ class Store:
         rev: str | None,
         scope: Sequence[str] = (),
     ) -> int:
-        """Replaces what the snapshot shows, in one transaction; returns its id. Drops files that nothing shows now."""
+        """Replaces the files of a snapshot in one transaction and returns its id. Drops files that no snapshot has."""
         with self.changing():
             self.db.execute(
                 "INSERT INTO snapshot(name, rev, model, scope, updated) VALUES (?, ?, ?, ?, ?) ON CONFLICT(name)"
@@ -223,19 +218,19 @@ class Store:
                     "INSERT OR IGNORE INTO snapshot_file VALUES (?, ?)", (snapshot, self._file_id(file, chunking))
                 )
             self.routing.flush()
-            self._drop_unshown_files()
+            self._drop_unused_files()
         return snapshot
 
     def drop_snapshot(self, name: str) -> bool:
-        """Forgets it, and the files and chunks that nothing else shows; its latents stay until `gc`. True if it was."""
+        """Deletes a snapshot, and the files that no other has; latents stay until `gc`. Returns True if it existed."""
         with self.changing():
             self.db.execute("DELETE FROM snapshot WHERE name = ?", (name,))
             dropped = self.db.changes() > 0
-            self._drop_unshown_files()
+            self._drop_unused_files()
         return dropped
 
     def clear(self) -> None:
-        """Forgets everything; readers that are at it keep what they see."""
+        """Deletes everything; open readers keep their view."""
         with self.changing():
             for table in ("snapshot", "file", "shard", "spec"):
                 self.db.execute(f"DELETE FROM {table}")
@@ -243,7 +238,7 @@ class Store:
         self.latents.sweep()
 
     def compact(self) -> None:
-        """Gives back the room in the manifest that nothing fills any more."""
+        """Frees unused space in the manifest."""
         with manifest.failures(self.layout.manifest):
             with self.db:
                 self.routing.merge()
@@ -253,8 +248,8 @@ class Store:
 
     def _file_id(self, file: IndexedFile, chunking: str) -> int:
         key = (_path_in(file.path), file.digest, chunking)
-        if (found := self._find_file(key)) is not None:
-            return found
+        if (file_id := self._find_file(key)) is not None:
+            return file_id
         secrets = json.dumps([[secret.line, secret.rule] for secret in file.secrets]) if file.secrets else ""
         self.db.execute("INSERT INTO file(path, digest, chunking, secrets) VALUES (?, ?, ?, ?)", (*key, secrets))
         file_id = self.db.last_insert_rowid()
@@ -267,11 +262,11 @@ class Store:
             self.routing.add(self.db.last_insert_rowid(), chunk)
         return file_id
 
-    def _drop_unshown_files(self) -> None:
-        unshown = "SELECT id FROM file WHERE id NOT IN (SELECT file_id FROM snapshot_file)"
-        gone = [row[0] for row in self.rows(f"SELECT id FROM chunk WHERE file_id IN ({unshown})")]
-        self.db.execute(f"DELETE FROM file WHERE id IN ({unshown})")
-        self.routing.drop(gone)
+    def _drop_unused_files(self) -> None:
+        unused = "SELECT id FROM file WHERE id NOT IN (SELECT file_id FROM snapshot_file)"
+        chunks = [row[0] for row in self.rows(f"SELECT id FROM chunk WHERE file_id IN ({unused})")]
+        self.db.execute(f"DELETE FROM file WHERE id IN ({unused})")
+        self.routing.drop(chunks)
 
     def totals(self, snapshot: int, spec: MemorySpec | None = None) -> Totals:
         counted = self.row(
@@ -299,13 +294,13 @@ class Store:
         return [(file_id, _path_out(path), file_digest) for file_id, path, file_digest in rows]
 
     def secrets(self, snapshot: int) -> dict[str, list[Secret]]:
-        """path -> the credentials that its text seems to hold."""
+        """path -> the credentials that were found in its text."""
         rows = self.rows(
             "SELECT f.path, f.secrets FROM snapshot_file sf JOIN file f ON f.id = sf.file_id WHERE sf.snapshot_id = ?"
             " AND f.secrets <> '' ORDER BY f.path",
             snapshot,
         )
-        return {_path_out(path): [Secret(*found) for found in json.loads(text)] for path, text in rows}
+        return {_path_out(path): [Secret(*secret) for secret in json.loads(text)] for path, text in rows}
 
     # --- chunks ------------------------------------------------------------------------------------------------
 
@@ -325,26 +320,26 @@ class Store:
         return self._chunks("")
 
     def chunks_by_id(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
-        """Those of the ids that there are."""
+        """id -> chunk, for the ids that exist."""
         return {chunk.id: chunk for chunk in self._listed(ids)}
 
     def chunks_shown(self, snapshot: int, ids: Sequence[int]) -> dict[int, StoredChunk]:
-        """Those of the ids that the snapshot shows."""
+        """id -> chunk, for the ids in the snapshot."""
         where = " WHERE EXISTS (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = c.file_id)"
         return {chunk.id: chunk for chunk in self._listed(ids, where, snapshot)}
 
     def chunk_ids(self, files: Sequence[int]) -> list[int]:
-        """The ids of all chunks of some files."""
+        """The ids of the chunks of these files (by id)."""
         sql = "SELECT id FROM chunk WHERE file_id IN (SELECT value FROM json_each(?))"
         return [row[0] for row in self.rows(sql, json.dumps(files))]
 
     def chunks_by_digest(self, digests: Iterable[str]) -> dict[str, StoredChunk]:
-        """One chunk for each of the digests that some snapshot shows."""
-        found = self._chunks("WHERE c.digest IN (SELECT value FROM json_each(?))", json.dumps(list(digests)))
-        return {chunk.chunk.digest: chunk for chunk in found}
+        """digest -> chunk, for the digests that exist."""
+        chunks = self._chunks("WHERE c.digest IN (SELECT value FROM json_each(?))", json.dumps(list(digests)))
+        return {chunk.chunk.digest: chunk for chunk in chunks}
 
     def _listed(self, ids: Sequence[int], where: str = "", *values: apsw.SQLiteValue) -> Iterator[StoredChunk]:
-        # CROSS JOIN keeps SQLite to this order: from the few ids to their rows.
+        # CROSS JOIN makes SQLite start from the few ids.
         rows = self.rows(
             f"SELECT {_CHUNK_COLUMNS} FROM json_each(?) listed CROSS JOIN chunk c ON c.id = listed.value"
             f" CROSS JOIN file f ON f.id = c.file_id{where}",
@@ -356,10 +351,10 @@ class Store:
         rows = self.rows(f"SELECT {_CHUNK_COLUMNS} FROM chunk c JOIN file f ON f.id = c.file_id {where}", *values)
         return map(_chunk_out, rows)
 
-    # --- what was encoded --------------------------------------------------------------------------------------
+    # --- encoding ----------------------------------------------------------------------------------------------
 
     def encoded_for(self, snapshot: int) -> str | None:
-        """What `mark_encoded` said of the snapshot as it is now, or None after any change."""
+        """The last mark of `mark_encoded`; None if the snapshot has changed since."""
         row = self.row("SELECT encoded FROM snapshot WHERE id = ?", snapshot)
         return row[0] if row else None
 
@@ -368,7 +363,7 @@ class Store:
             self.db.execute("UPDATE snapshot SET encoded = ? WHERE id = ?", (mark, snapshot))
 
 
-# File names may hold surrogates (names that are not UTF-8), which SQLite's text can't.
+# Names of files may hold surrogates (bytes that are not UTF-8), which SQLite's text cannot.
 
 
 def _path_in(path: str) -> bytes:
@@ -385,7 +380,3 @@ _CHUNK_COLUMNS = "c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.to
 def _chunk_out(row: tuple[Any, ...]) -> StoredChunk:
     chunk_id, path, start, end, symbol, text, tokens, name = row
     return StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens, name)
-
-
-def _scope_out(scope: str) -> tuple[str, ...]:
-    return tuple(scope.split("\n")) if scope else ()

@@ -1,8 +1,9 @@
-"""Safetensors files without torch: written as a stream, read by one who trusts nothing.
+"""Read and write safetensors files without torch: written as a stream, read without trusting anything.
 
-Eight bytes N, little-endian; N bytes of JSON, `{name: {dtype, shape, data_offsets}, "__metadata__": {text: text}}`;
-then the tensors' bytes, one behind the other. A file is written under another name, fsync, rename, fsync of the folder:
-it is whole or not there. What the tensors mean is the affair of shards.py and pack.py.
+The format: N in eight bytes, little-endian; N bytes of JSON, `{name: {dtype, shape, data_offsets}, "__metadata__":
+{text: text}}`; then the bytes of the tensors, adjacent. A file is written under another name, then fsync, rename and
+fsync of the folder, so it is complete or missing. The safetensors library needs all tensors in memory to write, and
+maps files to read. shards.py, pack.py and term_vectors.py define what the tensors mean.
 """
 
 from __future__ import annotations
@@ -11,28 +12,27 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xxhash import xxh3_128_hexdigest
 
-from awareness.errors import StorageFailed
+from awareness.errors import storage_errors
 from awareness.types import Buffer
 
 ITEMSIZE = {"U8": 1, "BF16": 2, "F16": 2, "F32": 4, "U32": 4}
-AFTERWARDS = "free some space, then the same command; what was committed stays"
-MAX_HEADER_BYTES = 100_000_000  # what safetensors itself reads
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 
 
 class Malformed(ValueError):
-    """Not a file of this format; the text says why."""
+    """The file does not have this format; the message says why."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor. dtype: as safetensors spells it."""
+    """One tensor. dtype: a key of `ITEMSIZE`, as safetensors writes it."""
 
     name: str
     dtype: str
@@ -45,7 +45,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. offsets: of each tensor's first byte in the file. checksum: of the header's bytes."""
+    """The header of a file. offsets: name -> first byte of the tensor in the file. checksum: of the header's bytes."""
 
     metadata: dict[str, str]
     tensors: dict[str, TensorInfo]
@@ -55,7 +55,7 @@ class Header:
 
 
 def checksum_of(data: Buffer) -> str:
-    """XXH3-128, which finds damage at the speed of memory. Identity (chunks, keys, shard names) is blake2b's affair."""
+    """XXH3-128, which detects damage at the speed of memory. Identities (chunks, keys, shard names) use blake2b."""
     return f"xxh3:{xxh3_128_hexdigest(data)}"
 
 
@@ -65,18 +65,18 @@ def write(
     data: Iterable[Buffer],
     describe: Callable[[Mapping[str, str]], dict[str, str]],
 ) -> Header:
-    """Writes the tensors as `data` brings their bytes, in order.
+    """Writes a file. data: the bytes of each tensor, in order.
 
-    describe: the checksum of each tensor -> the metadata, whose length must not depend on them, since the header stands
-    before the data and is filled in at last. Raises StorageFailed, and leaves nothing behind then.
+    describe: {tensor name: checksum} -> the metadata. Its length must not depend on the checksums, because the header
+    comes before the data and is written last. Raises StorageFailed, and leaves no file then.
     """
-    room = len(_encode(tensors, describe({tensor.name: checksum_of(b"") for tensor in tensors})))
+    header_bytes = len(_encode(tensors, describe({tensor.name: checksum_of(b"") for tensor in tensors})))
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with refusals(path):
+    with storage_errors(path):
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            _write_all(descriptor, b" " * room)
+            _write_all(descriptor, b" " * header_bytes)
             checksums: dict[str, str] = {}
             for tensor, buffer in zip(tensors, data, strict=True):
                 if len(buffer) != tensor.nbytes:
@@ -84,12 +84,12 @@ def write(
                 checksums[tensor.name] = checksum_of(buffer)
                 _write_all(descriptor, buffer)
             header = _encode(tensors, describe(checksums))
-            if len(header) != room:
+            if len(header) != header_bytes:
                 raise ValueError("the metadata's length depends on the checksums")
             os.lseek(descriptor, 0, os.SEEK_SET)
             _write_all(descriptor, header)
             os.fsync(descriptor)
-            found = parse(header, os.fstat(descriptor).st_size)
+            written = parse(header, os.fstat(descriptor).st_size)
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -98,11 +98,11 @@ def write(
         finally:
             os.close(descriptor)
         sync_folder(path.parent)
-    return found
+    return written
 
 
 def read_header(descriptor: int) -> Header:
-    """The header of an open file. Allocates no more than a small multiple of the file's own size. Raises Malformed."""
+    """The header of an open file. Allocates at most a small multiple of the file's size. Raises Malformed."""
     size = os.fstat(descriptor).st_size
     length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
     if length > min(size - 8, MAX_HEADER_BYTES):
@@ -112,7 +112,7 @@ def read_header(descriptor: int) -> Header:
 
 
 def parse(data: bytes, file_bytes: int) -> Header:
-    """Checks every field of a header (with its length). Raises Malformed."""
+    """The header from its bytes, including the length field, with every field checked. Raises Malformed."""
     try:
         entries = json.loads(data[8:])
         metadata = entries.pop("__metadata__", {})
@@ -123,11 +123,11 @@ def parse(data: bytes, file_bytes: int) -> Header:
     except Malformed:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-        raise Malformed("its header is not one of safetensors") from None
+        raise Malformed("its header is not a safetensors header") from None
     expected = 0
     for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
         if begin != expected or end - begin != tensors[name].nbytes:
-            raise Malformed("its tensors do not lie one behind the other")
+            raise Malformed("its tensors are not adjacent")
         expected = end
     if len(data) + expected != file_bytes:
         raise Malformed(f"it has {file_bytes} bytes, not {len(data) + expected}")
@@ -136,7 +136,7 @@ def parse(data: bytes, file_bytes: int) -> Header:
 
 
 def sync_folder(folder: Path) -> None:
-    """fsync of a folder: makes the names in it durable."""
+    """Calls fsync on a folder, which makes the names in it durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -144,19 +144,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def refusals(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses (it is full, it fails, it may not be written) into StorageFailed."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"{path}: {error.strerror or error}", hint=AFTERWARDS) from error
-
-
 def _tensor(name: str, entry: dict[str, Any]) -> TensorInfo:
     shape = tuple(entry["shape"])
-    sizes_are = len(shape) <= 8 and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
-    if entry["dtype"] not in ITEMSIZE or not sizes_are:
+    is_shape = len(shape) <= 8 and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
+    if entry["dtype"] not in ITEMSIZE or not is_shape:
         raise Malformed(f"it has a tensor of an unknown kind: {entry['dtype']!r:.20}")
     return TensorInfo(name, entry["dtype"], shape)
 
@@ -164,7 +155,7 @@ def _tensor(name: str, entry: dict[str, Any]) -> TensorInfo:
 def _span(offsets: list[int]) -> tuple[int, int]:
     begin, end = offsets
     if type(begin) is not int or type(end) is not int:
-        raise Malformed("a tensor has no beginning and end")
+        raise Malformed("a tensor has no start and end")
     return begin, end
 
 
@@ -176,7 +167,7 @@ def _encode(tensors: Sequence[TensorInfo], metadata: dict[str, str]) -> bytes:
         entries[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (begin, end)}
         begin = end
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes, as safetensors asks for
+    text += b" " * (-len(text) % 8)  # safetensors requires that tensors start at a multiple of eight bytes
     return len(text).to_bytes(8, "little") + text
 
 

@@ -281,7 +281,7 @@ def test_every_flipped_bit_is_found(packed, new_cache):
         packed.path.write_bytes(flip(whole, at))
         with pytest.raises((IndexCorrupt, UsageError)) as raised:
             open_and_read(packed.path)
-        assert raised.value.hint == "get or make the pack again"
+        assert raised.value.hint == "download or create the pack again"
         found += 1
     assert found == len(places) >= 120
 
@@ -688,7 +688,7 @@ def test_a_file_that_is_no_pack_is_refused(kind, tmp_path):
 
 def test_a_shard_is_no_pack(packed):
     shard = next(path for path in packed.layout.shards.iterdir())
-    assert "no pack of awareness" in refusal_of(shard).message
+    assert "not a pack of awareness" in refusal_of(shard).message
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path):
