@@ -1,8 +1,8 @@
-"""Writes docs/results.md from the JSON files in benchmarks/results/, which `awareness eval … --out` wrote.
+"""Write docs/results.md from the JSON files in benchmarks/results/, which `awareness eval … --out` wrote.
 
     python benchmarks/results.py
 
-A file is called EVALUATION.json or EVALUATION-WHAT.json; PNGs of the same folders lie beside them.
+A file is called EVALUATION.json or EVALUATION-WHAT.json. The PNG files are in the same folder.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"
 TITLES = {
     "needle": "Needles",
-    "perplexity": "Lines that rest on another file",
-    "retrieval": "Which chunk is attended to",
+    "perplexity": "Lines that depend on another file",
+    "retrieval": "Which chunk gets most attention",
     "qa": "Questions with a reference answer",
-    "latency": "Time to first token, and tokens a second",
+    "latency": "Time to first token, and tokens per second",
     "compare": "The comparison runs",
 }
 Found = dict[str, Any]
 
 
 def estimate(found: Found | None, digits: int = 2) -> str:
-    """`0.85 (0.64-0.95)` of {mean or accuracy, low, high}."""
+    """Format an estimate {mean or accuracy, low, high} as `0.85 (0.64-0.95)`."""
     if found is None or (mean := found.get("mean", found.get("accuracy"))) is None:
         return "—"
     return f"{mean:.{digits}f} ({found['low']:.{digits}f}-{found['high']:.{digits}f})"
@@ -40,13 +40,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
 def needle(found: Found) -> Iterator[str]:
     yield (
         f"{found['samples']} needles for each number of chunks, hidden in chunks of {found['chunk_tokens']} tokens of"
-        f" {found['repository']}, latents in {found['quant']}, seed {found['seed']}; found, and its 95 % interval:"
+        f" {found['repository']}, latents in {found['quant']}, seed {found['seed']}. Share found, with its 95 % interval:"
     )
     yield ""
     arms = list(found["arms"])
     for name, said in (
         ("intervals", None),
-        ("which_chunk", "The chunk that got most attention, or is ranked first, is the right one:"),
+        ("which_chunk", "How often the right chunk got most attention, or is ranked first:"),
     ):
         by_place = {(one["chunks"], one["arm"]): one for one in found[name]}
         own = [arm for arm in arms if any(by_place.get((c, arm), {}).get("accuracy") is not None for c, _ in by_place)]
@@ -70,7 +70,7 @@ def perplexity(found: Found) -> Iterator[str]:
     repositories = ", ".join(found["repositories"])
     yield (
         f"{len(found['cases'])} lines of {repositories}, {found['chunks']} chunks of {found['chunk_tokens']} tokens,"
-        f" the definition's among them (`gold`) or not (`shuffled`), latents in {found['quant']}, seed {found['seed']}:"
+        f" with the chunk of the definition (`gold`) or without it (`shuffled`), latents in {found['quant']}, seed {found['seed']}:"
     )
     yield ""
     rows = [(o["arm"], o["condition"], estimate(o["line"]), estimate(o["name"])) for o in found["perplexity"]]
@@ -80,7 +80,7 @@ def perplexity(found: Found) -> Iterator[str]:
 def retrieval(found: Found) -> Iterator[str]:
     yield (
         f"{found['samples']} {found['cases']} in {', '.join(found['repositories'])}, {found['chunks']} chunks, seed"
-        f" {found['seed']}; rows without a layer are baselines, or the mean of the retrieval layers:"
+        f" {found['seed']}. A row without a layer is a baseline, or the mean of the retrieval layers:"
     )
     yield ""
     rows = [
@@ -92,7 +92,7 @@ def retrieval(found: Found) -> Iterator[str]:
 
 def qa(found: Found) -> Iterator[str]:
     yield (
-        f"{found['samples']} questions of {found['questions']}, {found['top_k']} chunks routed to, latents in"
+        f"{found['samples']} questions of {found['questions']}, {found['top_k']} chunks for each, latents in"
         f" {found['quant']}, answers of at most {found['max_new_tokens']} tokens:"
     )
     yield ""
