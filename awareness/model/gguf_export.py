@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import StorageFailed, UsageError
 from awareness.model import hf
+from awareness.model.model_files import replacing
 from awareness.model.token_offsets import LLAMA3_WORDS, QWEN2_WORDS
 
 if TYPE_CHECKING:
@@ -45,24 +46,20 @@ def export_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path
     from gguf import GGUFWriter
 
     architecture = _architecture(model)
-    partial = path.with_name(f"{path.name}.partial")
-    writer = GGUFWriter(partial, architecture)
-    _add_config(writer, model)
-    _add_tokenizer(writer, tokenizer, rows=model.config.vocab_size)
-    _add_tensors(writer, model, architecture)
     try:
-        with contextlib.closing(writer):
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        with replacing(path) as partial:
+            writer = GGUFWriter(partial, architecture)
+            _add_config(writer, model)
+            _add_tokenizer(writer, tokenizer, rows=model.config.vocab_size)
+            _add_tensors(writer, model, architecture)
+            with contextlib.closing(writer):
+                writer.write_header_to_file()
+                writer.write_kv_data_to_file()
+                writer.write_tensors_to_file()
+            with partial.open("rb") as stream:
+                os.fsync(stream.fileno())
     except OSError as error:
         raise StorageFailed(f"{path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _architecture(model: PreTrainedModel) -> str:

