@@ -86,7 +86,7 @@ def fuse(model: PreTrainedModel, *, kernel: str = "auto") -> PreTrainedModel:
     if kernel not in IMPLEMENTATIONS:
         removed = "; flex was removed" if kernel == "flex" else ""
         raise UsageError(f"there is no attention kernel '{kernel}': {', '.join(IMPLEMENTATIONS)}{removed}")
-    hf.warn_if_untried()
+    hf.warn_if_untested()
     hf.use_attention(model, IMPLEMENTATIONS[kernel])
     for layer in hf.decoder_layers(model):
         if not isinstance(layer, _FusedLayer):

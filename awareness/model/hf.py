@@ -42,7 +42,7 @@ STOCK_ATTENTION, PLAIN_ATTENTION = "sdpa", "eager"
 
 
 @functools.cache
-def warn_if_untried(version: str = transformers.__version__) -> bool:
+def warn_if_untested(version: str = transformers.__version__) -> bool:
     """Return whether this version of transformers is newer than `NEWEST`; if so, log one line per process."""
     newer = _release(version) > _release(NEWEST)
     if newer:
@@ -145,7 +145,7 @@ def linear_names(model: PreTrainedModel) -> list[str]:
     return [name for part in parts for name, module in part.named_children() if isinstance(module, nn.Linear)]
 
 
-def looks_back(model: nn.Module) -> bool:
+def is_causal(model: nn.Module) -> bool:
     """Whether the model is causal: every token sees only the tokens before it."""
     return any(getattr(module, "is_causal", False) for module in model.modules())
 

@@ -57,7 +57,7 @@ class EmbedderBackbone(Backbone):
     def of(cls, embedder: TextEmbedder) -> EmbedderBackbone:
         """Raises UsageError for a causal model."""
         model, tokenizer, folder = embedder.model, embedder.tokenizer, embedder.folder
-        if hf.looks_back(model):
+        if hf.is_causal(model):
             raise UsageError(
                 f"embedding model {folder.name} reads one way only, and this encoder has to read both ways",
                 hint="memory.encoder_model: null, which is the decoder with a full mask",

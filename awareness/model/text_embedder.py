@@ -45,7 +45,7 @@ class TextEmbedder:
         self.folder = folder
         self.device = default_device() if device is None else torch.device(device)
         self.model, self.tokenizer = _load(folder, self.device, dtype or default_dtype(self.device))
-        self.pooling = _pooling(folder) or ("lasttoken" if hf.looks_back(self.model) else "mean")
+        self.pooling = _pooling(folder) or ("lasttoken" if hf.is_causal(self.model) else "mean")
         prompts = _json(folder.path / "config_sentence_transformers.json").get("prompts") or {}
         self.prompt = str(prompts.get("query") or "")
         self.max_tokens = _max_tokens(self.model, self.tokenizer, folder.path)

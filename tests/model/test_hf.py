@@ -65,22 +65,22 @@ class TestTheSeam:
 
     def test_an_untested_version_is_logged_once(self, caplog, monkeypatch):
         monkeypatch.setattr(hf, "NEWEST", "5.0")
-        hf.warn_if_untried.cache_clear()
+        hf.warn_if_untested.cache_clear()
         model = tiny_model("qwen3")
         fuse(model)
         fuse(model)
-        hf.warn_if_untried.cache_clear()
+        hf.warn_if_untested.cache_clear()
         (line,) = caplog.messages
         version = transformers.__version__
         assert line == f"transformers {version} is newer than 5.0, the newest version that awareness was tested with"
 
     @pytest.mark.parametrize("version", [hf.OLDEST, hf.NEWEST, f"{hf.NEWEST}.7", "5.19.0", "4.57.6"])
     def test_a_tested_version_is_not_logged(self, version, caplog):
-        assert hf.warn_if_untried(version) is False and caplog.messages == []
+        assert hf.warn_if_untested(version) is False and caplog.messages == []
 
     @pytest.mark.parametrize("version", ["5.100.0", "6.0.0rc1", "6.0.0.dev0", "10.1"])
     def test_versions_are_compared_as_numbers(self, version):
-        assert hf.warn_if_untried(version) is True
+        assert hf.warn_if_untested(version) is True
 
 
 class TestModules:
@@ -154,7 +154,7 @@ class TestModules:
 
     def test_which_models_are_causal(self, model):
         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-        assert hf.looks_back(model) and not hf.looks_back(BertModel(BertConfig(vocab_size=9, **sizes)))
+        assert hf.is_causal(model) and not hf.is_causal(BertModel(BertConfig(vocab_size=9, **sizes)))
 
     def test_tensors_by_name(self, model):
         state = model.state_dict()
