@@ -125,7 +125,7 @@ def attached(
         memory = None
     routing = RouterState(prompt, [] if keep_choices else None)
     if continues is not None:
-        routing.continued(continues.routing)
+        routing.continue_from(continues.routing)
     readings = _readings(memory, adapter, record, routing)
     layers, outer = list(hf.decoder_layers(model)), current_session()
     if not isinstance(layers[0], _FusedLayer):

@@ -37,7 +37,7 @@ class RouterState:
     choices: list[ChapterChoice] | None = None
     _seen: WeakKeyDictionary[Cache, dict[ChapterRouter, _Seen]] = field(default_factory=WeakKeyDictionary)
 
-    def continued(self, earlier: RouterState) -> None:
+    def continue_from(self, earlier: RouterState) -> None:
         """Know the texts that `earlier` has seen, too."""
         self._seen = earlier._seen
 
