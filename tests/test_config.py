@@ -245,7 +245,7 @@ LIMITS = [
 
 CHAPTERS = {"use_chapters": True}
 TOGETHER = [
-    (MemoryConfig, {"use_lora": True}, "use_lora beside use_memory_adapter: set use_both_memory_and_lora: true"),
+    (MemoryConfig, {"use_lora": True}, "use_lora and use_memory_adapter: set use_both_memory_and_lora: true"),
     (
         MemoryConfig,
         {"use_both_memory_and_lora": True, "use_memory_adapter": False},
@@ -253,24 +253,24 @@ TOGETHER = [
     ),
     (MemoryConfig, {"memory_layer_placement": "custom"}, "custom needs memory_layer_indices"),
     (MemoryConfig, {"memory_layer_indices": [3]}, "memory_layer_indices need memory_layer_placement: custom"),
-    (MemoryConfig, {"encoder": "projected", "num_header_tokens": 1}, "are read by encoder: self only"),
-    (MemoryConfig, {"encoder": "projected", "num_trailer_tokens": 1}, "are read by encoder: self only"),
-    (MemoryConfig, {"encoder_model": "minilm"}, "encoder_model 'minilm' is read by encoder: projected only"),
+    (MemoryConfig, {"encoder": "projected", "num_header_tokens": 1}, "need encoder: self"),
+    (MemoryConfig, {"encoder": "projected", "num_trailer_tokens": 1}, "need encoder: self"),
+    (MemoryConfig, {"encoder_model": "minilm"}, "encoder_model 'minilm' needs encoder: projected"),
     (MemoryConfig, {**CHAPTERS, "num_memory_tokens": 99}, "num_chapters 100 is more than num_memory_tokens 99"),
     (MemoryConfig, {**CHAPTERS, "num_chapters": 19}, "top_k_chapters 20 is more than num_chapters 19"),
     (
         ModelConfig,
         {"base_model_name": "tiny", "num_layers": 3, "dropout": 0.1},
-        "dropout, num_layers: of a decoder made from scratch, but base_model_name is 'tiny'",
+        "dropout, num_layers: only for a decoder made from scratch, but base_model_name is 'tiny'",
     ),
     (
         ModelConfig,
         {"num_layers": 3},
-        "num_layers: of a decoder made from scratch, but base_model_name is 'smollm2-135m'",
+        "num_layers: only for a decoder made from scratch, but base_model_name is 'smollm2-135m'",
     ),
-    (ModelConfig, {"base_model_name": None, "hidden_dim": 50}, "hidden_dim 50 can't be divided by num_heads 8"),
+    (ModelConfig, {"base_model_name": None, "hidden_dim": 50}, "hidden_dim 50 is not divisible by num_heads 8"),
     (ModelConfig, {"base_model_name": None, "hidden_dim": 24}, "hidden_dim 24 / num_heads 8 is odd"),
-    (ModelConfig, {"base_model_name": None, "num_kv_heads": 3}, "num_heads 8 can't be divided by num_kv_heads 3"),
+    (ModelConfig, {"base_model_name": None, "num_kv_heads": 3}, "num_heads 8 is not divisible by num_kv_heads 3"),
 ]
 
 

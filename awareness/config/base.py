@@ -1,4 +1,4 @@
-"""What every section shares: unknown keys are refused, and a section that was read never changes."""
+"""The base class of all sections: it refuses unknown keys, and it is immutable."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class Section(BaseModel):
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-"""Of dropout."""
+"""A dropout rate."""

@@ -1,4 +1,4 @@
-"""The `model:` section: the decoder that is given a memory, one that exists or one made from scratch."""
+"""The `model:` section: the decoder that reads memory, an existing one or one made from scratch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pydantic import Field, model_validator
 from awareness.config.base import Rate, Section
 
 OF_ANY_BASE = ("base_model_name", "freeze_base_model", "use_flash_attention")
-"""The settings that an existing decoder has too; the others are of one made from scratch."""
+"""The settings of any decoder. All others are for one made from scratch."""
 
 
 class ModelConfig(Section):
-    """base_model_name: preset, hub id or folder of a decoder, which stays frozen unless freeze_base_model is false.
+    """base_model_name: preset, hub id or folder of a decoder. It stays frozen unless freeze_base_model is false.
 
-    With `base_model_name: null` a decoder of the Qwen3 architecture is made from scratch (model/scratch.py), as the
-    other settings say. num_kv_heads: by default num_heads. intermediate_dim: by default 8/3 of hidden_dim, rounded up
-    to a multiple of 64 (SwiGLU, Shazeer 2020). vocab_size: by default the tokenizer's. tokenizer_name: preset, hub id
-    or folder of a model whose tokenizer it is. max_seq_len: tokens. use_rope false: no positions but what the causal
-    mask tells (NoPE, Kazemnejad et al. 2023). use_rms_norm false: LayerNorm. dropout: of the embeddings and of what
-    attention and MLP add to the residual. use_flash_attention false: the plain kernel of matrix products.
+    With `base_model_name: null` the other settings define a decoder of the Qwen3 architecture (model/scratch.py).
+    num_kv_heads: num_heads by default. intermediate_dim: by default 8/3 of hidden_dim, rounded up to a multiple of 64
+    (SwiGLU, Shazeer 2020). vocab_size: the tokenizer's by default. tokenizer_name: preset, hub id or folder of a model
+    that has the tokenizer. max_seq_len: in tokens. use_rope false: no positions except those implied by the causal mask
+    (NoPE, Kazemnejad et al. 2023). use_rms_norm false: LayerNorm. dropout: of the embeddings and of the outputs of
+    attention and MLP. use_flash_attention false: the eager kernel.
     """
 
     base_model_name: str | None = "smollm2-135m"
@@ -44,16 +44,16 @@ class ModelConfig(Section):
         if self.base_model_name is not None:
             if without_effect := sorted(self.model_fields_set - set(OF_ANY_BASE)):
                 raise ValueError(
-                    f"{', '.join(without_effect)}: of a decoder made from scratch, but base_model_name is"
-                    f" '{self.base_model_name}'; set base_model_name: null, or leave the others out"
+                    f"{', '.join(without_effect)}: only for a decoder made from scratch, but base_model_name is"
+                    f" '{self.base_model_name}'; set base_model_name: null, or remove these settings"
                 )
             return self
         if self.hidden_dim % self.num_heads:
-            raise ValueError(f"hidden_dim {self.hidden_dim} can't be divided by num_heads {self.num_heads}")
+            raise ValueError(f"hidden_dim {self.hidden_dim} is not divisible by num_heads {self.num_heads}")
         if self.use_rope and self.hidden_dim // self.num_heads % 2:
             raise ValueError(
-                f"hidden_dim {self.hidden_dim} / num_heads {self.num_heads} is odd: RoPE turns pairs of numbers"
+                f"hidden_dim {self.hidden_dim} / num_heads {self.num_heads} is odd: RoPE rotates pairs of numbers"
             )
         if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads {self.num_heads} can't be divided by num_kv_heads {self.num_kv_heads}")
+            raise ValueError(f"num_heads {self.num_heads} is not divisible by num_kv_heads {self.num_kv_heads}")
         return self

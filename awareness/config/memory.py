@@ -1,4 +1,4 @@
-"""The `memory:` section: which layers read memory, how, what a bank holds, and LoRA beside it."""
+"""The `memory:` section: which layers read memory and how, latents, the memory bank, and LoRA."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ Coefficient = Field(default=0.01, ge=0, allow_inf_nan=False)
 
 
 class MemoryConfig(Section):
-    """Settings by what they concern; docs/model.md has each with its formula and the test of its effect.
+    """docs/model.md has each setting with its formula and the test of its effect.
 
-    What there is. vanilla_mode: a control without any memory and LoRA. use_memory_adapter, use_lora: one of them, or
-    with use_both_memory_and_lora the two.
+    Parts. use_memory_adapter, use_lora: one of the two, or both with use_both_memory_and_lora. vanilla_mode: a control
+    without memory and LoRA.
 
-    How a layer reads. memory_form: `joint` softmax or a `tanh` gated block. memory_block_variant (tanh): A between
-    self-attention and MLP, B behind the MLP with an MLP of its own. memory_init: projections copied from the layer's
-    self-attention, or drawn (`zero`: with W_o zero). wo_init_zero: by default what memory_init says.
+    Layers. memory_form: `joint` softmax or a `tanh` gated block. memory_block_variant (tanh): A between self-attention
+    and MLP, B after the MLP with an MLP of its own. memory_init: `copy` the projections of the layer's self-attention,
+    or `zero`: random ones, W_o zero. wo_init_zero: follows memory_init by default. memory_layer_placement: all, the
+    first or last memory_layer_k, every memory_layer_n-th, or memory_layer_indices (custom). Layers below
+    gca_start_layer are left out; its default is 0, for `all` a sixth of the depth.
 
-    Which layers. memory_layer_placement: all, the first or last memory_layer_k, every memory_layer_n-th, or
-    memory_layer_indices (custom); of these the ones from gca_start_layer up, by default 0, and for `all` a sixth of the
-    depth.
+    Latents. encoder: `self` is the decoder; `projected` is bidirectional with learned heads, on encoder_model (an
+    embedding model; null: the decoder with a full mask). num_header_tokens, num_trailer_tokens: learned vectors around
+    each chunk. latent_sharing: how many layers read one stored set.
 
-    Latents. encoder: `self` is the decoder's own, `projected` is bidirectional with learned heads, on encoder_model
-    (an embedding model; null: the decoder with a full mask). num_header_tokens, num_trailer_tokens: learned vectors
-    around each chunk. latent_sharing: how many layers read one stored set.
-
-    A bank. num_memory_tokens: 0 is none. memory_dim: by default the decoder's hidden size. memory_sharing: how many
-    layers read the same tokens. use_low_rank_memory with memory_rank: tokens as a product of two matrices, or of that
-    width. use_chapters: a router picks top_k_chapters of num_chapters. quantize_memory: the bank is stored with
-    memory_quant_bits a number once training is over.
+    Bank. num_memory_tokens: 0 for no bank. memory_dim: the decoder's hidden size by default. memory_sharing: how many
+    layers read the same tokens. use_low_rank_memory: tokens are a product of two matrices of memory_rank, or have that
+    width. use_chapters: a router picks top_k_chapters of num_chapters. quantize_memory: the bank is stored in
+    memory_quant_bits per number after training.
     """
 
     vanilla_mode: bool = False
@@ -105,8 +103,8 @@ class MemoryConfig(Section):
     def _fits(self) -> MemoryConfig:
         if self.use_lora and self.has_memory and not self.use_both_memory_and_lora:
             raise ValueError(
-                "use_lora beside use_memory_adapter: set use_both_memory_and_lora: true for the two together, or"
-                " use_memory_adapter: false for LoRA alone"
+                "use_lora and use_memory_adapter: set use_both_memory_and_lora: true for both, or use_memory_adapter:"
+                " false for LoRA alone"
             )
         if self.use_both_memory_and_lora and not self.use_memory_adapter:
             raise ValueError("use_both_memory_and_lora, but use_memory_adapter is false")
@@ -115,9 +113,9 @@ class MemoryConfig(Section):
         if self.memory_layer_indices and self.memory_layer_placement != "custom":
             raise ValueError("memory_layer_indices need memory_layer_placement: custom")
         if self.encoder == "projected" and (self.num_header_tokens or self.num_trailer_tokens):
-            raise ValueError("num_header_tokens and num_trailer_tokens are read by encoder: self only")
+            raise ValueError("num_header_tokens and num_trailer_tokens need encoder: self")
         if self.encoder_model is not None and self.encoder != "projected":
-            raise ValueError(f"encoder_model '{self.encoder_model}' is read by encoder: projected only")
+            raise ValueError(f"encoder_model '{self.encoder_model}' needs encoder: projected")
         if self.use_chapters:
             if self.num_memory_tokens < self.num_chapters:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""A YAML file -> its checked sections: unknown keys and values out of range are named, with the place."""
+"""Read and check a YAML training file. Errors name the key of an unknown setting or a value out of range."""
 
 from __future__ import annotations
 
@@ -18,55 +18,57 @@ _CONFIG: TypeAdapter[Config] = TypeAdapter(Annotated[Config, Field(discriminator
 
 
 def read_config(path: Path, settings: list[str]) -> Config:
-    """A training file, with `a.b=value` settings laid over it. `extends: FILE`, beside it, is the file that its own
-    settings are laid over. Raises UsageError that names the key and the value."""
-    found = _extended(path)
+    """A training file. settings: `a.b=value`, each replaces a value of the file. `extends: FILE` in the file names
+    another one, in the same folder, whose settings it replaces. Raises UsageError that names the key and the value."""
+    content = _extended(path)
     for setting in settings:
-        _lay_over(found, setting)
-    if found.get("task") == "hidden_router":
+        _replace(content, setting)
+    if content.get("task") == "hidden_router":
         raise UsageError(
             f"{path}: task: hidden_router was removed; it was hardly better than the shipped router (docs/routing.md)",
             hint="train term vectors instead: task: router, as in configs/router.yaml",
         )
     try:
-        return _CONFIG.validate_python(found)
+        return _CONFIG.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part not in TASKS) or "task"
         value = "" if first["type"] == "missing" else f" (got {first['input']!r:.80})"
-        raise UsageError(f"{path}: {place}: {first['msg']}{value}", hint=f"mend {place}, or --set {place}=…") from error
+        raise UsageError(
+            f"{path}: {place}: {first['msg']}{value}", hint=f"correct {place}, or --set {place}=VALUE"
+        ) from error
 
 
 def _extended(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in extending:
-        raise UsageError(f"{path} extends itself", hint=f"mend extends: in {extending[0]}")
+        raise UsageError(f"{path} extends itself", hint=f"correct extends: in {extending[0]}")
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} can't be read as YAML: {error}", hint="awareness train --config FILE") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UsageError(f"{path} has no settings", hint="it begins with: task: router")
-    below = found.pop("extends", None)
-    if below is None:
-        return found
-    return _merged(_extended(path.parent / str(below), (*extending, path.resolve())), found)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    return _merged(_extended(path.parent / str(base), (*extending, path.resolve())), content)
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Sections are merged, everything else is replaced."""
-    both = {**below, **above}
-    for name, value in above.items():
-        if isinstance(value, dict) and isinstance(below.get(name), dict):
-            both[name] = _merged(below[name], value)
-    return both
+def _merged(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """`base` with its sections merged and its other values replaced by those of `content`."""
+    merged = {**base, **content}
+    for name, value in content.items():
+        if isinstance(value, dict) and isinstance(base.get(name), dict):
+            merged[name] = _merged(base[name], value)
+    return merged
 
 
-def _lay_over(found: dict[str, Any], setting: str) -> None:
+def _replace(content: dict[str, Any], setting: str) -> None:
     key, equals, value = setting.partition("=")
     names = key.split(".")
     if not equals or not all(names):
-        raise UsageError(f"'{setting}' is not a setting", hint="--set training.steps=100")
-    section = found
+        raise UsageError(f"'{setting}' is not a setting", hint="write it as --set training.steps=100")
+    section = content
     for name in names[:-1]:
         inner = section.setdefault(name, {})
         if not isinstance(inner, dict):

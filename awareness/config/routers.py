@@ -1,4 +1,4 @@
-"""Settings of `task: router`, which trains term vectors for search."""
+"""`task: router`: settings that train the term vectors of search."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from awareness.config.base import Section, Share
 
 def _is_router(path: Path) -> Path:
     if path.suffix != ".safetensors" or path.name.endswith(".head.safetensors"):
-        raise ValueError("the name of a router ends in .safetensors, and not in .head.safetensors")
+        raise ValueError("the file name of a router must end in .safetensors, not in .head.safetensors")
     return path
 
 
 class RouterData(Section):
-    """folders: repositories or unpacked packages, each a source of its own; `*` is allowed. pairs_per_folder: at most
-    so many of one folder. names: share of the pairs kept whose words are only a definition's name. held_out: share of
-    the folders that are measured on, not learned from."""
+    """folders: repositories or unpacked packages; `*` is allowed. pairs_per_folder: the largest number of pairs of one
+    folder. names: share of the pairs kept whose description is only a definition's name. held_out: share of the folders
+    for evaluation."""
 
     folders: list[str] = Field(min_length=1)
     pairs_per_folder: int = Field(default=4000, ge=1)
@@ -28,8 +28,8 @@ class RouterData(Section):
 
 
 class RouterModel(Section):
-    """start: `shipped` continues from the router that awareness comes with, `none` begins anew, else a router's file.
-    dim and vocabulary are those of a new one; words_from: an embedding model whose vectors of words it begins with."""
+    """start: `shipped` (the router of this package), `none` (a new one), or the file of a router. dim, vocabulary: of a
+    new one. words_from: an embedding model whose word vectors a new one begins with."""
 
     start: str = "shipped"
     dim: int = Field(default=256, ge=8, le=4096)
@@ -38,9 +38,9 @@ class RouterModel(Section):
 
 
 class RouterTraining(Section):
-    """batch_size pairs a step, from folders_per_batch folders, so that most of what a pair must be told from is code of
-    the same repository. forget: how likely a word that is said is left out of the code. temperature: of the softmax at
-    the start, it is learned."""
+    """batch_size: pairs per step, from folders_per_batch folders, so that most negatives are code of the same
+    repository. forget: probability that a word of the description is dropped from the code. temperature: the initial
+    one of the softmax; it is learned."""
 
     steps: int = Field(default=800, ge=1)
     batch_size: int = Field(default=1024, ge=2)
@@ -52,7 +52,7 @@ class RouterTraining(Section):
 
 
 class RouterConfig(Section):
-    """`task: router`: output: the file that is written."""
+    """output: the file to write."""
 
     task: Literal["router"]
     data: RouterData

@@ -1,4 +1,4 @@
-"""`task: memory`: what trains a memory adapter, LoRA or a decoder, from repositories or from a data set of texts."""
+"""`task: memory`: settings that train a memory adapter, LoRA or a decoder, on repositories or on a data set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from awareness.config.base import Section, Share
 from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-LearningRate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = LearningRate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _not_false(value: Any) -> Any:
@@ -24,14 +23,13 @@ class DataConfig(Section):
     """Repositories -> samples (train/data/repostack.py, train/samples/mixture.py).
 
     sources: folders, git repositories, archives (.whl .zip .tar.gz .tgz), patterns with `*`, or `pypi:NAME==VERSION`.
-    validation: share of the sources, or which of them, that are measured on and not learned from. test: names that must
-    not be among the sources. licences: SPDX names that may be learned from, empty for all. chunk_tokens: of a chunk at
-    the most. chunks_per_source: so many of each are drawn. near_duplicates: two chunks whose token sets are this alike
-    (Jaccard) are one.
+    validation: share or names of the sources for validation. test: names that must not be among the sources. licences:
+    SPDX names that are permitted; empty permits all. chunk_tokens: largest size of a chunk. chunks_per_source: largest
+    number of chunks of a source. near_duplicates: Jaccard index from which two chunks count as one.
 
-    kinds: weight of each kind of sample. chunks: how many a sample has at the most, in as many equal stages of the
-    training. reads: how they reach the decoder: as memory, as text in the prompt, or not. written: so many questions
-    are written by the teacher before the training begins. latent_cache: bytes of latents that are kept in memory.
+    kinds: weight of each kind of sample. chunks: largest number of chunks of a sample, in as many equal stages of the
+    training. reads: how the decoder gets the chunks: as memory, as text in the prompt, or not at all. written: number
+    of questions that the teacher writes before training. latent_cache: bytes of latents that are kept in RAM.
     """
 
     sources: list[str] = Field(min_length=1)
@@ -55,10 +53,10 @@ class DataConfig(Section):
 
 
 class LossConfig(Section):
-    """Coefficients of what is added up (train/losses.py); 0 switches a term off. The routers' are in `memory:`.
+    """Coefficients of the terms of the loss (train/losses.py); 0 disables a term. Routers have theirs in `memory:`.
 
-    kl_top_k, kl_temperature: of the teacher's distribution. teacher_model: null is the same base model, with the gold
-    chunks as text in its prompt; another must have the same tokenizer.
+    kl_top_k, kl_temperature: of the teacher's distribution. teacher_model: null for the base model, which gets the gold
+    chunks as text in its prompt; any other must have the same tokenizer.
     """
 
     answer_coefficient: Weight = 1.0
@@ -71,16 +69,16 @@ class LossConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How it is trained (train/trainer.py); docs/training.md has each setting.
+    """The run (train/trainer.py); docs/training.md has each setting.
 
-    memory_lr: of blocks, banks, routers and soft tokens; gate_lr: of gates and biases, which begin at 0 and are few;
-    lora_lr; base_model_lr: of a decoder that is not frozen. min_lr_ratio: where the scheduler ends, of each rate.
-    batch_size: samples of one device and forward pass. mixed_precision: `bf16`, `fp16` (CUDA, with a loss scaler) or
-    `no`. save_precision: of the result; checkpoints keep what resuming needs.
+    memory_lr: of blocks, banks, routers and soft tokens. gate_lr: of gates and biases, which begin at 0. base_model_lr:
+    of a decoder that is not frozen. min_lr_ratio: share of each rate at which the scheduler ends. batch_size: samples
+    per device and forward pass. mixed_precision: `bf16`, `fp16` (CUDA, with a loss scaler) or `no`. save_precision: of
+    the final checkpoint.
 
-    dataset_name: of a Hugging Face data set, a name or a folder, instead of `data:`; training_mode: `pretraining` on
-    its text_field, or `instruction_finetuning` on its chat messages, of which the assistant's are learned. max_length:
-    tokens of a row. num_gpus: processes, each with a GPU where there are some.
+    dataset_name: name or folder of a Hugging Face data set, instead of `data:`. training_mode: `pretraining` on its
+    text_field, or `instruction_finetuning` on its chats, whose assistant turns are learned. max_length: tokens of a
+    row. num_gpus: number of processes, each on a GPU if there are GPUs.
     """
 
     memory_lr: LearningRate = 3e-4
@@ -131,13 +129,13 @@ class TrainingConfig(Section):
 
 
 def _named(value: Any) -> Any:
-    """`model: qwen3-0.6b` is short for the section."""
+    """`model: qwen3-0.6b` is short for the section with that base_model_name."""
     return {"base_model_name": value} if isinstance(value, str) else value
 
 
 class TrainConfig(Section):
-    """`task: memory`. start_from: a checkpoint, of the same `memory:` settings, whose tensors the training begins with.
-    output_dir: the folder of the result, with checkpoints, log and picture beside it."""
+    """start_from: a checkpoint with the same `memory:` settings whose tensors the training begins with. output_dir:
+    folder for the final checkpoint, the checkpoints of the run, the log and the picture."""
 
     task: Literal["memory"]
     start_from: Path | None = None
@@ -151,5 +149,5 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _has_one_kind_of_data(self) -> TrainConfig:
         if (self.data is None) == (self.training.dataset_name is None):
-            raise ValueError("either data: (repositories) or training.dataset_name (a data set), one of them")
+            raise ValueError("set either data: (repositories) or training.dataset_name (a data set)")
         return self

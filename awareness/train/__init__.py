@@ -1,1 +1,1 @@
-"""Training: a step, its losses, and the run around it; data/ is what is learned from, routers/ the routers."""
+"""Training: the step, its losses, and the run. `data/` reads sources and data sets, `samples/` makes the questions."""

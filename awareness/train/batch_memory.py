@@ -1,4 +1,4 @@
-"""Chunks of samples -> the memory that a batch reads, with latents of frozen encoders kept in RAM."""
+"""Build the memory of a batch from the chunks of its samples. Latents of frozen encoders are cached in RAM."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from awareness.types import SINK, Memory, Sample
 
 @dataclass(frozen=True)
 class BatchMemory:
-    """memory: of a row for each sample. chunks, gold: bool [B, M], which of its tokens are of chunks (and not of the
-    sink or padding), and which of gold ones."""
+    """memory: one row for each sample. chunks: bool [B, M], tokens of chunks, not of the sink or padding. gold: bool
+    [B, M], tokens of gold chunks."""
 
     memory: Memory
     chunks: Tensor
@@ -27,7 +27,7 @@ class BatchMemory:
 
 
 class MemoryMaker:
-    """Samples -> BatchMemory, as `module` reads it; differentiable where its encoder learns."""
+    """Samples -> BatchMemory, as `module` reads it; differentiable if its encoder is trained."""
 
     def __init__(self, module: MemoryDecoder, base: Decoder, cache_bytes: int) -> None:
         self.module, self.base = module, base
@@ -37,7 +37,7 @@ class MemoryMaker:
             self.cache = LatentCache(self._encode_alone, lambda latent: latent.nbytes, cache_bytes)
 
     def __call__(self, samples: Sequence[Sample]) -> BatchMemory:
-        """Raises nothing; a sample without texts reads the sink alone."""
+        """A sample without texts reads the sink alone."""
         sink = to_tensor(self.encoder.sink, self.encoder.spec.raw)
         rows = []
         for sample in samples:

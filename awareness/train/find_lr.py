@@ -1,5 +1,5 @@
-"""A learning rate range test (Smith 2017, arXiv 1506.01186, section 3.3): the rate grows from step to step, and where
-the loss falls fastest is a good one to begin with."""
+"""Find a learning rate by a range test (Smith 2017, arXiv 1506.01186, section 3.3): raise the rate at every step, and
+suggest the one at which the loss falls fastest."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ import torch
 from awareness.config.training import TrainConfig
 from awareness.errors import UsageError
 from awareness.model.model_files import ModelFolder
-from awareness.train.log import smooth
+from awareness.train.log import loss_axes, smooth
 from awareness.train.run import prepare
 from awareness.types import Progress, silent
 
-LOWEST = 1e-5
-"""The first rate as a share of the last."""
-DIVERGED = 4.0
-"""Times the lowest loss seen: then it is over."""
+LOWEST = 1e-5  # the first rate as a share of the last
+DIVERGED = 4.0  # the test stops at a loss of this many times the lowest
 
 
 @dataclass(frozen=True)
 class FoundRate:
-    """curve: (rate of the memory, smoothed loss) a step. steepest: the rate where the loss falls fastest; lowest: where
-    it is lowest, already too high to train with."""
+    """curve: (learning rate of the memory, smoothed loss) of each step. steepest: the rate at which the loss falls
+    fastest. lowest: the rate of the lowest loss, which is too high to train with."""
 
     curve: tuple[tuple[float, float], ...]
     steepest: float
@@ -43,7 +41,7 @@ def find_rate(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> FoundRate:
-    """One step a rate; the other rates keep their proportion to `memory_lr`. Raises UsageError if the loss never
+    """Train one step per rate; the other rates keep their ratio to `memory_lr`. Raises UsageError if the loss never
     falls."""
     with tempfile.TemporaryDirectory() as scratch:
         training = config.training.model_copy(update={"max_steps": steps, "gradient_accumulation_steps": 1})
@@ -67,33 +65,27 @@ def find_rate(
             progress("trying", number + 1, steps)
             if not math.isfinite(losses[-1]) or losses[-1] > DIVERGED * min(losses):
                 break
-    return found_in(rates, losses)
+    return steepest_fall(rates, losses)
 
 
-def found_in(rates: list[float], losses: list[float]) -> FoundRate:
-    """Raises UsageError if the loss never falls."""
+def steepest_fall(rates: list[float], losses: list[float]) -> FoundRate:
+    """Find where the smoothed loss falls fastest, up to its minimum. Raises UsageError if the loss never falls."""
     curve = smooth([loss for loss in losses if math.isfinite(loss)], 0.8)
     falls = [(later - earlier, rate) for earlier, later, rate in zip(curve, curve[1:], rates[1:], strict=False)]
     lowest = rates[curve.index(min(curve))] if curve else 0.0
-    before = [fall for fall in falls if fall[1] <= lowest]
-    if not before:
+    candidates = [fall for fall in falls if fall[1] <= lowest]
+    if not candidates:
         raise UsageError("the loss never falls", hint="more --steps, or a lower --highest")
-    return FoundRate(tuple(zip(rates, curve, strict=False)), min(before)[1], lowest)
+    return FoundRate(tuple(zip(rates, curve, strict=False)), min(candidates)[1], lowest)
 
 
 def draw_rates(found: FoundRate, path: Path) -> None:
-    """The curve, with the rate that is suggested."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.6), dpi=150)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    """Draw the curve and the suggested rate to a PNG file."""
+    figure, axes = loss_axes(6, 3.6)
     axes.plot(*zip(*found.curve, strict=True))
     axes.axvline(found.steepest, linestyle="--", color="tab:green", label=f"falls fastest: {found.steepest:.1e}")
     axes.set_xscale("log")
     axes.set_xlabel("learning rate of the memory")
     axes.set_ylabel("loss, nats, smoothed")
-    axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, bbox_inches="tight")

@@ -1,4 +1,4 @@
-"""What a run says while it goes on: a line a step in `log.jsonl`, a bar, a note now and then, a picture at the end."""
+"""Report a running training: one line per step in `log.jsonl`, a progress bar, notes, and a picture of the loss."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from awareness.types import Progress, silent
 
 LOG, PICTURE = "log.jsonl", "loss.png"
 TERMS = ("answer", "kl", "citation", "sparsity")
-"""Of the loss, those that are drawn."""
+"""The terms of the loss that are drawn."""
 
 
 class RunLog(TrainerCallback):
-    """means: the loss and terms of the step that is over. Lines of `log.jsonl`: `step`, `loss`, the terms, `lr` (the
-    highest), `seconds`; or `step` and the `eval_…` figures. Of a resumed run the lines of steps that are done again
-    go."""
+    """A line of `log.jsonl` has `step`, `loss`, the terms, `lr` (the highest) and `seconds`, or `step` and the `eval_…`
+    figures. A resumed run deletes the lines of steps that it repeats. means: gives loss and terms of the last step."""
 
     def __init__(self, folder: Path, *, every: int, progress: Progress = silent, say: Callable[[str], None]) -> None:
         self.folder, self.every, self.progress, self.say = folder, every, progress, say
@@ -61,7 +60,7 @@ class RunLog(TrainerCallback):
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last one that was cut off is left out."""
+    """The lines of a run's log, up to a line that was cut off."""
     lines = []
     path = folder / LOG
     for line in path.read_text("utf-8").splitlines() if path.exists() else []:
@@ -73,19 +72,12 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw_losses(runs: Sequence[Path], path: Path) -> None:
-    """Loss by step, smoothed, and validation loss as points; of one run with its terms, of several one line each."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=150)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    """Draw smoothed loss by step, and validation loss as points. One run is drawn with its terms, several without."""
+    figure, axes = loss_axes(7, 4)
     for folder in runs:
         lines = read_log(folder)
         steps = [line for line in lines if "loss" in line]
-        terms = (
-            [n for n in steps[-1] if n in ("answer", "kl", "citation", "sparsity")] if len(runs) == 1 and steps else []
-        )
+        terms = [name for name in steps[-1] if name in TERMS] if len(runs) == 1 and steps else []
         for name in ("loss", *(terms if len(terms) > 1 else [])):
             label = folder.name if len(runs) > 1 else name
             values = smooth([line[name] for line in steps])
@@ -99,13 +91,24 @@ def draw_losses(runs: Sequence[Path], path: Path) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("loss, nats")
     axes.set_yscale("log")
-    axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, bbox_inches="tight")
 
 
+def loss_axes(width: float, height: float) -> tuple[Any, Any]:
+    """(figure, axes) of an empty picture. width, height: in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
 def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
-    """Exponential moving average without the bias of its beginning (Kingma and Ba 2015, section 3)."""
+    """Exponential moving average with bias correction (Kingma and Ba 2015, section 3)."""
     smooth, mean = [], 0.0
     for count, value in enumerate(values, 1):
         mean = weight * mean + (1 - weight) * value

@@ -1,6 +1,6 @@
-"""What a memory is trained by beside the cross-entropy of the answer: a teacher, the gold chunks, few tokens read.
+"""Losses beside the cross-entropy of the answer: distillation from a teacher, attention to gold chunks, sparsity.
 
-Each is a mean over its own items, so that coefficients mean the same at any batch size.
+Each is a mean over its own items, so coefficients mean the same at any batch size.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from torch.nn.functional import log_softmax
 
 
 def distillation_loss(logits: Tensor, top_ids: Tensor, top_log_probs: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher ‖ student), mean over tokens; the teacher is known by its k likeliest tokens, and what it gives to all
-    others is one more outcome:
+    """KL(teacher ‖ student), mean over tokens. The teacher's k most likely tokens are given; the rest is one outcome:
 
         τ² · ( Σ_i p_i·log(p_i / q_i) + p_rest·log(p_rest / q_rest) )
 
@@ -29,23 +28,23 @@ def distillation_loss(logits: Tensor, top_ids: Tensor, top_log_probs: Tensor, te
 
 
 def _log_rest(log_probs: Tensor) -> Tensor:
-    """log(1 - Σp) of [N, k] -> [N, 1]; a rest below 1e-6 counts as that, so that its gradient stays finite."""
+    """log(1 - Σp) of [N, k] -> [N, 1]. A rest below 1e-6 counts as 1e-6, which keeps its gradient finite."""
     return torch.log((1.0 - log_probs.exp().sum(dim=-1, keepdim=True)).clamp_min(1e-6))
 
 
-def citation_loss(attention: Iterable[Tensor], chunks: Tensor, gold: Tensor, asked: Tensor) -> Tensor:
-    """-log of the share of memory attention that the gold chunks get, mean over the rows that have some.
+def citation_loss(attention: Iterable[Tensor], chunks: Tensor, gold: Tensor, answers: Tensor) -> Tensor:
+    """-log of the share of memory attention that the gold chunks get, mean over rows with gold chunks.
 
         L = -log( Σ_{l,h,t} A_gold / Σ_{l,h,t} A_chunks )
 
-    over layers, heads and the tokens that predict the answer: the share by which citations are ordered, made a loss (as
-    attention is supervised by Izacard and Grave 2021, arXiv 2012.04584, section 2.2, the other way round).
-    attention: each layer's weights [B, H, T, M]; chunks: bool [B, M], which tokens of memory are of chunks, not of the
-    sink; gold: bool [B, M], of the gold ones; asked: bool [B, T].
+    over layers, heads and the tokens that predict the answer. Citations are ordered by the same share. (Izacard and
+    Grave 2021, arXiv 2012.04584, section 2.2, use attention as supervision; here it is supervised.)
+    attention: weights [B, H, T, M] of each layer. chunks: bool [B, M], memory tokens of chunks, not of the sink. gold:
+    bool [B, M], those of gold chunks. answers: bool [B, T], the tokens that predict the answer.
     """
-    mass = sum((layer * asked[:, None, :, None]).sum(dim=(1, 2)) for layer in attention)  # [B, M]
+    mass = sum((layer * answers[:, None, :, None]).sum(dim=(1, 2)) for layer in attention)  # [B, M]
     assert isinstance(mass, Tensor)
-    rows = gold.any(dim=1) & asked.any(dim=1)
+    rows = gold.any(dim=1) & answers.any(dim=1)
     if not rows.any():
         return mass.sum() * 0.0
     mass = mass[rows]
@@ -53,9 +52,9 @@ def citation_loss(attention: Iterable[Tensor], chunks: Tensor, gold: Tensor, ask
     return -torch.log(share.clamp_min(1e-9)).mean()
 
 
-def sparsity_loss(attention: Iterable[Tensor], chunks: Tensor, asked: Tensor) -> Tensor:
-    """Entropy of the attention over the memory's tokens, as a share of the largest that is possible, mean over rows,
-    layers, heads and the tokens that predict the answer: few keys are read, the others are redundant.
+def sparsity_loss(attention: Iterable[Tensor], chunks: Tensor, answers: Tensor) -> Tensor:
+    """Entropy of the attention over memory tokens as a share of its maximum, mean over rows, layers, heads and the
+    tokens that predict the answer. A low value means that few tokens are read.
 
         L = -Σ_m a_m·log a_m / log M,   a = A / Σ A
 
@@ -67,6 +66,6 @@ def sparsity_loss(attention: Iterable[Tensor], chunks: Tensor, asked: Tensor) ->
         own = layer * chunks[:, None, None]
         own = own / own.sum(dim=-1, keepdim=True).clamp_min(1e-9)
         entropy = -(own * torch.log(own.clamp_min(1e-9))).sum(dim=-1) / log_size  # [B, H, T]
-        weight = asked[:, None].expand_as(entropy)
+        weight = answers[:, None].expand_as(entropy)
         means.append((entropy * weight).sum() / weight.sum().clamp_min(1))
     return torch.stack(means).mean()

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: `checkpoint-STEP` folders that are complete or not counted, found, checked and cleared away.
+"""Complete, find, check and delete the checkpoints of a run (`checkpoint-STEP` folders).
 
-A folder is complete once it has `complete.json`: its files with their checksums, and what the run was about. It is
-written last, so that a run killed at any moment leaves checkpoints of before whole, and at most one that is skipped.
+A folder is whole once it has `complete.json`: its files with their checksums, and the settings of the run. That file is
+written last, so a run killed at any moment leaves earlier checkpoints whole, and at most one that is skipped.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ PREFIX, MANIFEST = "checkpoint-", "complete.json"
 
 @dataclass(frozen=True)
 class SavedStep:
-    """step: optimizer steps that were done."""
+    """A checkpoint folder. step: number of optimizer steps done."""
 
     path: Path
     step: int
 
     @cached_property
     def damage(self) -> str:
-        """Why it can't be resumed from, empty if it can. Every byte is read to tell, the first time."""
+        """Why it cannot be resumed from; empty if it can. The first call reads every byte."""
         return _damage(self.path)
 
     @property
@@ -40,11 +40,12 @@ class SavedStep:
 
 
 def complete(folder: Path, about: Mapping[str, Any]) -> None:
-    """Declares a checkpoint whole. about: what a run must agree with to go on from it."""
-    files = {str(f.relative_to(folder)): _checksum(f) for f in sorted(folder.rglob("*")) if f.name != MANIFEST}
+    """Declare a checkpoint whole. about: settings that a run must share to resume from it."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
+    files = {str(path.relative_to(folder)): _checksum(path) for path in paths}
     partial = folder / f".{MANIFEST}"
     with partial.open("w", encoding="utf-8") as out:
-        json.dump({"about": about, "files": {name: found for name, found in files.items() if found}}, out, indent=1)
+        json.dump({"about": about, "files": files}, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
     partial.rename(folder / MANIFEST)
@@ -52,25 +53,25 @@ def complete(folder: Path, about: Mapping[str, Any]) -> None:
 
 def saved_steps(output_dir: Path) -> list[SavedStep]:
     """The checkpoints of a run, the latest first."""
-    found = []
+    steps = []
     for path in output_dir.glob(f"{PREFIX}*"):
         step = path.name.removeprefix(PREFIX)
         if step.isdigit() and path.is_dir():
-            found.append(SavedStep(path, int(step)))
-    return sorted(found, key=lambda saved: -saved.step)
+            steps.append(SavedStep(path, int(step)))
+    return sorted(steps, key=lambda saved: -saved.step)
 
 
-def resumable(output_dir: Path, asked: str, about: Mapping[str, Any], warn: Callable[[str], None]) -> Path | None:
-    """What to resume from: `latest`, None where there is none yet, or a folder. Damaged ones are skipped with a
-    warning. Raises UsageError for a folder that can't be, or one of another run."""
-    if asked == "latest":
+def resumable(output_dir: Path, resume: str, about: Mapping[str, Any], warn: Callable[[str], None]) -> Path | None:
+    """The checkpoint to resume from. resume: a folder, or `latest`, which skips damaged checkpoints with a warning and
+    gives None if there is none. Raises UsageError for a damaged folder, and for a checkpoint of another run."""
+    if resume == "latest":
         for saved in saved_steps(output_dir):
             if not saved.damage:
                 _must_agree(saved.path, about)
                 return saved.path
             warn(f"{saved.path} is skipped: {saved.damage}")
         return None
-    path = Path(asked)
+    path = Path(resume)
     if damage := _damage(path):
         raise UsageError(f"--resume {path}: {damage}", hint="--resume latest")
     _must_agree(path, about)
@@ -78,8 +79,8 @@ def resumable(output_dir: Path, asked: str, about: Mapping[str, Any], warn: Call
 
 
 def outdated(output_dir: Path, keep: int) -> list[SavedStep]:
-    """All but the latest whole checkpoints, and damaged ones that are older than the latest whole one: what is newer
-    may just be being written."""
+    """All but the `keep` latest whole checkpoints, and the damaged ones older than the latest whole one. A newer one
+    may not be finished yet."""
     steps = saved_steps(output_dir)
     whole = [saved for saved in steps if not saved.damage]
     if not whole:
@@ -88,12 +89,14 @@ def outdated(output_dir: Path, keep: int) -> list[SavedStep]:
 
 
 def rotate(output_dir: Path, keep: int) -> list[Path]:
-    """Deletes what is outdated, and returns it."""
-    gone = outdated(output_dir, keep)
-    for saved in gone:
-        (saved.path / MANIFEST).unlink(missing_ok=True)  # first, so that half of one never counts
+    """Delete outdated checkpoints. Returns their folders."""
+    steps = outdated(output_dir, keep)
+    for saved in steps:
+        (saved.path / MANIFEST).unlink(
+            missing_ok=True
+        )  # first, so that a half-deleted checkpoint never counts as whole
         shutil.rmtree(saved.path)
-    return [saved.path for saved in gone]
+    return [saved.path for saved in steps]
 
 
 def _damage(path: Path) -> str:
@@ -103,28 +106,25 @@ def _damage(path: Path) -> str:
         listed = json.loads((path / MANIFEST).read_text("utf-8"))["files"]
         for name, checksum in listed.items():
             if _checksum(path / name) != checksum:
-                return f"{name} is not what was written"
+                return f"{name} has changed since it was written"
     except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing; it was not written to its end"
+        return f"{Path(error.filename).name} is missing: the checkpoint was not finished"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} can't be read: {type(error).__name__}"
     return ""
 
 
 def _must_agree(path: Path, about: Mapping[str, Any]) -> None:
-    then = json.loads((path / MANIFEST).read_text("utf-8"))["about"]
+    saved = json.loads((path / MANIFEST).read_text("utf-8"))["about"]
     for name, now in about.items():
-        if then.get(name) != json.loads(json.dumps(now)):
+        if saved.get(name) != json.loads(json.dumps(now)):
             raise UsageError(
-                f"{path} is of another run: its {name} was {then.get(name)!r:.120}, now it is {now!r:.120}",
-                hint="the settings of then, or another --set output_dir=FOLDER",
+                f"{path} is of another run: its {name} was {saved.get(name)!r:.120}, now it is {now!r:.120}",
+                hint="use the settings of that run, or --set output_dir=ANOTHER_FOLDER",
             )
 
 
 def _checksum(path: Path) -> str:
-    """Of a file; of anything else nothing."""
-    if path.is_dir():
-        return ""
     hasher = xxhash.xxh3_128()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""A `task: memory` file -> a trained checkpoint: puts data, module, teacher and trainer together."""
+"""Train by a `task: memory` file: put data, module, teacher and trainer together, and write a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from awareness.model.presets import NEUTRAL
 from awareness.model.token_offsets import token_starts
 from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
-from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
+from awareness.train.data.repostack import SourceRepository, read_stack
 from awareness.train.log import LOG, PICTURE, RunLog, draw_losses, read_log
 from awareness.train.resume import resumable
 from awareness.train.samples.mixture import KINDS, SampleStream
@@ -47,8 +47,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 
 @dataclass(frozen=True)
 class TrainedMemory:
-    """output: the checkpoint for use. loss: mean over the last steps logged; validation: of the tensors that were kept,
-    at step `best_step`, None without a validation split. parameters: trained."""
+    """output: the final checkpoint. parameters: number of trained ones. loss: mean over the last `logging_steps` steps.
+    validation: loss of the kept tensors, those of step `best_step`; None without a validation split."""
 
     output: Path
     parameters: int
@@ -61,8 +61,8 @@ class TrainedMemory:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a run learns from and measures on. rows: items -> what a step takes. memory: what makes the samples' chunks
-    a memory, None where they are none; teacher: None without."""
+    """Training and validation data. rows: the collate function. report: what was read. memory: makes a memory of the
+    chunks of samples; None if they are not read as memory."""
 
     train: Any
     validation: Any
@@ -74,7 +74,7 @@ class _Data:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything of a run, before its first step."""
+    """The parts of a run before its first step."""
 
     module: MemoryDecoder
     base: Decoder
@@ -90,13 +90,15 @@ def train_memory(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> TrainedMemory:
-    """resume: `latest` (from the beginning where nothing is there yet), or the folder of a checkpoint. Raises
-    UsageError for settings that can't be."""
+    """resume: `latest` (starts from the beginning if there is no checkpoint), or the folder of a checkpoint.
+
+    Raises UsageError for settings that contradict each other, the machine or an earlier run.
+    """
     began = time.perf_counter()
     resume = resume or config.training.resume_from_checkpoint
     if resume is None and (config.output_dir / LOG).exists():
         raise UsageError(
-            f"{config.output_dir} has a run already", hint="--resume latest, or --set output_dir=ANOTHER_FOLDER"
+            f"{config.output_dir} already holds a run", hint="--resume latest, or --set output_dir=ANOTHER_FOLDER"
         )
     run = prepare(config, pull=pull, progress=progress, say=say)
     trainer, module = run.trainer, run.module
@@ -136,14 +138,14 @@ def held_out_samples(
     seed: int,
     progress: Progress = silent,
 ) -> list[Sample]:
-    """Samples of the repositories that the training measures on, of its kinds and with as many chunks as in its last
-    stage; other ones than it evaluated by. Raises UsageError if it holds none out."""
+    """Samples of the validation repositories, of the kinds of the training and with as many chunks as its last stage.
+    The training did not use these samples. Raises UsageError if it has no validation repository."""
     data = config.data
     assert data is not None
     tokens = token_starts(pull(config.model.base_model_name or config.model.tokenizer_name).path)
     stack = read_stack(data, seed=config.training.seed, token_starts=tokens, progress=progress)
     if not stack.validation:
-        raise UsageError("data.validation: no repository is held out", hint="--set data.validation=0.1")
+        raise UsageError("data.validation: no repository is left for validation", hint="--set data.validation=0.1")
     kinds = {kind: weight for kind, weight in data.kinds.items() if kind in KINDS}
     options: dict[str, Any] = {"length": count, "group": 1, "seed": f"held out {seed}"}
     stream = SampleStream(_pools(stack.validation), kinds, curriculum=data.chunks[-1:], **options)
@@ -157,9 +159,9 @@ def prepare(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
-    """Reads the data, loads the model and builds the trainer. Raises UsageError."""
+    """Read the data, load the model and build the trainer. Raises UsageError."""
     training = config.training
-    torch.manual_seed(training.seed)  # of what is drawn at the start
+    torch.manual_seed(training.seed)  # for the initial tensors
     precision = training.mixed_precision if config.model.freeze_base_model else "no"
     module, base = build_memory_decoder(config.model, config.memory, pull=pull, dtype=DTYPES[precision])
     if not module.trainable():
@@ -206,8 +208,8 @@ def _of_repositories(
     if data.reads == "memory" and module.adapter is None:
         raise UsageError("data.reads: memory, but memory.use_memory_adapter is false", hint="--set data.reads=text")
     stack = read_stack(data, seed=training.seed, token_starts=token_starts(base.folder.path), progress=progress)
-    say(_summary(stack))
-    group = _samples_a_step(training)
+    say(stack.report.summary)
+    group = _samples_per_step(training)
 
     def stream(repositories: Sequence[SourceRepository], length: int, seed: int, chunks: Sequence[int]) -> SampleStream:
         pools = _pools(repositories)
@@ -234,17 +236,20 @@ def _reads(config: TrainConfig) -> Literal["memory", "text", "none"]:
     return config.data.reads if config.data else "none"
 
 
-def _samples_a_step(training: TrainingConfig) -> int:
-    """Of all processes together."""
+def _samples_per_step(training: TrainingConfig) -> int:
+    """Samples of all processes together."""
     return training.batch_size * training.gradient_accumulation_steps * training.num_gpus
 
 
 def _of_texts(config: TrainConfig, base: Decoder, progress: Progress) -> _Data:
     training = config.training
     if config.losses.kl_coefficient or config.losses.citation_coefficient or config.losses.sparsity_coefficient:
-        raise UsageError("losses: kl, citation and sparsity are of samples from repositories", hint="set them to 0")
+        raise UsageError(
+            "losses: kl, citation and sparsity need samples from repositories (data:)",
+            hint="set their coefficients to 0",
+        )
     options: dict[str, Any] = {
-        "length": training.max_steps * _samples_a_step(training),
+        "length": training.max_steps * _samples_per_step(training),
         "split": training.dataset_split,
     }
     tokenizer = cast(PreTrainedTokenizerFast, base.tokenizer)
@@ -261,7 +266,7 @@ def _text_rows(rows: Sequence[TextRow]) -> dict[str, Any]:
 
 
 def _teacher(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> Teacher | None:
-    """A decoder of its own, which no LoRA and no training changes."""
+    """The teacher: a decoder of its own, which neither LoRA nor training changes."""
     losses = config.losses
     if not losses.kl_coefficient:
         return None
@@ -274,18 +279,12 @@ def _teacher(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> Teacher
 
 
 def _cache(name: str) -> Path:
-    """Where what models said is kept: the user's cache folder."""
+    """A path in the user's cache folder."""
     return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / name
 
 
-def _summary(stack: RepoStack) -> str:
-    train, validation = stack.train, stack.validation
-    chunks = sum(len(repository.chunks) for repository in train)
-    return f"{chunks} chunks of {len(train)} repositories to learn from, {len(validation)} repositories to measure on"
-
-
 def _about(config: TrainConfig, base: Decoder, data: _Data) -> dict[str, Any]:
-    """What must be the same for a run to go on: whatever decides its losses."""
+    """The settings that decide the losses of a run. They must be the same to resume it."""
     training = config.training
     samples = config.data.model_dump(mode="json", include=_OF_SAMPLES) if config.data else {}
     return {

@@ -23,10 +23,10 @@ from awareness.types import Sample
 
 @dataclass(frozen=True)
 class Rows:
-    """Turns samples into rows of tokens, as data loaders need them.
+    """Turns samples into rows of tokens, as a data loader's collate function.
 
-    reads: `memory`, the chunks are for the memory; `text`, they stand in the prompt; `none`, nothing does. with_system:
-    the prompt has its system turn; with a memory in the joint form the sink is it.
+    reads: `memory`, the chunks are read as memory; `text`, as text in the prompt; `none`, not at all. with_system: the
+    prompt has a system turn. A memory in the joint form needs none, because its sink is that turn.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ class Rows:
     with_system: bool
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """input_ids, attention_mask, labels: [B, T], padded on the right; samples as they are."""
+        """`input_ids`, `attention_mask`, `labels`: [B, T], padded on the right; and `samples`, unchanged."""
         pairs = []
         for sample in samples:
             chunks = sample.texts if self.reads == "text" else ()
@@ -56,7 +56,7 @@ def padded_rows(rows: Sequence[tuple[list[int], list[int]]]) -> dict[str, Any]:
 
 
 class TrainingStep(nn.Module):
-    """memory: makes what a batch reads, None where nothing of the samples is read as memory. teacher: None without."""
+    """Decoder and losses as one module. memory: makes the memory of a batch; None if the samples have none."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class TrainingStep(nn.Module):
         labels: Tensor,
         samples: Sequence[Sample] | None = None,
     ) -> dict[str, Tensor]:
-        """-> `loss`, what is minimised; its terms by name, with their coefficients; and, of the answer alone, `nll`
-        summed over `tokens`. Shapes as of `Rows`."""
+        """`loss`, its terms by name, each with its coefficient, and the answer's `nll`, summed over `tokens`. Shapes as
+        in `Rows`."""
         batch = self._memory(samples) if self._memory is not None and samples is not None else None
         record = self._record(batch, labels)
         memory = None if batch is None else batch.memory
@@ -85,25 +85,25 @@ class TrainingStep(nn.Module):
         config = self.losses
         terms = {name: term for name, term in out.terms.items() if name != "answer"}
         terms["answer"] = config.answer_coefficient * out.terms["answer"]
-        asked = labels[:, labels.shape[1] - out.logits.shape[1] + 1 :] != -100
+        answers = labels[:, labels.shape[1] - out.logits.shape[1] + 1 :] != -100
         if self._teacher is not None and samples is not None:
             ids, log_probs = self._teacher(samples)
-            distilled = distillation_loss(out.logits[:, :-1][asked], ids, log_probs, config.kl_temperature)
+            distilled = distillation_loss(out.logits[:, :-1][answers], ids, log_probs, config.kl_temperature)
             terms["kl"] = config.kl_coefficient * distilled
         if record is not None and batch is not None:
             attention = [layer[:, :, :-1] for layer in record.memory_attention_weights.values()]
             if config.citation_coefficient:
-                cited = citation_loss(attention, batch.chunks, batch.gold, asked)
+                cited = citation_loss(attention, batch.chunks, batch.gold, answers)
                 terms["citation"] = config.citation_coefficient * cited
             if config.sparsity_coefficient:
-                terms["sparsity"] = config.sparsity_coefficient * sparsity_loss(attention, batch.chunks, asked)
+                terms["sparsity"] = config.sparsity_coefficient * sparsity_loss(attention, batch.chunks, answers)
         with torch.no_grad():
             nll = next_token_loss(out.logits.detach(), labels, reduction="sum")
         loss = torch.stack([term.float() for term in terms.values()]).sum()
-        return {"loss": loss, **terms, "nll": nll, "tokens": asked.sum()}
+        return {"loss": loss, **terms, "nll": nll, "tokens": answers.sum()}
 
     def _record(self, batch: BatchMemory | None, labels: Tensor) -> AttentionRecord | None:
-        """Of the attention to a memory, where a loss is about it."""
+        """A record of the attention to memory, if a loss needs it."""
         if batch is None or not (self.losses.citation_coefficient or self.losses.sparsity_coefficient):
             return None
         layers = retrieval_layers(self.module.decoder, batch.memory)

@@ -1,6 +1,7 @@
-"""What a teacher says to a sample: by default the base model with the gold chunks as text in its prompt.
+"""The teacher's distribution of each answer token: by default the base model, with gold chunks as text in its prompt.
 
-Only the likeliest tokens are kept, on disk, by what they depend on: a second run with the same samples asks nobody.
+The most likely tokens are cached on disk under a digest of all inputs: a second run with the same samples runs no
+teacher.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from awareness.types import Sample, digest
 
 
 class Teacher:
-    """decoder: not changed by training. cache: a file, made if it isn't there. top_k, temperature: of what is kept."""
+    """decoder: one that training does not change. cache: a file, created if missing. top_k: number of tokens that are
+    kept of each distribution. temperature: of its softmax."""
 
     def __init__(self, decoder: Decoder, cache: Path, *, top_k: int, temperature: float) -> None:
         self.decoder, self.top_k, self.temperature = decoder, top_k, temperature
@@ -34,10 +36,10 @@ class Teacher:
 
     def __call__(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
         """ids int64 and log-probabilities float32, each [N, k]: one row for each token of each answer, in order."""
-        found = [self._of(sample) for sample in samples]
+        rows = [self._of(sample) for sample in samples]
         device = self.decoder.model.device
-        ids = torch.cat([ids for ids, _ in found]).to(device)
-        return ids, torch.cat([log_probs for _, log_probs in found]).to(device)
+        ids = torch.cat([ids for ids, _ in rows]).to(device)
+        return ids, torch.cat([log_probs for _, log_probs in rows]).to(device)
 
     def _of(self, sample: Sample) -> tuple[Tensor, Tensor]:
         tokenizer = self.decoder.tokenizer
@@ -58,7 +60,7 @@ class Teacher:
 
     @torch.no_grad()
     def _ask(self, prompt: Sequence[int], answer: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Alone, not in a batch, whose padding would change the last bits."""
+        """Each sample runs alone: the padding of a batch would change the last bits."""
         model = self.decoder.model
         ids = torch.tensor([[*prompt, *answer]], device=model.device)
         with attached(model, None):

@@ -1,9 +1,8 @@
-"""The trainer: transformers' own, on Accelerate, with what a memory needs of its own.
+"""The trainer of a memory: a subclass of the Trainer of transformers.
 
-Kept from there: the loop, accumulation, mixed precision with its scaler, clipping, DDP and FSDP, early stopping, best
-model, trackers, and the saving of optimizer, scheduler, scaler and RNG. Its own: learning rates by what is learned, a
-scheduler with a floor that holds for each of them, checkpoints of trained tensors alone that are whole or not there
-(resume.py), evaluation by tokens, a log of every step (log.py).
+Inherited: the loop, accumulation, mixed precision, clipping, DDP and FSDP, early stopping, trackers, and the saving of
+optimizer, scheduler, scaler and RNG. Its own: a learning rate for each part, a scheduler with a floor, atomic
+checkpoints of the trained tensors alone (resume.py), evaluation by tokens, and a log of every step (log.py).
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from awareness.train.resume import complete, rotate
 from awareness.train.step import TrainingStep
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
-_FLAT = ("bias", "norm.weight", "gate")
-"""Endings of the names of parameters that no weight decay pulls to 0."""
+_NO_DECAY = ("bias", "norm.weight", "gate")
+"""Endings of the names of parameters without weight decay."""
 
 
 def learning_rate_of(name: str, config: TrainingConfig) -> float:
-    """The rate of a parameter, by its name in a `MemoryDecoder`."""
+    """The learning rate of a parameter. name: in a `MemoryDecoder`."""
     if "lora_" in name:
         return config.lora_lr
     if not name.startswith("adapter."):
@@ -42,14 +41,14 @@ def learning_rate_of(name: str, config: TrainingConfig) -> float:
 
 
 def is_memory_bias(name: str) -> bool:
-    """Is it b_h of the joint form, `adapter.blocks.7.bias`?"""
+    """Whether it is b_h of the joint form, `adapter.blocks.7.bias`."""
     parts = name.split(".")
     return len(parts) == 4 and parts[1] == "blocks" and parts[3] == "bias"
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
-    """What every rate is multiplied by in a step, counted from 0: up from 0 over the warm-up, then down to
-    min_lr_ratio, which the last step has (cosine: Loshchilov and Hutter 2017, arXiv 1608.03983, section 3)."""
+    """The factor of every learning rate in a step, counted from 0: it rises over the warm-up, then falls to
+    min_lr_ratio at the last step (cosine: Loshchilov and Hutter 2017, arXiv 1608.03983, section 3)."""
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
     last = config.max_steps - 1
@@ -58,13 +57,13 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
 
 
-def arguments(config: TrainingConfig, output_dir: Path, *, measures: bool) -> TrainingArguments:
-    """transformers' arguments. measures: there is something to evaluate on. Raises UsageError."""
+def arguments(config: TrainingConfig, output_dir: Path, *, validates: bool) -> TrainingArguments:
+    """The arguments of transformers. validates: there is a validation set. Raises UsageError."""
     if config.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("training.mixed_precision: fp16 needs CUDA", hint="--set training.mixed_precision=bf16")
     distributed: dict[str, Any] = {"ddp_find_unused_parameters": False}
     sharded = config.distributed_strategy == "fsdp" and config.fsdp_sharding_strategy != "no_shard"
-    if sharded and config.num_gpus > 1:  # not sharded it is DDP
+    if sharded and config.num_gpus > 1:  # FSDP without sharding is DDP
         distributed = {
             "fsdp": f"{config.fsdp_sharding_strategy} auto_wrap",
             "fsdp_config": {"use_orig_params": True, "state_dict_type": "FULL_STATE_DICT"},
@@ -72,8 +71,10 @@ def arguments(config: TrainingConfig, output_dir: Path, *, measures: bool) -> Tr
     trackers = {"wandb": config.log_to_wandb, "tensorboard": config.log_to_tensorboard}
     watching = [name for name, on in trackers.items() if on]
     if missing := [name for name in watching if importlib.util.find_spec(name) is None]:
-        raise UsageError(f"training.log_to_{missing[0]}: it is not installed", hint=f"pip install {missing[0]}")
-    best = measures and (config.save_best_model or config.early_stopping)
+        raise UsageError(
+            f"training.log_to_{missing[0]}: {missing[0]} is not installed", hint=f"pip install {missing[0]}"
+        )
+    best = validates and (config.save_best_model or config.early_stopping)
     return TrainingArguments(
         output_dir=str(output_dir),
         per_device_train_batch_size=config.batch_size,
@@ -86,9 +87,9 @@ def arguments(config: TrainingConfig, output_dir: Path, *, measures: bool) -> Tr
         fp16=config.mixed_precision == "fp16",
         save_strategy="steps",
         save_steps=config.save_steps,
-        eval_strategy="steps" if measures else "no",
+        eval_strategy="steps" if validates else "no",
         eval_steps=config.eval_steps,
-        load_best_model_at_end=False,  # the best is found and kept by this trainer, also where it wasn't saved
+        load_best_model_at_end=False,  # this trainer keeps the best itself, also between two checkpoints
         metric_for_best_model="eval_loss" if best else None,
         greater_is_better=False if best else None,
         logging_steps=config.logging_steps,
@@ -97,7 +98,7 @@ def arguments(config: TrainingConfig, output_dir: Path, *, measures: bool) -> Tr
         run_name=config.wandb_run_name,
         seed=config.seed,
         data_seed=config.seed,
-        train_sampling_strategy="sequential",  # the data is in its order: a sample is a function of its number
+        train_sampling_strategy="sequential",  # a sample is a function of its number
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -107,9 +108,11 @@ def arguments(config: TrainingConfig, output_dir: Path, *, measures: bool) -> Tr
 
 
 class MemoryTrainer(Trainer):
-    """Trains a `TrainingStep`. save: (folder, trainable tensors by name or None for the module's own) writes a
-    checkpoint of what is trained; load: reads one back into the module. about: what a checkpoint must agree with to be
-    resumed from. progress and say: for people."""
+    """Trains a `TrainingStep`.
+
+    rows: the collate function. save: (folder, trained tensors by name, None for those of the module) writes a
+    checkpoint. load: reads one back into the module. about: settings that a run must share to resume.
+    """
 
     model: TrainingStep
 
@@ -134,14 +137,14 @@ class MemoryTrainer(Trainer):
             callbacks.append(EarlyStopping(config.early_stopping_patience, config.early_stopping_threshold))
         super().__init__(
             step,
-            arguments(config, output_dir, measures=validation is not None),
+            arguments(config, output_dir, validates=validation is not None),
             data_collator=rows,
             train_dataset=train,
             eval_dataset=validation,
             callbacks=[*callbacks, log],
         )
         self.callback_handler.callbacks = [c for c in self.callback_handler.callbacks if not _prints(c)]
-        self.model_accepts_loss_kwargs = False  # a step's loss is the mean of those of its parts
+        self.model_accepts_loss_kwargs = False  # the loss of a step is the mean over its accumulated batches
         self.can_return_loss = True
         log.means = self.step_means
 
@@ -151,17 +154,17 @@ class MemoryTrainer(Trainer):
 
     @property
     def best(self) -> Path:
-        """The trained tensors of the best evaluation."""
+        """The folder with the trained tensors of the best evaluation."""
         return self.folder / "best"
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        """A group for each learning rate, of parameters with and without weight decay."""
+        """A parameter group for each pair of learning rate and weight decay."""
         if self.optimizer is None:
             groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
             for name, parameter in (self.model if model is None else model).named_parameters():
                 if parameter.requires_grad:
                     own = name.rpartition("module.")[2]
-                    decay = 0.0 if own.endswith(_FLAT) else self.config.weight_decay
+                    decay = 0.0 if own.endswith(_NO_DECAY) else self.config.weight_decay
                     groups[learning_rate_of(own, self.config), decay].append(parameter)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind(
@@ -171,10 +174,10 @@ class MemoryTrainer(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
-        """The same factor for every group. It goes by optimizer steps, whatever the number of processes."""
+        """The same factor for every group. It counts optimizer steps, whatever the number of processes."""
         if self.lr_scheduler is None:
             chosen = self.optimizer if optimizer is None else optimizer
-            inner: Any = getattr(chosen, "optimizer", chosen)  # of Accelerate's wrapper
+            inner: Any = getattr(chosen, "optimizer", chosen)  # unwraps the optimizer of Accelerate
             self.lr_scheduler = LambdaLR(inner, lambda step: learning_rate_factor(step, self.config))
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -185,22 +188,21 @@ class MemoryTrainer(Trainer):
         out = model(**inputs)
         for name, value in out.items():
             self._sums[name] += float(value.detach())
-        self._sums["parts"] += 1
+        self._sums["batches"] += 1
         return (out["loss"], out) if return_outputs else out["loss"]
 
     def step_means(self) -> dict[str, float]:
-        """Of the optimizer step that is over: its loss and the terms, means over this process's parts of it."""
+        """Loss and terms of the last optimizer step, means over the batches of this process."""
         sums, self._sums = self._sums, defaultdict(float)
-        parts = max(1.0, sums.pop("parts", 1.0))
+        batches = max(1.0, sums.pop("batches", 1.0))
         sums.pop("nll", None)
         tokens = sums.pop("tokens", 0.0)
-        return {**{name: value / parts for name, value in sums.items()}, "tokens": tokens}
+        return {**{name: value / batches for name, value in sums.items()}, "tokens": tokens}
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean negative log-likelihood of the answers' tokens, over all processes: each token counts once, and is
-        compared with what the model said before it."""
+        """Mean negative log-likelihood of the answer tokens over all processes. Every token counts once."""
         self.model.eval()
         nll, tokens = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for inputs in self.get_eval_dataloader(eval_dataset):
@@ -221,14 +223,14 @@ class MemoryTrainer(Trainer):
         return is_best
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Whole or not there: the list of its files, with their checksums, is written last. Older ones go after."""
+        """Atomic: the list of files with their checksums is written last. Then older checkpoints are deleted."""
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             complete(self.folder / f"checkpoint-{self.state.global_step}", self.about)
             rotate(self.folder, self.config.save_total_limit)
 
     def load_best(self) -> None:
-        """The tensors of the best evaluation, into the module."""
+        """Load the tensors of the best evaluation into the module."""
         self._load_of(self.best)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -240,12 +242,12 @@ class MemoryTrainer(Trainer):
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """transformers' own asks for its way of loading the best model; this trainer has another."""
+    """Without the check of transformers for `load_best_model_at_end`: this trainer loads the best model itself."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         pass
 
 
 def _prints(callback: Any) -> bool:
-    """transformers' own printing of logs."""
+    """Whether it is a callback of transformers that prints logs."""
     return type(callback).__name__ in ("PrinterCallback", "ProgressCallback")

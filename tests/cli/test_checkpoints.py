@@ -217,7 +217,7 @@ def test_list_and_prune(tmp_path, capfd):
     found = json.loads(capfd.readouterr().out)
     assert [(one["step"], one["validation"], one["damage"]) for one in found["checkpoints"]] == [
         (6, None, ""),
-        (4, None, "weights is not what was written"),
+        (4, None, "weights has changed since it was written"),
         (2, 2.5, ""),
     ]
     assert run(["checkpoints", "list", str(tmp_path)]) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from awareness.cli.app import run
 from awareness.errors import UsageError
-from awareness.train.find_lr import found_in
+from awareness.train.find_lr import steepest_fall
 
 RATES = [10.0 ** (-5 + i / 10) for i in range(51)]
 
@@ -17,14 +17,14 @@ RATES = [10.0 ** (-5 + i / 10) for i in range(51)]
 def test_where_the_loss_falls_fastest():
     losses = [2.0 + 2.0 / (1 + math.exp(6 * (math.log10(rate) + 3))) for rate in RATES]  # falls at 1e-3
     losses = [loss + max(0.0, math.log10(rate) + 1) * 9 for rate, loss in zip(RATES, losses, strict=True)]
-    found = found_in(RATES, losses)
+    found = steepest_fall(RATES, losses)
     assert 5e-4 < found.steepest < 4e-3 and 1e-2 < found.lowest < 0.5
 
 
 def test_a_loss_that_only_rises_has_no_rate():
     with pytest.raises(UsageError, match="never falls"):
-        found_in(RATES, [2.0 + i for i in range(51)])
-    assert len(found_in(RATES[:4], [3.0, 2.0, float("nan"), 1.0]).curve) == 3
+        steepest_fall(RATES, [2.0 + i for i in range(51)])
+    assert len(steepest_fall(RATES[:4], [3.0, 2.0, float("nan"), 1.0]).curve) == 3
 
 
 def test_the_command_keeps_nothing_of_the_training(config_file, tmp_path, capfd):

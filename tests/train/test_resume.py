@@ -28,7 +28,7 @@ def test_the_latest_whole_one_is_resumed_from(tmp_path):
 
 
 DAMAGE = {
-    "not written to its end": lambda folder: (folder / "complete.json").unlink(),
+    "the checkpoint was not finished": lambda folder: (folder / "complete.json").unlink(),
     "the manifest half written": lambda folder: (folder / "complete.json").write_text('{"about": {'),
     "the manifest of another shape": lambda folder: (folder / "complete.json").write_text("[1]"),
     "a file half written": lambda folder: (folder / "weights").write_text("w"),

@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_skipped_and_the_losses_are_the_same(config_file
     said = []
     trained(config_file, resume="latest", say=said.append)
     assert [line for line in said if "skipped" in line] == [
-        f"{folder / 'checkpoint-8'} is skipped: optimizer.pt is not what was written"
+        f"{folder / 'checkpoint-8'} is skipped: optimizer.pt has changed since it was written"
     ]
     assert losses(folder) == expected
 
@@ -181,7 +181,7 @@ def test_resuming_before_anything_was_saved_or_logged_begins(config_file, tmp_pa
 
 def test_a_run_is_not_begun_over_another(config_file):
     trained(config_file, "training.max_steps=1", "training.save_steps=1")
-    with pytest.raises(UsageError, match="has a run already"):
+    with pytest.raises(UsageError, match="already holds a run"):
         trained(config_file, "training.max_steps=1")
     with pytest.raises(UsageError, match="its steps was 1, now it is 2"):
         trained(config_file, "training.max_steps=2", resume="latest")
@@ -321,7 +321,7 @@ def test_the_command(config_file, tmp_path, capfd):
     out, err = capfd.readouterr()
     result = yaml.safe_load(out)
     assert result["task"] == "memory" and result["steps"] == 2 and result["output"] == str(tmp_path / "trained/final")
-    assert "67 chunks of 3 repositories" in err
+    assert "67 chunks of 3 sources" in err
     assert (tmp_path / "trained/loss.png").read_bytes().startswith(b"\x89PNG")
     assert run(["train"]) == 2 and run(["train", "--config", str(config_file)]) == 2
 

@@ -85,12 +85,12 @@ def test_a_decoder_that_is_trained_itself_stays_in_float32(config_file):
 
 @pytest.mark.parametrize("strategy", ["full_shard", "shard_grad_op", "no_shard"])
 def test_distributed_strategy(tmp_path, strategy):
-    ddp = arguments(TrainingConfig(num_gpus=2), tmp_path, measures=False)
+    ddp = arguments(TrainingConfig(num_gpus=2), tmp_path, validates=False)
     assert not ddp.fsdp and ddp.ddp_find_unused_parameters is False
     settings = {"num_gpus": 2, "distributed_strategy": "fsdp", "fsdp_sharding_strategy": strategy}
-    sharded = bool(arguments(TrainingConfig(**settings), tmp_path, measures=False).fsdp)
+    sharded = bool(arguments(TrainingConfig(**settings), tmp_path, validates=False).fsdp)
     assert sharded is (strategy != "no_shard")  # which is DDP
-    assert not arguments(TrainingConfig(**{**settings, "num_gpus": 1}), tmp_path, measures=False).fsdp
+    assert not arguments(TrainingConfig(**{**settings, "num_gpus": 1}), tmp_path, validates=False).fsdp
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "tensorboard"])
@@ -98,9 +98,9 @@ def test_trackers(config_file, tmp_path, tracker):
     flag = {f"log_to_{tracker}": True}
     if importlib.util.find_spec(tracker) is None:
         with pytest.raises(UsageError, match=f"training.log_to_{tracker}: it is not installed"):
-            arguments(TrainingConfig(**flag), tmp_path, measures=False)
+            arguments(TrainingConfig(**flag), tmp_path, validates=False)
         return
-    made = arguments(TrainingConfig(**flag, wandb_run_name="mine"), tmp_path, measures=False)
+    made = arguments(TrainingConfig(**flag, wandb_run_name="mine"), tmp_path, validates=False)
     assert made.report_to == [tracker] and made.run_name == "mine"
     if tracker == "tensorboard":
         config, _ = trained(config_file, "training.log_to_tensorboard=true", "training.max_steps=1")
@@ -108,7 +108,7 @@ def test_trackers(config_file, tmp_path, tracker):
 
 
 def test_without_trackers_nothing_is_reported(tmp_path):
-    assert arguments(TrainingConfig(), tmp_path, measures=False).report_to == []
+    assert arguments(TrainingConfig(), tmp_path, validates=False).report_to == []
 
 
 def test_how_often_is_logged_saved_and_measured(config_file):
@@ -258,7 +258,7 @@ def test_a_data_set_is_trained_on(config_file, tmp_path, monkeypatch):
     assert done.validation is not None and done.steps == 4
     lines = [line for line in read_log(config.output_dir) if "loss" in line]
     assert [line["tokens"] for line in lines] == [2 * 39] * 4  # of 40 tokens the first is predicted by nothing
-    with pytest.raises(UsageError, match="are of samples from repositories"):
+    with pytest.raises(UsageError, match="need samples from repositories"):
         trained(config_file, *settings, "losses.citation_coefficient=1", f"output_dir={tmp_path / 'no'}")
 
 

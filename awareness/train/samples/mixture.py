@@ -24,8 +24,8 @@ _TRIES = 16  # pools that are tried for a kind before another kind is drawn
 
 @dataclass(frozen=True)
 class PreparedSample:
-    """A sample with its gold texts only. repository: name of the pool that its distractors come from. without: names that
-    no distractor may mention."""
+    """A sample with its gold texts only. repository: name of the pool of its distractors. without: names that no
+    distractor may mention."""
 
     repository: str
     sample: Sample
