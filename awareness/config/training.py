@@ -11,7 +11,7 @@ from awareness.config.base import Section, Share
 from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 
-Weight = LearningRate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _not_false(value: Any) -> Any:
@@ -39,7 +39,7 @@ class DataConfig(Section):
     chunk_tokens: int = Field(default=128, ge=32, le=2048)
     chunks_per_source: int = Field(default=120, ge=1)
     near_duplicates: Share = 0.8
-    kinds: dict[str, Weight] = Field(min_length=1)
+    kinds: dict[str, NonNegative] = Field(min_length=1)
     chunks: list[Annotated[int, Field(ge=1, le=1024)]] = Field(default=[1, 4, 16, 64], min_length=1)
     reads: Literal["memory", "text", "none"] = "memory"
     written: int = Field(default=0, ge=0)
@@ -59,13 +59,13 @@ class LossConfig(Section):
     chunks as text in its prompt; any other must have the same tokenizer.
     """
 
-    answer_coefficient: Weight = 1.0
-    kl_coefficient: Weight = 0.0
+    answer_coefficient: NonNegative = 1.0
+    kl_coefficient: NonNegative = 0.0
     kl_top_k: int = Field(default=32, ge=1)
     kl_temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     teacher_model: str | None = None
-    citation_coefficient: Weight = 0.0
-    sparsity_coefficient: Weight = 0.0
+    citation_coefficient: NonNegative = 0.0
+    sparsity_coefficient: NonNegative = 0.0
 
 
 class TrainingConfig(Section):
@@ -81,10 +81,10 @@ class TrainingConfig(Section):
     row. num_gpus: number of processes, each on a GPU if there are GPUs.
     """
 
-    memory_lr: LearningRate = 3e-4
-    gate_lr: LearningRate = 2e-2
-    lora_lr: LearningRate = 3e-4
-    base_model_lr: LearningRate = 1e-5
+    memory_lr: NonNegative = 3e-4
+    gate_lr: NonNegative = 2e-2
+    lora_lr: NonNegative = 3e-4
+    base_model_lr: NonNegative = 1e-5
 
     training_mode: Literal["instruction_finetuning", "pretraining"] = "instruction_finetuning"
     dataset_name: str | None = None
@@ -103,7 +103,7 @@ class TrainingConfig(Section):
     max_steps: int = Field(default=300, ge=1)
     warmup_steps: int = Field(default=20, ge=0)
     optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
-    weight_decay: Weight = 0.0
+    weight_decay: NonNegative = 0.0
     max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     min_lr_ratio: Share = 0.1
@@ -118,7 +118,7 @@ class TrainingConfig(Section):
     eval_samples: int = Field(default=32, ge=0)
     early_stopping: bool = False
     early_stopping_patience: int = Field(default=3, ge=1)
-    early_stopping_threshold: Weight = 0.0
+    early_stopping_threshold: NonNegative = 0.0
     logging_steps: int = Field(default=10, ge=1)
     log_to_wandb: bool = False
     log_to_tensorboard: bool = False

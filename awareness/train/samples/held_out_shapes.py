@@ -80,8 +80,14 @@ def docstring_function(rng: Random, code: str) -> HeldOutNeedle:
     docstring, paraphrase = rng.choice(sorted(paraphrases.items()))
     things = rng.sample(_THINGS, 2)
     name = _fresh(lambda: f"{_word(rng)}_{_word(rng)}", code)
-    fields = {"docstring": docstring.format(*things), "paraphrase": paraphrase.format(*things)}
-    return _needle("docstring_function", name, first=things[0], second=things[1], **fields)
+    return _needle(
+        "docstring_function",
+        name,
+        first=things[0],
+        second=things[1],
+        docstring=docstring.format(*things),
+        paraphrase=paraphrase.format(*things),
+    )
 
 
 def multi_key(rng: Random, code: str) -> HeldOutNeedle:

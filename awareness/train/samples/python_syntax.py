@@ -118,8 +118,10 @@ def definitions_of(pool: Pool) -> list[Definition]:
         for parent, node in _members(tree.root, scope):
             if isinstance(node, DEFINITIONS) and not node.name.startswith("__"):
                 name = f"{parent}.{node.name}" if parent else node.name
-                make = _class if isinstance(node, ast.ClassDef) else _function
-                definitions.append(make(number, name, node))
+                definition = (
+                    _class(number, name, node) if isinstance(node, ast.ClassDef) else _function(number, name, node)
+                )
+                definitions.append(definition)
     return definitions
 
 

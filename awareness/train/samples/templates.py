@@ -58,11 +58,15 @@ class Template(Section):
     held_out: bool = False
     paraphrases: dict[str, str] = Field(default={})
 
-    def fill(self, answer: str, *, literal: str = "", noun: str = "", **fields: str | None) -> Phrasings:
+    def fill(
+        self, answer: str, *, literal: str | None = "", noun: str | None = None, **fields: str | None
+    ) -> Phrasings:
         """Raises KeyError for a field that is not given."""
         given = {"answer": answer, "literal": literal, **fields}
-        texts = (_filled(texts, given) for texts in (self.questions, self.prefixes, self.sentences))
-        return Phrasings(answer, *texts, noun or self.noun, literal, _filled(self.lines, given))
+        questions, prefixes, sentences, lines = (
+            _filled(texts, given) for texts in (self.questions, self.prefixes, self.sentences, self.lines)
+        )
+        return Phrasings(answer, questions, prefixes, sentences, noun or self.noun, literal or "", lines)
 
     def fill_literal(self, literal: str, **fields: str | None) -> Phrasings:
         """The answer is a number, or the text inside the quotes of `literal`."""
