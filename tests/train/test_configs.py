@@ -35,7 +35,7 @@ def test_every_file_is_read(path):
 
 
 @pytest.mark.parametrize("path", ON_REPOSITORIES, ids=lambda path: path.stem)
-def test_no_repository_that_is_measured_on_is_learned_from(path):
+def test_no_validation_repository_is_trained_on(path):
     data = read_config(path, []).data
     sources = {project(source.removeprefix("pypi:").partition("==")[0]) for source in data.sources}
     assert len(sources) > 30 and not sources & evaluated_on()

@@ -20,7 +20,7 @@ def saved(folder, *steps):
     return folder
 
 
-def test_the_latest_whole_one_is_resumed_from(tmp_path):
+def test_a_run_resumes_from_the_latest_whole_checkpoint(tmp_path):
     saved(tmp_path, 2, 10, 4)
     assert [(s.step, s.damage) for s in saved_steps(tmp_path)] == [(10, ""), (4, ""), (2, "")]
     assert saved_steps(tmp_path)[0].bytes == len("w10o10") + (tmp_path / "checkpoint-10/complete.json").stat().st_size
@@ -38,7 +38,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_one_is_skipped_with_a_warning(tmp_path, damage):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, damage):
     saved(tmp_path, 2, 10)
     DAMAGE[damage](tmp_path / "checkpoint-10")
     warnings = []
@@ -48,14 +48,14 @@ def test_a_damaged_one_is_skipped_with_a_warning(tmp_path, damage):
         resumable(tmp_path, str(tmp_path / "checkpoint-10"), ABOUT, pytest.fail)
 
 
-def test_where_nothing_is_there_yet_a_run_begins(tmp_path):
+def test_without_checkpoints_a_run_starts_from_the_beginning(tmp_path):
     assert resumable(tmp_path, "latest", ABOUT, pytest.fail) is None
     assert resumable(tmp_path / "none", "latest", ABOUT, pytest.fail) is None
     with pytest.raises(UsageError, match="there is no such folder"):
         resumable(tmp_path, str(tmp_path / "checkpoint-3"), ABOUT, pytest.fail)
 
 
-def test_one_of_another_run_is_refused(tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     saved(tmp_path, 2)
     with pytest.raises(UsageError, match="its steps was 10, now it is 11"):
         resumable(tmp_path, "latest", {**ABOUT, "steps": 11}, pytest.fail)
@@ -63,7 +63,7 @@ def test_one_of_another_run_is_refused(tmp_path):
         resumable(tmp_path, "latest", {**ABOUT, "seed": 0}, pytest.fail)
 
 
-def test_rotation_keeps_the_latest_and_never_the_last_whole_one_less(tmp_path):
+def test_rotation_keeps_the_latest_whole_checkpoints(tmp_path):
     saved(tmp_path, 2, 4, 6, 8)
     (tmp_path / "checkpoint-8/weights").write_text("half")
     assert [path.name for path in rotate(tmp_path, 2)] == ["checkpoint-2"]

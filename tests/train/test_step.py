@@ -101,7 +101,7 @@ def test_the_memory_is_read_and_only_what_is_trained_gets_a_gradient(built):
         assert step.eval()(**rows_of(built))["answer"] != step(**rows_of(built, other))["answer"]
 
 
-def test_which_tokens_are_of_chunks_and_of_gold_ones(built):
+def test_masks_of_chunk_tokens_and_gold_tokens(built):
     module, base = built
     maker = MemoryMaker(module, base, 1 << 30)
     samples = [SAMPLES[0], Sample(("# one\n", "# two and more\n"), (1,), "?", "x"), Sample(("a",), (), "?", "x")]
@@ -116,7 +116,7 @@ def test_which_tokens_are_of_chunks_and_of_gold_ones(built):
     assert (batch.memory.mask.sum(dim=1) - batch.chunks.sum(dim=1)).tolist() == [sink] * 3 and SINK == "sink"
 
 
-def test_latents_are_kept_and_are_the_same_in_any_company(built):
+def test_latents_are_kept_and_do_not_depend_on_their_batch(built):
     text, longer = "def f(): pass\n", "something longer than the first\n"
     alone = MemoryMaker(*built, 1 << 30)
     (latent,) = alone.cache.get([text])

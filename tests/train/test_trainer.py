@@ -179,7 +179,7 @@ def test_resuming_before_anything_was_saved_or_logged_begins(config_file, tmp_pa
     assert list(losses(config.output_dir)) == [1]
 
 
-def test_a_run_is_not_begun_over_another(config_file):
+def test_a_run_does_not_overwrite_another(config_file):
     trained(config_file, "training.max_steps=1", "training.save_steps=1")
     with pytest.raises(UsageError, match="already holds a run"):
         trained(config_file, "training.max_steps=1")
@@ -196,7 +196,7 @@ def test_a_run_is_not_begun_over_another(config_file):
 # Evaluation, precision, what is kept
 
 
-def test_validation_counts_every_token_once_and_compares_it_with_what_was_said_before_it(config_file):
+def test_validation_counts_every_token_once(config_file):
     """A known fault: evaluation that counts unshifted tokens, and means of batches of unlike length."""
     config = read_config(config_file, ["training.eval_samples=5", "training.batch_size=2"])
     run = prepare(config, pull=find)
@@ -309,7 +309,7 @@ def test_two_processes_do_what_one_does(config_file, tmp_path):
         (["training.mixed_precision=fp16"], "fp16 needs CUDA"),
     ],
 )
-def test_what_is_refused_before_it_begins(config_file, settings, message):
+def test_settings_that_are_refused_before_training(config_file, settings, message):
     if torch.cuda.is_available() and "CUDA" in message:
         pytest.skip("there is CUDA")
     with pytest.raises(UsageError, match=message):

@@ -111,7 +111,7 @@ def test_without_trackers_nothing_is_reported(tmp_path):
     assert arguments(TrainingConfig(), tmp_path, validates=False).report_to == []
 
 
-def test_how_often_is_logged_saved_and_measured(config_file):
+def test_intervals_of_logging_saving_and_evaluation(config_file):
     said = []
     settings = ["training.logging_steps=4", "training.save_steps=3", "training.eval_steps=5", "training.eval_samples=3"]
     config, _ = trained(config_file, *settings, "training.save_total_limit=9", say=said.append)
@@ -239,7 +239,7 @@ def test_one_kind_of_data(config_file):
         ("losses.kl_temperature=0", "losses.kl_temperature"),
     ],
 )
-def test_a_setting_that_can_not_be_is_named(config_file, setting, message):
+def test_an_impossible_setting_is_named(config_file, setting, message):
     with pytest.raises(UsageError, match=message):
         trained(config_file, setting)
 

@@ -16,7 +16,7 @@ def test_shingles_are_runs_of_tokens_whatever_is_between_them():
     assert shingles_of("") == {""}
 
 
-def test_the_earliest_alike_is_named_and_a_duplicate_is_not_remembered():
+def test_the_earliest_original_is_named_and_a_duplicate_is_not_added():
     words = [f"word{number}" for number in range(40)]
     seen = NearDuplicates(0.7)
     assert seen.add("first", " ".join(words)) is None
@@ -51,7 +51,7 @@ def test_a_threshold_of_zero_finds_none():
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 0.9, 1.0])
-def test_the_fewest_bands_that_miss_hardly_any(threshold):
+def test_the_fewest_bands_that_miss_few_pairs(threshold):
     def missed(bands: int) -> float:
         return (1 - threshold ** (NUM_PERM // bands)) ** bands
 

@@ -85,7 +85,7 @@ def test_every_sort_of_source_gives_the_same_chunks(tmp_path):
     assert all(stack == stacks[0] for stack in stacks)
 
 
-def test_a_folder_in_a_repository_is_read_alone_and_without_what_is_not_its_own(tmp_path):
+def test_a_folder_in_a_repository_is_read_alone_and_without_vendored_code(tmp_path):
     files = {"a.py": code("ant"), "tests/test_a.py": code("t"), "vendor/v.py": code("v"), "notes.md": code("n")}
     files |= {"big.py": code("big", 4000), "min.js": f"f({'1,' * 300}1)", "x/README.rst": "x", "unknown.zig": code("z")}
     outer = write_tree(tmp_path / "outer", {"secret.py": code("s")} | {f"inner/{name}": t for name, t in files.items()})
@@ -128,7 +128,7 @@ def test_patterns_are_sorted_and_each_source_is_taken_once(tmp_path):
         ("pypi:flask==1/../..", "has no exact version"),
     ],
 )
-def test_a_source_that_is_none(tmp_path, source, wrong):
+def test_a_bad_source_is_refused(tmp_path, source, wrong):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(UsageError, match=wrong) as raised:
         read([source.format(tmp_path)])
@@ -165,7 +165,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
     return read_source(source, fetch_wheel)
 
 
-def test_hostile_members_are_passed_over(tmp_path):
+def test_hostile_members_are_skipped(tmp_path):
     files = dict.fromkeys(["../up.py", "/etc/abs.py", "a/../b.py", "a/.git/hooks.py", "a//b.py"], "x")
     files |= {"a/ok.py": "1", "./a/dot.py": "2", "a/big.py": "x" * (archives.MAX_FILE + 1), "a/image.png": "x"}
     kept = {"ok.py": b"1", "dot.py": b"2"}
@@ -266,7 +266,7 @@ def test_the_licence_of_a_source(files, licence):
         (UNKNOWN, [], True),
     ],
 )
-def test_what_is_permitted(licence, permitted, may):
+def test_permitted_licences(licence, permitted, may):
     assert is_permitted(licence, permitted) is may
 
 
@@ -310,7 +310,7 @@ def test_validation_is_by_name(three, name):
     assert [source.split for source in stack.report.sources] == ["train", "validation", "train"]
 
 
-def test_validation_that_is_no_source_or_all_of_them(three):
+def test_validation_by_an_unknown_source_or_by_all_is_refused(three):
     with pytest.raises(UsageError, match=r"data.validation: 'bee-2.0' is none of .*: ant-1.0, bee-1.0, cat-1.0"):
         read(three, validation=["bee-2.0"])
     with pytest.raises(UsageError, match="of 3 sources 3 are permitted, 3 of them for validation"):
@@ -350,7 +350,7 @@ def test_projects_are_compared_without_version_case_and_separators():
     assert [project(name) for name in names] == ["my-lib"] * 6 + ["my-lib-3d-tools"]
 
 
-def test_what_validation_has_is_dropped_from_train_and_boilerplate_is_learned_once(tmp_path):
+def test_near_duplicates_of_validation_are_dropped_from_train(tmp_path):
     shared, common = code("shared", 2), code("common", 1)
     for word, more in (("ant", shared), ("bee", common), ("cat", shared), ("dog", common)):
         text = f"{code(word)}\n\n\n{more}\n"
@@ -369,7 +369,7 @@ def test_what_validation_has_is_dropped_from_train_and_boilerplate_is_learned_on
     assert sum(len(s.chunks) for s in read([f"{tmp_path}/*"], near_duplicates=0).train) == 30
 
 
-def test_so_many_chunks_are_drawn_by_seed_and_name_in_their_order(three):
+def test_chunks_are_drawn_by_seed_and_name_and_keep_their_order(three):
     whole = {source.name: source.chunks for source in read(three).train}
     drawn = read(three, chunks_per_source=3)
     for source in drawn.train:
@@ -383,7 +383,7 @@ def test_so_many_chunks_are_drawn_by_seed_and_name_in_their_order(three):
     assert [(s.chunks, s.kept) for s in drawn.report.sources] == [(6, 3)] * 3
 
 
-def test_the_report_is_json_and_a_line(three):
+def test_the_report_as_json_and_as_one_line(three):
     report = read(three, validation=["cat"]).report
     assert json.loads(json.dumps(report.to_json()))["sources"][2] == {
         "name": "cat-1.0",

@@ -1,4 +1,4 @@
-"""Questions about real code: each fact is one that the code tells, and no other chunk of the sample tells another."""
+"""Questions about real code: the gold chunk answers each, and no other chunk of the sample does."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def told(name: str, pool: Pool = POOL) -> set[tuple[int, str, str]]:
         ("usage", {(2, "", "warm_up")}),
     ],
 )
-def test_what_the_code_tells(kind, facts):
+def test_answers_in_the_code(kind, facts):
     assert told(kind) == facts
 
 
@@ -153,7 +153,7 @@ def test_chunks_that_define_the_same_name_are_left_out():
         assert sample.texts[sample.gold[0]].split(" = ")[1].strip() in sample.answer
 
 
-def test_exact_facts_leave_out_all_that_mention_the_name():
+def test_exact_questions_leave_out_every_chunk_with_the_name():
     fact = CodeQuestion(0, "LIMIT_A", Phrasings("1", ["What?"], ["It is "], ["1"]), exact=True)
     texts = ["LIMIT_A = 1", "print(LIMIT_A)", "other()"]
     pool = Pool([Chunk(f"{number}.py", 1, 1, "", text) for number, text in enumerate(texts)])
@@ -161,7 +161,7 @@ def test_exact_facts_leave_out_all_that_mention_the_name():
     assert set(sample.texts) == {pool.texts[0], pool.texts[2]}
 
 
-def test_what_a_chunk_tells_twice_is_not_asked():
+def test_a_question_with_two_answers_is_not_asked():
     def find(pool: Pool) -> list[CodeQuestion]:
         return [
             CodeQuestion(0, "f", Phrasings(value, [question], [""], [value]))
@@ -171,7 +171,7 @@ def test_what_a_chunk_tells_twice_is_not_asked():
     assert [asked.phrasings.answer for asked in unambiguous(find)(POOL)] == ["3", "3"]
 
 
-def test_two_with_the_same_description_are_not_asked_for():
+def test_definitions_with_equal_descriptions_are_not_asked_for():
     text = 'def {0}():\n    """Return the name of it."""\n    return 1'
     pool = Pool([Chunk(f"{n}.py", 1, 3, n, text.format(n)) for n in ("first", "second")])
     assert which(pool) == []
@@ -195,7 +195,7 @@ def test_the_first_sentence(doc, sentence):
     assert first_sentence(doc) == sentence
 
 
-def test_code_goes_on_with_what_another_file_defines():
+def test_code_is_continued_with_what_another_file_defines():
     above = "# file: app/warm.py · warm_up\ndef warm_up(store):\n    for key in store.keys():\n        "
     assert {(line.context, line.answer) for line in lines_of(POOL)} == {
         (above, "store.load_value(key, strict=False)\n"),
@@ -230,6 +230,6 @@ def test_an_unanswerable_question_names_what_has_to_be_left_out():
     assert {one[1][0] for one in asked if one} == set(facts)
 
 
-def test_a_pool_that_tells_nothing_offers_nothing():
+def test_a_pool_without_code_offers_no_questions():
     pool = Pool([Chunk("a.txt", 1, 1, "", "nothing at all")])
     assert [kind for kind in QUESTIONS if QUESTIONS[kind](random.Random(0), pool, 1)] == []

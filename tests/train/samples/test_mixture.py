@@ -154,7 +154,7 @@ def test_questions_that_no_chunk_answers():
     assert asked == {True, False}
 
 
-def test_a_pool_looks_once():
+def test_a_pool_computes_a_result_once():
     calls = []
 
     def find(pool: Pool) -> int:

@@ -1,4 +1,4 @@
-"""Made-up facts in real chunks: told by the gold chunk and by nothing else, and never in a shape that is held out."""
+"""Needles in real chunks: only the gold chunk holds the answer, and no shape is one that is held out."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_needle_lies_in_chunks_of_one_pool(kind):
 
 @pytest.mark.parametrize("make", SHAPES)
 @pytest.mark.parametrize("language", CODE)
-def test_the_lines_tell_the_value(make, language):
+def test_the_hidden_lines_contain_the_answer(make, language):
     pool = pool_of(language)
     for seed in range(30):
         needle = make(random.Random(seed), pool, pool.chunks[0], "zebra")
@@ -86,7 +86,7 @@ def test_the_lines_tell_the_value(make, language):
         assert all(part in lines for part in wanted), (lines, needle.phrasings)
 
 
-def test_the_name_is_nowhere_else_and_decoys_have_other_values():
+def test_a_needle_name_is_unique_and_decoys_have_other_values():
     pool, made = pool_of("py", size=8), []
 
     def make(*arguments):
@@ -107,7 +107,7 @@ def test_the_name_is_nowhere_else_and_decoys_have_other_values():
     assert 0.15 < 1 - numbers[0] / 400 < 0.35
 
 
-def test_a_name_of_the_repository_is_not_taken():
+def test_a_name_in_the_repository_is_not_used():
     pool = Pool([Chunk("a.py", 1, 1, "", "taken_name = 1")])
     names = iter(["TAKEN_NAME", "FREE_NAME"])
 
@@ -137,7 +137,7 @@ def test_letters_and_digits_are_never_hexadecimal():
     assert not any(re.fullmatch(r"[0-9a-fA-F]+", token) for token in drawn)
 
 
-def test_gold_is_anywhere():
+def test_gold_chunks_are_at_random_places():
     pool = pool_of("py", size=8)
     places = Counter(NEEDLES["string"](random.Random(seed), pool, 4).gold[0] for seed in range(400))
     assert set(places) == {0, 1, 2, 3}
@@ -194,7 +194,7 @@ def test_two_names_are_answered_in_the_order_asked():
             assert re.search(rf"{re.escape(values[0])}.*{re.escape(values[1])}", sample.answer)
 
 
-def test_one_of_several_is_asked_for():
+def test_one_needle_of_several_is_asked_for():
     pool = pool_of("py", size=8)
     for seed in range(30):
         sample = NEEDLES["multi_key"](random.Random(seed), pool, 4)
@@ -206,7 +206,7 @@ def pool_lines(pool: Pool) -> set[str]:
     return {line.strip() for text in pool.texts for line in text.split("\n")}
 
 
-def test_code_goes_on_with_the_value():
+def test_a_context_is_continued_with_the_value():
     sample = NEEDLES["assertion"](random.Random(3), pool_of("py"), 2)
     assert sample.question == ""
     assert sample.context.startswith("# file: ")
@@ -214,7 +214,7 @@ def test_code_goes_on_with_the_value():
     assert sample.answer.strip("\n):") in sample.texts[sample.gold[0]]
 
 
-def test_where_is_answered_by_the_path():
+def test_where_is_answered_with_the_path():
     pool = pool_of("py", "go")
     for seed in range(20):
         sample = NEEDLES["where"](random.Random(seed), pool, 3)
@@ -222,7 +222,7 @@ def test_where_is_answered_by_the_path():
         assert path in sample.answer
 
 
-def test_a_fact_is_put_in_many_ways():
+def test_a_question_has_many_phrasings():
     fact = Phrasings("abc", ["What is X?"], ["X = ", 'X = "', "`"], ["X is abc."], literal='"abc"')
     said = Counter(ask(random.Random(seed), fact) for seed in range(3000))
     prefixed = sum(n for (_, prefix, _), n in said.items() if prefix)
@@ -248,7 +248,7 @@ def test_a_fact_is_put_in_many_ways():
     }
 
 
-def test_words():
+def test_verb_forms_cases_and_lists():
     verbs = {"flush": "flushes", "copy": "copies", "deploy": "deploys", "go": "goes", "get": "gets"}
     assert {verb: third_person(verb) for verb in verbs} == verbs
     names = {"upper": "A_BC", "snake": "a_bc", "camel": "aBc", "pascal": "ABc", "kebab": "a-bc"}
@@ -256,7 +256,7 @@ def test_words():
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
 
 
-def test_an_unanswerable_name_is_nowhere():
+def test_the_name_of_an_unanswerable_question_does_not_occur():
     pool = pool_of("py")
     for seed in range(30):
         question, without = unanswerable_needle(random.Random(seed), pool)

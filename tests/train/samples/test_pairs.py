@@ -1,4 +1,4 @@
-"""What is said about code, and that it is cut from the code it is said about."""
+"""Pairs of a description and its code: the description is cut out of the code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ func (r *Response) IsRedirect() bool {
         ("limits", "# Copyright 2024 the authors, all rights reserved\nlimits = 1\nmore = 2", []),
     ],
 )
-def test_what_is_said(symbol, text, said):
+def test_descriptions_of_code(symbol, text, said):
     pairs = list(pairs_of([Chunk("a.x", 1, 9, symbol, text)]))
     assert [pair.description for pair in pairs] == said
     for pair in pairs:
@@ -65,7 +65,7 @@ def test_what_is_said(symbol, text, said):
             assert symbol.rpartition(".")[2] not in pair.chunk.text
 
 
-def test_a_folder_is_read_without_what_is_not_its_own(tmp_path):
+def test_a_folder_is_read_without_vendored_code(tmp_path):
     for name in ("src/a.py", "node_modules/x/a.py", "tests/test_a.py", "vendor/b.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(PYTHON)
