@@ -1,9 +1,7 @@
-"""The values that pass between the packages: what they hold, in which shape, in which unit.
+"""The types that the packages exchange: frozen dataclasses and two protocols.
 
-Frozen dataclasses and two protocols, nothing that does work. `index` and `model` never import each other; they
-meet in these types. Torch is named in annotations only, so that importing this module costs nothing.
-
-Shapes use B (batch), T (tokens of the prompt), M (tokens of memory), H (query heads), D (head_dim).
+`index` and `model` do not import each other; they share these types. Torch appears in annotations only, so that
+importing this module is cheap. Shapes use B (batch), M (tokens of memory), D (dimension).
 """
 
 from __future__ import annotations
@@ -22,24 +20,24 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 Progress = Callable[[str, int, "int | None"], None]
-"""(what is being done, how much is done, out of how much if known)"""
+"""(what is being done, amount done, total amount or None if unknown)"""
 
 
 def silent(what: str, done: int, total: int | None) -> None:
-    """The `Progress` that nobody watches."""
+    """A `Progress` that shows nothing."""
 
 
 ENCODING_VERSION = 1
-"""Of the way K and V are made: raised whenever the same text would give other bytes."""
+"""Version of the encoding: raised whenever the same text would give other bytes."""
 
 QUANT_BITS = {"int8": 8, "int4": 4, "int2": 2, "fp8": 8}
-"""Ways of storing latents in fewer bits than their dtype has (model/quantisation.py), and the bits of one number."""
+"""Quantisation (model/quantisation.py) -> bits of one number."""
 QUANT_GROUP = 64
-"""Tokens that share one scale of a key channel."""
+"""Number of tokens that share one scale of a key channel."""
 
 
 def digest(*parts: bytes | str) -> str:
-    """blake2b-256 of the parts, each framed by its length, in hex: what content is addressed by everywhere."""
+    """The blake2b-256 of the parts, each preceded by its length, in hex. It identifies content everywhere."""
     hasher = hashlib.blake2b(digest_size=32)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -57,11 +55,11 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A span of whole lines of one file, the unit that is routed to, encoded and cited.
+    """A span of whole lines of one file: the unit that is searched, encoded and cited.
 
-    `path` is relative to the root of the repository, with `/`; bytes that are not UTF-8 are held as surrogates
-    (PEP 383). Lines count from 1 and `end_line` is included. `text` is those lines with `\\n` ends, without the last
-    one. `symbol` is the qualified name of the definition it shows (`Class.method`, a Markdown heading) or empty.
+    path: relative to the root of the repository, with `/`; bytes that are not UTF-8 are surrogates (PEP 383).
+    start_line, end_line: from 1, inclusive. symbol: qualified name of the definition or heading (`Class.method`), or
+    empty. text: the lines, joined by `\\n`.
     """
 
     path: str
@@ -72,34 +70,34 @@ class Chunk:
 
     @property
     def header(self) -> str:
-        """The line that is encoded before the text, so that the latent knows where it comes from."""
+        """The line that is encoded before the text, with its path and symbol."""
         where = f"{self.path} · {self.symbol}" if self.symbol else self.path
         return f"# file: {printable(where)}"
 
     @property
     def encoded_text(self) -> str:
-        """Exactly what the model reads."""
+        """The text that the model reads."""
         return f"{self.header}\n{self.text}\n"
 
     @property
     def place(self) -> str:
-        """`path:first-last`, as editors and people write it; on one line, whatever the path holds."""
+        """`path:first-last`, always printable on one line."""
         return f"{printable(self.path)}:{self.start_line}-{self.end_line}"
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the encoded text: the same code under the same path and name is the same chunk on any branch."""
+        """Identifies the encoded text: equal code with equal path and symbol is the same chunk on every branch."""
         return digest(self.encoded_text)
 
 
 @dataclass(frozen=True)
 class MemorySpec:
-    """Everything that decides what a latent's bytes mean; two latents with equal specs can be read together.
+    """Everything that decides what the bytes of a latent mean. Latents with equal specs can be read together.
 
-    layers: the decoder layers that read memory, ascending. dtype: of the stored tensor (`bfloat16`, `float32`).
-    encoder: how K/V were made (`self`: the decoder's own). sink: digest of the prefix all chunks were encoded after.
-    quant: how the numbers are stored, `none` (as they are) or one of `QUANT_BITS`; the sink is never quantised.
-    version: of the way K/V are made, raised whenever the same text would give other bytes. Keys are stored before RoPE.
+    model: fingerprint. layers: the decoder layers that read memory, ascending. dtype: `bfloat16`, `float16` or
+    `float32`. encoder: what made K and V (`self`: the decoder). sink: digest of the prefix that all chunks are encoded
+    after. quant: `none` or a key of `QUANT_BITS`; the sink is never quantised. version: `ENCODING_VERSION`. Keys are
+    stored before RoPE.
     """
 
     model: str
@@ -114,12 +112,15 @@ class MemorySpec:
 
     @property
     def raw(self) -> MemorySpec:
-        """The same without quantisation: what the sink is stored by, and what is attended to."""
+        """The spec without quantisation, which the sink is stored with."""
         return replace(self, quant="none")
 
     def latent_bytes(self, tokens: int) -> int:
-        """Size of a latent of so many tokens. Quantised: codes of K and V, and a scale and an offset (float16 each, fp8
-        without the offset) for each key channel and group of tokens, and for each token of a value head."""
+        """The size in bytes of a latent with this number of tokens.
+
+        Quantised: the codes of K and V, with a scale and an offset (float16 each; fp8 has no offset) for each key
+        channel and group of tokens, and for each token of a value head.
+        """
         heads = len(self.layers) * self.num_kv_heads
         numbers = heads * self.head_dim * tokens
         if self.quant == "none":
@@ -137,9 +138,9 @@ class MemorySpec:
 
     @classmethod
     def from_json(cls, text: str) -> MemorySpec:
-        """Raises ValueError, TypeError or KeyError for what no `to_json` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        spec = cls(**{**values, "layers": tuple(values["layers"])})
+        """Raises ValueError, TypeError or KeyError for text that is not from `to_json`."""
+        fields: dict[str, Any] = json.loads(text)
+        spec = cls(**{**fields, "layers": tuple(fields["layers"])})
         numbers = (spec.num_kv_heads, spec.head_dim, spec.version, *(layer + 1 for layer in spec.layers))
         texts = (spec.model, spec.dtype, spec.encoder, spec.sink, spec.quant)
         if not all(type(n) is int and 0 < n < 1 << 20 for n in numbers) or not all(type(t) is str for t in texts):
@@ -148,34 +149,34 @@ class MemorySpec:
 
     @cached_property
     def key(self) -> str:
-        """Identity of the spec, part of every latent's key."""
+        """Identifies the spec; part of every `latent_key`."""
         return digest(self.to_json())
 
     def latent_key(self, chunk_digest: str) -> str:
-        """What a latent is stored under: chunk text with header, model fingerprint, geometry, quantisation."""
+        """The name a latent is stored under."""
         return digest(chunk_digest, self.key)
 
 
 def default_layers(num_layers: int) -> tuple[int, ...]:
-    """The upper five sixths. An untrained model whose memory starts higher finds fewer needles."""
+    """The upper five sixths. With fewer layers, an untrained model finds fewer needles."""
     return tuple(range(num_layers // 6, num_layers))
 
 
 @dataclass(frozen=True)
 class Latent:
-    """K and V of one chunk as bytes: the tensor `spec.shape(tokens)`, row-major, in `spec.dtype`, or quantised."""
+    """K and V of one chunk as bytes: a tensor of `spec.shape(tokens)`, row-major, in `spec.dtype` or quantised."""
 
     tokens: int
     data: Buffer
 
 
 SINK = "sink"
-"""What the sink is called where chunks are called by their digest."""
+"""The name of the sink where chunks are named by their digest."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Which tokens of a memory belong to one source: `[start, stop)`; `name` is a chunk's digest, or `SINK`."""
+    """The tokens `[start, stop)` of a memory that belong to one chunk. name: the chunk's digest, or `SINK`."""
 
     name: str
     start: int
@@ -186,8 +187,8 @@ class Span:
 class Memory:
     """The latents chosen for one question, in order, ready to attend to.
 
-    keys, values: decoder layer -> [B or 1, num_kv_heads, M, head_dim], the keys already rotated to their positions.
-    mask: [B, M], True where a row may look, or None if every row sees all. M may be 0.
+    keys, values: decoder layer -> [B or 1, num_kv_heads, M, head_dim], keys after RoPE. spans: the source of each
+    token. mask: bool [B, M], True where a row may attend, or None if every row attends to all. M may be 0.
     """
 
     keys: Mapping[int, torch.Tensor]
@@ -197,7 +198,7 @@ class Memory:
 
     @property
     def tokens(self) -> int:
-        """M, the tokens of the longest row."""
+        """M, including padding."""
         return next((k.shape[2] for k in self.keys.values()), 0)
 
     @property
@@ -207,11 +208,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Sample:
-    """A question put to a memory, and what is to be said: what training learns from and evaluations ask.
+    """A question to a memory with its answer, for training and evaluation.
 
-    texts: the chunks as they are encoded, in reading order. gold: the places in `texts` of those that hold the answer,
-    none where the memory does not help. With an empty question `context`, code, is continued instead. answer_prefix:
-    the first words of the answer, put into the model's mouth; `answer` is what follows them. kind: how it was made.
+    texts: the encoded texts of the chunks, in reading order. gold: indices in `texts` of the chunks with the answer,
+    empty if none has it. answer_prefix: the start of the answer that the model is given; `answer` follows it. context:
+    code to continue in place of a question, which is empty then. kind: which generator made the sample.
     """
 
     texts: tuple[str, ...]
@@ -225,7 +226,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Hit:
-    """A chunk that the router found. `score` is in [0, 1], higher is better, and orders the hits of one query."""
+    """A search result. score: in [0, 1], higher is better."""
 
     chunk: Chunk
     score: float
@@ -233,11 +234,11 @@ class Hit:
 
 @dataclass(frozen=True)
 class Citation:
-    """A place that an answer rests on.
+    """A source of an answer.
 
-    attention: the share of memory attention that the answer's tokens gave the chunk, None if no memory was attached.
-    verified: the lines were read again, from the repository or from the pack, and are what was encoded. rev: the commit
-    they are from, or None for the work tree. origin: which pack or repository, None where only one repository is asked.
+    attention: the chunk's share of the memory attention of the answer's tokens, None without memory. verified: the
+    lines were read again and equal those that were encoded. rev: their commit, None for the work tree. origin: the pack
+    or repository they are from, None if only one is searched.
     """
 
     path: str
@@ -253,8 +254,11 @@ class Citation:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: at temperature 0 the likeliest, else drawn from the top_k likeliest (0: from all)
-    that together have at least the probability top_p (Holtzman et al. 2020). seed: of the draw."""
+    """How the next token is chosen: at temperature 0 the most likely one, else at random.
+
+    top_k: sample from the k most likely tokens; 0 is all. top_p: nucleus sampling, from the most likely tokens up to
+    this total probability (Holtzman et al. 2020). seed: random seed.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
@@ -263,33 +267,35 @@ class Sampling:
 
     @property
     def options(self) -> dict[str, Any]:
-        """For transformers' `generate()`."""
+        """The arguments for `generate()` of transformers."""
         if self.temperature == 0.0:
             return {"do_sample": False}
         return {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
 
 
 class KVEncoder(Protocol):
-    """Text -> latents by `spec`. `encode` yields one a text, in order; fastest if neighbours are of like length."""
+    """Text -> latents by `spec`."""
 
     @property
     def spec(self) -> MemorySpec: ...
 
     @property
     def sink(self) -> Latent:
-        """Latent, by `spec.raw`, of the fixed prefix that every text is encoded after, its own keys before RoPE."""
+        """The latent, by `spec.raw`, of the fixed prefix that every text is encoded after."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> Iterator[Latent]: ...
+    def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
+        """One latent for each text, in order; fastest if neighbours are of similar length."""
+        ...
 
 
 Vector = Union[Sequence[float], "np.ndarray"]
 
 
 class Embedder(Protocol):
-    """Text -> unit vectors, near each other where a question and a chunk are about the same thing.
+    """Text -> unit vectors, similar where a question and a chunk have the same topic.
 
-    fingerprint: of whatever decides the vectors; those of two fingerprints can't be compared.
+    fingerprint: of everything that decides the vectors; vectors of different fingerprints do not compare.
     """
 
     @property
@@ -298,11 +304,5 @@ class Embedder(Protocol):
     def question(self, text: str) -> Vector: ...
 
     def chunks(self, chunks: Sequence[Chunk]) -> Iterator[Vector]:
-        """One a chunk, in order; fastest if many are given at once."""
+        """One vector for each chunk, in order; fastest with many chunks at once."""
         ...
-
-
-class Router(Protocol):
-    """Question -> the chunks worth attaching, best first."""
-
-    def search(self, query: str, *, top_k: int) -> list[Hit]: ...

@@ -1,8 +1,8 @@
-"""Git, text and disk: files -> chunks -> store, and question -> hits. Knows nothing of models, and never imports torch.
+"""Git, text and disk: files -> chunks -> store, and question -> hits. Knows no models and never imports torch.
 
-files/    which files of a repository are read, and how they are read safely
-chunks/   the text of a file -> chunks
-search/   question -> ranked chunks
-store/    the index on disk: manifest, shards of latents, packs, and their care
-build.py  brings an index up to date
+files/    which files of a repository are indexed, and reading them safely: start with repository.py
+chunks/   the text of a file -> chunks: start with chunking.py
+search/   question -> ranked chunks: start with ranking.py
+store/    the index on disk, and its care: start with store.py
+build.py  updates an index: files -> chunks -> store
 """

@@ -1,17 +1,16 @@
-"""Files -> chunks -> store, incrementally, in two steps that commit apart.
+"""Files -> chunks -> store, incrementally: first the routing index, then the latents.
 
-`refresh` brings the routing index up to date: after it a search works. `encode_pending` makes the latents that are
-missing, in order of worth, up to the budget; what it committed stays if it is interrupted. `load_latents` brings the
-latents for one question and encodes what is not there yet. No step does work for text that it has seen before.
+`refresh` updates the routing index; after it, searches work. `encode_pending` encodes the missing latents, the most
+useful first, up to the budget; what it has committed stays if it is interrupted. `load_latents` returns the latents for
+one question and encodes those that are missing. No step repeats work for text that it has seen before.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from awareness.errors import IndexLocked, StorageFailed
 from awareness.index.files.credentials import find_secrets
 from awareness.index.files.file_kinds import kind_of
 from awareness.index.files.repository import Repository, SkippedFile, SourceFile, decode
+from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
 from awareness.index.store.shards import SHARD_BYTES
 from awareness.index.store.store import IndexedFile, Snapshot, Store, StoredChunk
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from awareness.index.chunks.chunking import TokenStarts
 
 MAX_CHUNK_TOKENS = 256
-EAGER_SHARE = 0.9  # of the budget; the rest is for latents made on demand
-EMBEDDED_AT_ONCE = 512  # chunks, between two commits
+EAGER_SHARE = 0.9  # of the budget; the rest is for latents that questions need
+EMBEDDING_BATCH = 512  # chunks in one commit
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What `refresh` found. added, reused and removed count chunks of the snapshot; skipped are files left out."""
+    """The result of `refresh`. added, reused, removed: chunks of the snapshot. skipped: files that are not indexed."""
 
     snapshot: int
     files: int
@@ -47,8 +47,11 @@ class Refreshed:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode_pending` did: latents and tokens encoded, and bytes written. What it left: `pending` chunks fit the
-    budget and have no latent yet, `postponed` chunks are beyond the budget."""
+    """The result of `encode_pending`.
+
+    latents, tokens: encoded. bytes: written. pending: chunks within the budget without a latent. postponed: chunks
+    beyond the budget.
+    """
 
     latents: int = 0
     tokens: int = 0
@@ -57,7 +60,7 @@ class Encoded:
     postponed: int = 0
 
     def after(self, earlier: Encoded) -> Encoded:
-        """Both runs as one: what both did, and what the later one left."""
+        """Both runs as one: the sum of the work, and what this one left."""
         return replace(
             self,
             latents=earlier.latents + self.latents,
@@ -68,20 +71,20 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Missing:
-    """The chunks of a snapshot that have no latent: those that fit the budget, the most useful first, and how many
-    are beyond it."""
+    """Chunks of a snapshot without a latent. wanted: within the budget, the most useful first. postponed: the number
+    beyond it."""
 
     wanted: list[StoredChunk] = field(repr=False)
     postponed: int
 
     @property
     def tokens(self) -> int:
-        """Of the chunks that fit the budget."""
+        """Of `wanted`."""
         return sum(chunk.tokens for chunk in self.wanted)
 
 
 def snapshot_name(repository: Repository, rev: str | None) -> str:
-    """A snapshot is a work tree or a commit; `rev` is a full sha."""
+    """The name of the snapshot of a commit (rev: its full hash) or of the work tree."""
     return f"rev:{rev}" if rev else f"tree:{repository.root}"
 
 
@@ -97,11 +100,12 @@ def refresh(
     max_tokens: int = MAX_CHUNK_TOKENS,
     progress: Progress = silent,
 ) -> Refreshed:
-    """Makes the snapshot show the files as they are now. Call inside `writing(layout)`.
+    """Updates the snapshot to the files as they are now. Call inside `writing(layout)`.
 
-    model, fingerprint: whose tokens bound the chunks. token_starts: called once, and only if a file is new.
+    model, fingerprint: of the model whose tokens limit the chunks. token_starts: loads its tokenizer; called at most
+    once, for the first new file. max_tokens: of a chunk.
     """
-    from awareness.index.chunks.chunking import CHUNKER_VERSION  # not before it is needed: a search never cuts a file
+    from awareness.index.chunks.chunking import CHUNKER_VERSION  # imported late: a search does not need it
 
     renew_vectors(store)
     name = snapshot_name(repository, rev)
@@ -134,8 +138,7 @@ def refresh(
 
 
 def renew_vectors(store: Store) -> None:
-    """Makes all term vectors anew if another router has been chosen, or has come with a new version. Call inside
-    `writing(layout)`."""
+    """Makes all term vectors again if the router has changed. Call inside `writing(layout)`."""
     routing = store.routing
     terms = routing.terms
     if terms and routing.made_by != terms.fingerprint:
@@ -144,16 +147,13 @@ def renew_vectors(store: Store) -> None:
 
 
 def embed_pending(store: Store, embedder: Embedder, *, progress: Progress = silent) -> int:
-    """Makes the vectors that are missing, by an embedding model, a batch a commit. Call inside `writing(layout)`.
-
-    Returns how many.
-    """
+    """Makes the missing vectors with an embedding model and returns their number. Call inside `writing(layout)`."""
     routing = store.routing
-    anew = routing.made_by != embedder.fingerprint  # those of another are forgotten with the first batch
-    missing = routing.vectors.missing(also_present=anew)
-    for done in range(0, len(missing), EMBEDDED_AT_ONCE):
+    is_new = routing.made_by != embedder.fingerprint  # the first batch deletes the vectors of another router
+    missing = routing.vectors.missing(also_present=is_new)
+    for done in range(0, len(missing), EMBEDDING_BATCH):
         progress("embedding", done, len(missing))
-        batch = store.chunks_by_id(missing[done : done + EMBEDDED_AT_ONCE])
+        batch = store.chunks_by_id(missing[done : done + EMBEDDING_BATCH])
         with store.changing():
             routing.embed(((i, stored.chunk) for i, stored in batch.items()), embedder)
     return len(missing)
@@ -161,7 +161,7 @@ def embed_pending(store: Store, embedder: Embedder, *, progress: Progress = sile
 
 @dataclass(frozen=True)
 class Drift:
-    """How the files differ from what is indexed, by path; secrets are files that are never indexed."""
+    """Paths of files that differ from the index. secrets: files that are never indexed."""
 
     added: list[str]
     changed: list[str]
@@ -170,7 +170,7 @@ class Drift:
 
 
 def drift(store: Store, repository: Repository, known: Snapshot) -> Drift:
-    """Lists and hashes the files of the snapshot again; reads no more of the store than their digests."""
+    """Compares the files as they are now with a snapshot, by their digests."""
     indexed = {path: file_digest for _, path, file_digest in store.files(known.id)}
     current: dict[str, str] = {}
     secrets: list[str] = []
@@ -196,7 +196,7 @@ def _cut(source: SourceFile, token_starts: TokenStarts, max_tokens: int) -> Inde
 
 
 def is_encoded(store: Store, snapshot: int, spec: MemorySpec, budget: int) -> bool:
-    """True if `encode_pending` would find nothing to do; needs no model."""
+    """Does the snapshot need no `encode_pending`? Needs no model."""
     return store.encoded_for(snapshot) == _mark(spec, budget)
 
 
@@ -214,11 +214,10 @@ def encode_pending(
     progress: Progress = silent,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Encoded:
-    """Encodes what is missing of the snapshot, the most useful first, up to the budget. Call inside `writing(layout)`.
+    """Encodes the missing latents of a snapshot, the most useful first. Call inside `writing(layout)`.
 
-    budget: bytes of latents on disk. Encoding and writing overlap; each shard is committed as it is finished.
-    announce: called with what is missing before the first chunk is encoded, if there is one to encode.
-    is_interrupted: asked after every latent; once it says yes, what is there is written and the rest left for later.
+    budget: bytes of latents on disk. announce: called before the first chunk is encoded, if any is missing.
+    is_interrupted: called after every latent; if True, the finished latents are written and the rest is left.
     """
     spec = encoder.spec
     keep_sink(store, encoder)
@@ -243,10 +242,14 @@ def encode(
     progress: Progress = silent,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Encoded:
-    """Encodes chunks and keeps their latents, a shard at a time, in the order given. Call inside `writing(layout)`."""
-    total, done, latents = sum(chunk.tokens for chunk in chunks), 0, 0
+    """Encodes chunks in the order given and commits their latents shard by shard. Call inside `writing(layout)`.
+
+    A thread writes one shard while the next is encoded, so at most two are in memory.
+    """
+    total, done, latents, written = sum(chunk.tokens for chunk in chunks), 0, 0, 0
     progress("encoding", 0, total)
-    with _ShardWriter(store, encoder.spec) as writer:
+    shard: Future[int] | None = None
+    with ThreadPoolExecutor(max_workers=1) as writer:
         for group in _by_shard(chunks, encoder.spec):
             encoded: dict[str, Latent] = {}
             for chunk, latent in encode_chunks(encoder, group):
@@ -255,22 +258,24 @@ def encode(
                 progress("encoding", done, total)
                 if is_interrupted():
                     break
-            writer.put(encoded)
+            written += shard.result() if shard else 0
+            shard = writer.submit(_write_shard, store.layout, encoder.spec, encoded)
             latents += len(encoded)
             if len(encoded) < len(group):
                 break
-    return Encoded(latents, done, writer.written)
+        written += shard.result() if shard else 0
+    return Encoded(latents, done, written)
 
 
 def encode_chunks(encoder: KVEncoder, chunks: Sequence[StoredChunk]) -> Iterator[tuple[Chunk, Latent]]:
-    """The latents of some chunks, the longest first: neighbours of like length are batched well."""
+    """(chunk, latent), the longest first: chunks of similar length make good batches."""
     ordered = sorted(chunks, key=lambda chunk: -chunk.tokens)
     latents = encoder.encode([chunk.chunk.encoded_text for chunk in ordered])
     return ((chunk.chunk, latent) for chunk, latent in zip(ordered, latents, strict=True))
 
 
 def keep_sink(store: Store, encoder: KVEncoder) -> None:
-    """The sink's latent is stored once per spec."""
+    """Stores the latent of the sink unless it is there."""
     if store.latents.missing(encoder.spec.raw, [SINK]):
         store.latents.write(encoder.spec.raw, {SINK: encoder.sink}, eager=True)
 
@@ -278,59 +283,51 @@ def keep_sink(store: Store, encoder: KVEncoder) -> None:
 def load_latents(
     store: Store, encoder: KVEncoder, chunks: Sequence[Chunk], *, budget: int, progress: Progress = silent
 ) -> list[Latent]:
-    """The latents of these chunks, in order.
+    """The latents of these chunks, in order. Missing ones are encoded now.
 
-    What is missing is encoded now, and kept if it fits the budget, the disk takes it and no other process is writing:
-    an answer does not depend on any of that.
+    They are stored if they fit the budget (bytes), the disk accepts them and no other process is writing.
     """
     spec = encoder.spec
-    found = store.latents.read(spec, [chunk.digest for chunk in chunks])
-    absent = {chunk.digest: chunk for chunk in chunks if chunk.digest not in found}
-    if absent:
-        made: dict[str, Latent] = {}
-        for name, latent in zip(absent, encoder.encode([c.encoded_text for c in absent.values()]), strict=True):
-            progress("encoding chunks", len(made), len(absent))
-            made[name] = latent
+    latents = store.latents.read(spec, [chunk.digest for chunk in chunks])
+    missing = {chunk.digest: chunk for chunk in chunks if chunk.digest not in latents}
+    if missing:
+        encoded: dict[str, Latent] = {}
+        for name, latent in zip(missing, encoder.encode([c.encoded_text for c in missing.values()]), strict=True):
+            progress("encoding chunks", len(encoded), len(missing))
+            encoded[name] = latent
         with contextlib.suppress(IndexLocked, StorageFailed), writing(store.layout):
-            _keep(store, encoder, made, budget)
-            store.latents.touch(spec, list(found))
-        found |= made
-    return [found[chunk.digest] for chunk in chunks]
+            _store_on_demand(store, encoder, encoded, budget)
+            store.latents.touch(spec, list(latents))
+        latents |= encoded
+    return [latents[chunk.digest] for chunk in chunks]
 
 
-def _keep(store: Store, encoder: KVEncoder, made: dict[str, Latent], budget: int) -> None:
-    size = sum(len(latent.data) for latent in made.values())
+def _store_on_demand(store: Store, encoder: KVEncoder, encoded: dict[str, Latent], budget: int) -> None:
+    size = sum(len(latent.data) for latent in encoded.values())
     if size > budget:
         return
     keep_sink(store, encoder)
     store.latents.make_room(size, budget)
-    store.latents.write(encoder.spec, made, eager=False)
+    store.latents.write(encoder.spec, encoded, eager=False)
 
 
 def find_missing(store: Store, snapshot: int, spec: MemorySpec, budget: int) -> Missing:
     """The chunks without a latent by `spec`, source before tests before docs. budget: bytes of latents on disk."""
-    ordered = sorted(store.chunks(snapshot), key=lambda chunk: kind_of(chunk.chunk.path))
-    missing = set(store.latents.missing(spec, (chunk.chunk.digest for chunk in ordered)))
-    wanted: dict[str, StoredChunk] = {}
-    postponed: set[str] = set()
+    chunks: dict[str, StoredChunk] = {}
+    for chunk in sorted(store.chunks(snapshot), key=lambda chunk: kind_of(chunk.chunk.path)):
+        chunks.setdefault(chunk.chunk.digest, chunk)
+    missing = set(store.latents.missing(spec, chunks))
+    wanted: list[StoredChunk] = []
     room = int(budget * EAGER_SHARE)
-    seen: set[str] = set()
-    for chunk in ordered:
-        name = chunk.chunk.digest
-        if name in seen:
-            continue
-        seen.add(name)
+    for name, chunk in chunks.items():
         room -= spec.latent_bytes(chunk.tokens)
-        if name in missing:
-            if room >= 0:
-                wanted[name] = chunk
-            else:
-                postponed.add(name)
-    return Missing(list(wanted.values()), len(postponed))
+        if name in missing and room >= 0:
+            wanted.append(chunk)
+    return Missing(wanted, len(missing) - len(wanted))
 
 
 def _by_shard(chunks: Iterable[StoredChunk], spec: MemorySpec) -> Iterator[list[StoredChunk]]:
-    """Groups that fill about one shard each, keeping the order of worth."""
+    """Groups that fill about one shard each, in the order given."""
     group: list[StoredChunk] = []
     size = 0
     for chunk in chunks:
@@ -343,41 +340,7 @@ def _by_shard(chunks: Iterable[StoredChunk], spec: MemorySpec) -> Iterator[list[
         yield group
 
 
-class _ShardWriter:
-    """Writes shards in a thread of its own, one behind the encoder, so that memory holds two shards at the most."""
-
-    def __init__(self, store: Store, spec: MemorySpec) -> None:
-        self.store, self.spec, self.written = store, spec, 0
-        self._queue: queue.Queue[dict[str, Latent] | None] = queue.Queue(maxsize=1)
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="awareness-shard-writer", daemon=True)
-
-    def _run(self) -> None:
-        batches = iter(self._queue.get, None)
-        try:
-            # A connection belongs to the thread that uses it in a transaction.
-            with Store.open(self.store.layout) as store:
-                for latents in batches:
-                    self.written += store.latents.write(self.spec, latents, eager=True)
-        except BaseException as error:  # noqa: BLE001 - raised again in the encoder's thread
-            self._failure = error
-            for _ in batches:  # or the encoder's thread would wait for room in the queue
-                pass
-
-    def put(self, latents: dict[str, Latent]) -> None:
-        self._raise()
-        self._queue.put(latents)
-
-    def _raise(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def __enter__(self) -> _ShardWriter:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if kind is None:
-            self._raise()
+def _write_shard(layout: IndexLayout, spec: MemorySpec, latents: dict[str, Latent]) -> int:
+    """Runs in a thread, which needs a connection of its own. Returns the bytes written."""
+    with Store.open(layout) as store:
+        return store.latents.write(spec, latents, eager=True)

@@ -1,1 +1,8 @@
-"""The text of a file -> chunks: spans of whole lines, cut at the syntax of its language."""
+"""The text of a file -> chunks: spans of whole lines, cut at the syntax of its language.
+
+chunking.py     cuts a text into chunks, and states the rules: start here
+syntax.py       code -> parts, by tree-sitter
+headings.py     Markdown and reStructuredText -> sections
+languages.py    the language of a file, and its grammar
+languages.yaml  the table of languages: add one here
+"""
