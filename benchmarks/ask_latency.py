@@ -1,10 +1,10 @@
-"""Time to first token and decoding speed: latents against the same chunks as text in the prompt.
+"""Measure time to first token and decoding speed: latents against the same chunks as text in the prompt.
 
     python benchmarks/ask_latency.py [--sizes 1024,2048,4096,8192] [--png ask_latency.png]
 
-One warm process; for each size of memory the arms alternate. Latents: read from the store with every digest checked,
-assembled (keys rotated), prompt prefilled over them. Text: the prompt with the chunks in it, prefilled. Both end when
-the first token is there. Decoding: tokens/s behind the first token with memory, and without any.
+One warm process; for each size of memory the arms alternate. Latents are read from the store with every digest checked,
+assembled (keys rotated), and the prompt is prefilled over them. Text is the prompt with the chunks in it, prefilled.
+Both times end at the first token. Decoding: tokens/s after the first token, with memory and without.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--quant", default=DEFAULT_QUANT, help="how latents are stored")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--decode", type=int, default=48, help="tokens decoded for the speed")
+    parser.add_argument("--decode", type=int, default=48, help="tokens decoded to measure the speed")
     parser.add_argument("--png", type=Path)
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: synthetic source code, medians, a table."""
+"""Parts that the benchmarks share: synthetic source code, medians, a table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seconds(work: Callable[[], object], repeat: int) -> float:
 
 
 def source_file(rng: random.Random, functions: int) -> str:
-    """Python that looks like code: functions of some lines, with docstrings, calls and branches."""
+    """Synthetic Python code: functions of some lines, with docstrings, calls and branches."""
     out = ["import os", ""]
     for _ in range(functions):
         a, b, c = rng.sample(_WORDS, 3)
@@ -44,7 +44,7 @@ def source_file(rng: random.Random, functions: int) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A Markdown table on stdout."""
+    """Print a Markdown table."""
     print("| " + " | ".join(header) + " |")
     print("| " + " | ".join("---" for _ in header) + " |")
     for row in rows:
@@ -52,7 +52,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def processor() -> str:
-    """The processor's name and what it multiplies in hardware."""
+    """The processor's name and the number formats it multiplies in hardware."""
     model, flags = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,13 +1,13 @@
-"""How close indexing comes to the bare model.
+"""Compare the speed of indexing with that of the bare model.
 
     python benchmarks/encode.py [--tokens 12000] [--model smollm2-135m] [--threads N]
 
-Builds a synthetic repository, and in one process measures the bare forward pass of the decoder (no cache, no output
-head, 256-token rows) at several batch sizes, and `encode_pending` over the repository with an empty store: hooks,
-copies, checksums, shards on disk, SQL. In each round both take turns at the best batch size, a few seconds each, so
-that a noisy machine troubles them alike: whenever indexing has done some tokens, the bare model does as many, and its
-time is taken out. Wall time is what a user waits; processor time (of all threads) is what other processes leave alone.
-The median of the rounds' ratios counts.
+Builds a synthetic repository. One process measures the bare forward pass of the decoder (no cache, no output head, rows
+of 256 tokens) at several batch sizes, and `encode_pending` over the repository with an empty store: hooks, copies,
+checksums, shards on disk, SQL. In each round both take turns at the best batch size, a few seconds each, so that noise
+on the machine affects both. Whenever indexing has encoded some tokens, the bare model runs the same number, and its
+time is subtracted. Wall time is what a user waits; processor time (of all threads) is not affected by other processes.
+The result is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--quant", default=DEFAULT_QUANT, help="how latents are stored")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of torch, by default as many as it takes by itself")
-    parser.add_argument("--only-index", action="store_true", help="one index run, for its peak memory")
+    parser.add_argument("--threads", type=int, help="threads of torch, by default its own choice")
+    parser.add_argument("--only-index", action="store_true", help="run the index once, to measure its peak memory")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -95,7 +95,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds a token: by the clock, and of the processor in all threads."""
+    """Seconds per token: wall time, and processor time of all threads."""
 
     wall: float
     cpu: float
@@ -124,7 +124,7 @@ def times() -> tuple[float, float]:
 
 @torch.inference_mode()
 def bare_cost(model: torch.nn.Module, rows: int, tokens: int) -> Cost:
-    """Of passes that have about `tokens` together."""
+    """The cost of forward passes that have about `tokens` tokens together."""
     ids = torch.randint(0, 40_000, (rows, 256))
     passes = max(1, round(tokens / ids.numel()))
     wall, cpu = times()
@@ -141,8 +141,8 @@ def index_cost(
     encoder: SelfEncoder,
     beside: Callable[[int], object] | None = None,
 ) -> tuple[Cost, int]:
-    """What `encode_pending` costs a token, and the tokens. beside: called whenever some more were encoded, with their
-    number; its time does not count."""
+    """The cost of `encode_pending` per token, and the number of tokens. beside is called with the number of newly
+    encoded tokens; its time does not count."""
     layout = IndexLayout(root)
     with writing(layout), Store.create(layout) as store:
         refreshed = build.refresh(

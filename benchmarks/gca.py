@@ -1,16 +1,17 @@
-"""What reading memory costs, by form and size of memory, next to what it has to cost by arithmetic.
+"""Measure the cost of reading memory, by form and size of memory, and compare it with the cost by arithmetic.
 
     python benchmarks/gca.py [--sizes 1024,4096,16384] [--threads 1]
 
-In one process: for each form and size single decoding steps behind a short prompt alternate with those of the bare
-model on a cache of the same length, and so do prefills; what counts is the median of the differences. The floor of a
-form is what it adds, each part at the speed that this machine has in the same minute, measured between the steps: the
+In one process, for each form and size, single decoding steps after a short prompt alternate with steps of the bare
+model on a cache of the same length; prefills alternate too. The result is the median of the differences. The floor of a
+form is the time that its additional work needs at the speed of this machine, measured between the steps. It is the
 larger of bytes over bandwidth (the fastest of a copy, a sum and a matrix-vector product over more than a cache holds)
-and FLOPs over those of a square matrix product in the model's dtype. The parts are attention (K and V of each layer
-read once a forward; 4·H·D FLOPs a layer, query and token seen) and the form's own weights (read once a forward; 2 FLOPs
-a query). Peak memory is that of a fresh process: how much more is resident than when the bare model does the same.
+and FLOPs over the FLOP/s of a square matrix product in the model's dtype. The work is attention (K and V of each layer
+read once per forward pass; 4·H·D FLOPs per layer, query and visible token) and the form's own weights (read once per
+forward pass; 2 FLOPs per weight and query). Peak memory is measured in a fresh process: how much more is resident than
+when the bare model does the same.
 
-Memory is random latents in the layers that read by default, the adapters are untrained: neither changes the time.
+Memory is random latents in the layers that read by default, and the adapters are untrained. Neither changes the time.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ FORMS: dict[str, dict[str, Any] | None] = {
 
 @dataclass(frozen=True)
 class Read:
-    """A form with `tokens` of memory, latents or a bank's, and what one forward pass over it moves and computes."""
+    """A form with `tokens` of memory (latents or a bank), and what one forward pass over it moves and computes."""
 
     tokens: int
     memory: Memory | None
@@ -71,7 +72,7 @@ class Read:
 
     @property
     def weights(self) -> int:
-        """Numbers that each forward pass reads beside K and V: of the blocks and the routers."""
+        """Number of weights that each forward pass reads in addition to K and V: blocks and routers."""
         if self.adapter is None:
             return 0
         bank = self.adapter.bank
@@ -80,12 +81,12 @@ class Read:
 
     @property
     def nbytes(self) -> int:
-        """Of all that has to be there: K and V, and the adapter."""
+        """Bytes of K and V and of the adapter."""
         adapter = 0 if self.adapter is None else sum(p.numel() * p.element_size() for p in self.adapter.parameters())
         return self.layers * self.tokens * self.kv_size + adapter
 
     def floor(self, queries: int, bandwidth: float, throughput: float) -> float:
-        """Seconds that a forward pass over `queries` tokens adds at so many bytes and FLOPs a second."""
+        """Seconds that a forward pass over `queries` tokens adds, at these bytes and FLOPs per second."""
         seen, fetched = float(self.tokens), float(self.tokens)
         if self.adapter is not None and self.adapter.config.use_chapters:
             config = self.adapter.config
@@ -115,7 +116,7 @@ def build(model: PreTrainedModel, form: str, tokens: int) -> Read:
 
 
 class Probe:
-    """How fast the machine is now."""
+    """Measures the current speed of the machine."""
 
     def __init__(self, model: PreTrainedModel, mebibytes: int, width: int) -> None:
         self.buffer = torch.ones(mebibytes << 20 >> 2, device=model.device)
@@ -124,7 +125,7 @@ class Probe:
         self.square = torch.randn(width, width, device=model.device).to(model.dtype)
 
     def bandwidth(self) -> float:
-        """Bytes/s, by what moves them fastest."""
+        """Bytes/s of the fastest way to move them."""
         rows = self.buffer.view(-1, 4096)
         ways: tuple[tuple[int, Callable[[], object]], ...] = (
             (2, lambda: self.other.copy_(self.numbers)),
@@ -139,7 +140,7 @@ class Probe:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds until the device is done; on one thread of the CPU those that it ran, without its waits for a core."""
+    """Seconds until the device is done. On one CPU thread: the time it ran, without its waits for a core."""
     on_cuda = torch.cuda.is_available()
     clock = time.thread_time if torch.get_num_threads() == 1 and not on_cuda else time.perf_counter
     started = clock()
@@ -150,7 +151,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def bare(work: Callable[[], T]) -> T:
-    """`work` with nothing attached: what is attached is bound to the context, and this one is new."""
+    """Run `work` with nothing attached, in a new context: what is attached is bound to the context."""
     return Context().run(work)
 
 
@@ -159,15 +160,15 @@ def prefill(model: PreTrainedModel, ids: Tensor) -> Cache:
 
 
 def step(model: PreTrainedModel, ids: Tensor, cache: Cache) -> None:
-    """Decodes one token."""
+    """Decode one token."""
     hf.continued(model, ids[:, -1:], cache)
 
 
 def measure(
     model: PreTrainedModel, read: Read, probe: Probe, ids: Tensor, options: argparse.Namespace
 ) -> tuple[list[float], list[float], float, float]:
-    """For decoding and prefill: ms a token of the bare model, overhead, its share, floor, overhead over floor; and the
-    probes."""
+    """For decoding and prefill: ms per token of the bare model, overhead, overhead over bare, floor, overhead over
+    floor; and the probes."""
     context, length = ids[:, : options.context], ids.shape[1]
     pairs: dict[str, list[tuple[float, float]]] = {"decode": [], "prefill": []}
     speeds: list[tuple[float, float]] = []
@@ -193,7 +194,7 @@ def measure(
 
 
 def peak(model: PreTrainedModel, ids: Tensor, form: str, tokens: int) -> tuple[int, int]:
-    """Bytes: by how much the peak of a prefill and a step rises with what is read, and what has to be there for it."""
+    """Bytes by which the memory raises the peak of a prefill and a step, and bytes that it needs by arithmetic."""
 
     def highest(memory: Memory | None = None, adapter: MemoryAdapter | None = None) -> int:
         on_cuda = model.device.type == "cuda"
@@ -215,7 +216,7 @@ def peak(model: PreTrainedModel, ids: Tensor, form: str, tokens: int) -> tuple[i
 
 
 def in_fresh_process(form: str) -> tuple[int, int]:
-    """`peak`, with an allocator that gives freed blocks back: what is resident is in use."""
+    """`peak` in a new process, with an allocator that returns freed blocks, so resident memory is used memory."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 16), "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, __file__, *sys.argv[1:], "--peak-of", form]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
@@ -227,14 +228,14 @@ def in_fresh_process(form: str) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1024,4096,16384")
-    parser.add_argument("--forms", default=";".join(FORMS), help="with semicolons")
+    parser.add_argument("--forms", default=";".join(FORMS), help="forms, separated by semicolons")
     parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4, help="decoding steps a round")
+    parser.add_argument("--steps", type=int, default=4, help="decoding steps per round")
     parser.add_argument("--context", type=int, default=64, help="tokens in the cache where decoding is measured")
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of a prefill")
-    parser.add_argument("--peak-tokens", type=int, default=4096, help="of memory, where peak memory is measured")
+    parser.add_argument("--prompt", type=int, default=256, help="tokens in a prefill")
+    parser.add_argument("--peak-tokens", type=int, default=4096, help="tokens of memory where peak memory is measured")
     parser.add_argument("--peak-of", choices=FORMS, help="print the peak memory of this form only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

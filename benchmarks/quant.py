@@ -1,11 +1,11 @@
-"""What a token of memory has to cost: bytes on disk against needles found and time to attach.
+"""Compare ways to store latents: bytes on disk, needles found, and time to attach.
 
     python benchmarks/quant.py --repo PATH [--samples 20] [--chunks 4,8,16] [--rows none,int8,int4/8-23/-header]
 
 A row is `QUANT[/LAYERS][/DROP]`: how numbers are stored, which layers have memory (`8-23`, default the upper five
-sixths) and which tokens are left out (`-header` the line with the path, `-blank` that and white space, `norm50` the
-half of the tokens whose keys have the largest norm, after Devoto et al. 2024). Every row gets the same needles, encoded
-once. For Qwen3-0.6B the bytes follow from its geometry (28 layers, 8 KV heads of 128).
+sixths) and which tokens are left out (`-header`: the line with the path; `-blank`: that line and white space; `norm50`:
+the half of the tokens whose keys have the largest norm, after Devoto et al. 2024). Every row gets the same needles,
+encoded once. For Qwen3-0.6B the bytes follow from its geometry (28 layers, 8 KV heads of 128).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Row:
 
 
 def kept(row: Row, tokens: list[str], latent: torch.Tensor) -> torch.Tensor:
-    """Which tokens stay: indices into `tokens`. latent: [2, L, H_kv, T, D]."""
+    """The tokens that stay, as indices into `tokens`. latent: [2, L, H_kv, T, D]."""
     if row.drop == "norm50":
         norms = latent[0].float().norm(dim=-1).mean(dim=(0, 1))
         return norms.topk(max(1, len(tokens) // 2), largest=False).indices.sort().values
@@ -130,7 +130,7 @@ def mean(numbers: list[bool] | list[float]) -> float:
 
 
 def ask(decoder: Decoder, spec: MemorySpec, sink: Latent, latents: list[Latent], sample: Sample) -> tuple[bool, float]:
-    """(was the needle found, seconds to attach)"""
+    """(True if the needle was found, seconds to attach)"""
     started = time.perf_counter()
     memory = assemble(decoder.model, spec, sink, latents)
     seconds = time.perf_counter() - started

@@ -1,9 +1,9 @@
-"""What it costs when nothing has changed, and how fast the light commands start.
+"""Measure a refresh when nothing has changed, and how fast the light commands start.
 
     python benchmarks/reindex.py --repo PATH
 
-Listing and hashing the files, against `refresh` over an index that is up to date, alternating in one process; then
-the wall time of `awareness index`, `awareness search` and `awareness --help` as new processes.
+Listing and hashing the files alternates in one process with `refresh` over an index that is up to date. Then it
+measures the wall time of `awareness index`, `awareness search` and `awareness --help` as new processes.
 """
 
 from __future__ import annotations

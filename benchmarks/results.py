@@ -40,7 +40,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
 def needle(found: Found) -> Iterator[str]:
     yield (
         f"{found['samples']} needles for each number of chunks, hidden in chunks of {found['chunk_tokens']} tokens of"
-        f" {found['repository']}, latents in {found['quant']}, seed {found['seed']}. Share found, with its 95 % interval:"
+        f" {found['repository']}, latents in {found['quant']}, seed {found['seed']}."
+        " Share found, with its 95 % interval:"
     )
     yield ""
     arms = list(found["arms"])
@@ -70,7 +71,8 @@ def perplexity(found: Found) -> Iterator[str]:
     repositories = ", ".join(found["repositories"])
     yield (
         f"{len(found['cases'])} lines of {repositories}, {found['chunks']} chunks of {found['chunk_tokens']} tokens,"
-        f" with the chunk of the definition (`gold`) or without it (`shuffled`), latents in {found['quant']}, seed {found['seed']}:"
+        f" with the chunk of the definition (`gold`) or without it (`shuffled`), latents in {found['quant']},"
+        f" seed {found['seed']}:"
     )
     yield ""
     rows = [(o["arm"], o["condition"], estimate(o["line"]), estimate(o["name"])) for o in found["perplexity"]]

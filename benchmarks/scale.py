@@ -1,12 +1,12 @@
-"""A large index: how long it takes to open, and to route a question over it.
+"""Measure how long a large index takes to open, and to route a question.
 
     python benchmarks/scale.py [--chunks 1000000] [--keep FOLDER]
 
-The index is synthetic: names of two words out of 20,000 of the router's, words and names drawn by Zipf's law as in
-real code, a name for every three chunks, 25 of them a chunk, four chunks a file; no latents. Questions have the words
-of a chunk that is there, rare and frequent ones, and an English frame. Opening is measured in new processes, against
-`python -c "import apsw"`; routing in one, warm. Aims: a million chunks opened in 1 s and routed in 50 ms; 5,000 chunks
-routed in 5 ms, 200,000 in 50 ms.
+The index is synthetic and has no latents. A name is two words out of 20,000 of the router's vocabulary. Words and names
+are drawn by Zipf's law, as in real code: one name for every three chunks, 25 names per chunk, four chunks per file. A
+question is an English sentence with rare and frequent words of an existing chunk. Opening is measured in new processes,
+against `python -c "import apsw"`; routing in one warm process. Aims: a million chunks opened in 1 s and routed in 50
+ms; 5,000 chunks routed in 5 ms, 200,000 in 50 ms.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OPEN += "with Store.open(IndexLayout(Path(sys.argv[1]))) as store: store.snapsho
 
 
 def vocabulary(rng: random.Random) -> list[str]:
-    """Words that the router has vectors for, so that it has to compare them."""
+    """Words that have vectors in the router, so that it must compare them."""
     embedder = term_embedder()
     known = (embedder.term(row) for row in range(embedder.terms))
     return rng.sample([word for word in known if word.isascii() and word.isalpha() and len(word) > 2], WORDS)
@@ -71,7 +71,7 @@ def questions(store: Store, rng: random.Random, count: int, chunks: int) -> list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, default=1_000_000)
-    parser.add_argument("--keep", type=Path, help="build the index here, or use the one that is here")
+    parser.add_argument("--keep", type=Path, help="folder to build the index in, or of an existing index")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         layout = IndexLayout(options.keep or Path(scratch))

@@ -1,9 +1,9 @@
-"""`index --watch`: how long after it was saved a file can be found, and how many rebuilds a storm of saves makes.
+"""Measure `index --watch`: how soon a saved file can be found, and how many rebuilds a burst of saves causes.
 
     python benchmarks/watch.py --repo PATH [--saves 20] [--storm 1000]
 
 Works on a copy of the repository. The time is from the end of the write to the first search that finds the new name,
-with the watcher as a process of its own (`--lazy`: latents follow); beside it the time of one `refresh` in this
+with the watcher in its own process (`--lazy`: latents follow). It also measures the time of one `refresh` in this
 process. Aims: under 1 s; one rebuild.
 """
 

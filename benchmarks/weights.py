@@ -1,10 +1,11 @@
-"""What decoding by weights in fewer bits gains and costs: tokens/s, perplexity, and from how many rows it pays.
+"""Measure decoding with weights in fewer bits: tokens/s, perplexity, and the speed of products by number of rows.
 
     python benchmarks/weights.py [--model qwen2.5-coder-0.5b] [--weights none,int8,int4] [--memory 1600] [--rounds 5]
 
-One process, one decoder for each kind of weights, which take turns. Decoding: tokens after the first, with a memory of
-so many tokens and without. Perplexity: of Python's own library modules, read 32 rows at a time, so that every product
-is by the packed weights, as in decoding. Rows: one layer's product by packed weights ÷ by its own.
+One process has one decoder for each kind of weights; they take turns. Decoding: tokens after the first, with a memory
+of `--memory` tokens and without. Perplexity: of Python's own library modules, read 32 rows at a time, so that every
+product uses the packed weights, as in decoding. Rows: time of one layer's product with packed weights ÷ with its own
+weights.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from awareness.types import Memory
 
 QUESTION = "Explain what the parser does with an option that it does not know, in many words."
 NEW_TOKENS = 48
-PERPLEXITY_TOKENS = 512  # of each module, after a beginning that tells what it is about
+PERPLEXITY_TOKENS = 512  # in each module, after a beginning as context
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=presets.DEFAULT_MODEL)
     parser.add_argument("--weights", default="none,int8,int4")
-    parser.add_argument("--memory", type=int, default=1600, help="tokens")
+    parser.add_argument("--memory", type=int, default=1600, help="tokens of memory")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 def _memory(model: LoadedModel, tokens: int) -> Memory:
-    """About so many tokens of a library module."""
+    """About `tokens` tokens of a library module."""
     text = Path(library.__file__).read_text()
     ids = encode(model.decoder.tokenizer, text)[:tokens]
     pieces = [model.decoder.tokenizer.decode(ids[i : i + 200]) for i in range(0, len(ids), 200)]

@@ -1,4 +1,4 @@
-"""Draws docs/model.png: what is read, what it is made of, and where in a decoder layer.
+"""Draw docs/model.png: what a decoder layer reads, what that is made of, and where it is read.
 
 python docs/model.py
 """
@@ -18,14 +18,14 @@ Place = tuple[float, float]
 
 
 def box(axes: Axes, at: Place, text: str, colour: str, width: float = 2.5, height: float = 0.62) -> None:
-    """at: the middle."""
+    """Draw a box. at: its centre."""
     corner = (at[0] - width / 2, at[1] - height / 2)
     axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0.03", fc=colour, ec=LINE, lw=0.8))
     axes.text(*at, text, ha="center", va="center", fontsize=7.5)
 
 
 def arrow(axes: Axes, *places: Place) -> None:
-    """Along the places, with a head at the last."""
+    """Draw an arrow along `places`, with its head at the last one."""
     axes.plot(*zip(*places, strict=True), color=LINE, lw=0.9)
     axes.annotate("", places[-1], places[-2], arrowprops={"arrowstyle": "->", "color": LINE, "lw": 0.9, "shrinkB": 0})
 

@@ -1,10 +1,10 @@
-"""Checks the questions of the answers benchmark against the code that they are about.
+"""Check the questions of the answers benchmark against the code that they are about.
 
     python benchmarks/retrieval/checkouts.py CHECKOUTS
     python benchmarks/answers/check.py CHECKOUTS [--split dev|held_out] [--questions DIR]
 
-Prints how many questions there are for each repository and language, then one line for each problem; exits 1 if there
-is one. A place must exist and hold one of its question's strings, unless the question is marked `derived`.
+Prints the number of questions for each repository and language, then one line for each problem. The exit code is 1 if
+there is a problem. A place must exist and hold one of its question's strings, unless the question is marked `derived`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import table
 from questions import QUESTIONS, Question, listed, load_questions, matches, normal
 
-MOST_LINES = 30  # of one place
-MOST_DERIVED = 0.1  # of all questions
+MOST_LINES = 30  # in a place
+MOST_DERIVED = 0.1  # share of all questions
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkouts", type=Path, help="a folder with one checkout a repository")
+    parser.add_argument("checkouts", type=Path, help="folder with one checkout per repository")
     parser.add_argument("--questions", type=Path, default=QUESTIONS)
     parser.add_argument("--split", choices=("dev", "held_out"))
     options = parser.parse_args()
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def counts(questions: Sequence[Question]) -> None:
-    """Prints the number of questions by repository, and then by language."""
+    """Print the number of questions by repository, then by language."""
     known = listed()
     rows: Counter[tuple[str, str, str]] = Counter()
     for question in questions:
@@ -57,7 +57,7 @@ def counts(questions: Sequence[Question]) -> None:
 
 
 def format_problems(questions: Sequence[Question]) -> list[str]:
-    """What can be said without the code: one line for each problem."""
+    """Return one line for each problem that needs no code to be found."""
     problems = [] if questions else ["there are no questions"]
     known = listed()
     seen: set[tuple[str, str]] = set()
@@ -82,7 +82,7 @@ def format_problems(questions: Sequence[Question]) -> list[str]:
 
 
 def place_problems(questions: Sequence[Question], checkouts: Path) -> list[str]:
-    """Whether the places are there and say what the questions ask for: one line for each problem."""
+    """Return one line for each place that is missing or does not hold the answer."""
     problems = []
     for question in questions:
         name = f"{question.repo}: {question.question!r}"

@@ -1,12 +1,12 @@
-"""The questions of the answers benchmark: how a file of them is read, and when an answer is right.
+"""The questions of the answers benchmark: read a file of them, and decide if an answer is right.
 
-`questions/REPO.jsonl` has one JSON object a line:
+`questions/REPO.jsonl` has one JSON object per line:
 
     {"question": "what is the default port", "expected": "5000.", "contains": ["5000"], "place": "src/cli.py:880-890"}
 
 `expected` is written from the code before any model runs. An answer is right if it holds one string of `contains`.
-`place` is where the code says it. `"derived": true` means that the string is worked out from these lines: they say
-60 * 60, and `contains` says 3600.
+`place` is where the code says it. `"derived": true` means that the string is calculated from these lines: the code has
+60 * 60, and `contains` has 3600.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Question:
 
 
 def load_questions(folder: Path = QUESTIONS, split: str | None = None) -> list[Question]:
-    """Reads the questions of all files of `folder`, or of those whose repository is in the split `dev` or `held_out`.
+    """Read the questions of all files in `folder`, or of those whose repository is in the split `dev` or `held_out`.
 
-    Raises ValueError, with the file and the line, for what is not a question.
+    Raises ValueError with the file and the line of an invalid question.
     """
     repositories = listed(split)
     questions = []
@@ -96,16 +96,16 @@ def _question(repo: str, entry: Any) -> Question:
 
 
 def matches(answer: str, contains: Sequence[str]) -> bool:
-    """Whether the answer holds one of the strings, and not only inside a longer word or number.
+    """True if the answer holds one of the strings, and not only inside a longer word or number.
 
-    Case, quotes, backticks, line breaks and the separators of thousands make no difference: 1,000 is 1_000 is 1000.
+    Case, quotes, backticks, line breaks and thousands separators are ignored: 1,000, 1_000 and 1000 are equal.
     """
     text = normal(answer)
     return any(_pattern(normal(wanted)).search(text) for wanted in contains)
 
 
 def normal(text: str) -> str:
-    """The form in which texts are compared."""
+    """Normalise a text for comparison."""
     return " ".join(_THOUSANDS.sub("", text.translate(_CHARACTERS)).casefold().split())
 
 

@@ -1,15 +1,15 @@
-"""How many short questions are answered rightly, and how fast: arms side by side on the same questions and chunks.
+"""Measure how many short questions are answered correctly, and how fast. All arms get the same questions and chunks.
 
     python benchmarks/retrieval/checkouts.py FOLDER
     python benchmarks/answers/run.py FOLDER [--split dev|held_out|all] [--models qwen2.5-coder-0.5b,…]
         [--arms none,text,latents] [--top-k 8] [--limit N] [--weights int4,none] [--quants int4] [--json FILE]
 
-Each question is routed once, by the index as `ask` makes it for the first model; all arms get these chunks. `none` is
-asked without them, `text` has them in its prompt, `latents` attaches them as they are stored. An answer is right if it
-holds one of the strings that were written down before (questions.py). `found`: is the place that says it among the
-chunks? `cited`: does the source of the first sentence show that place, where the answer is right and the place was
-found? Times are of one warm process: to the first token latents are read as bytes, assembled and prefilled, text is
-prefilled; tokens/s are those after the first.
+Each question is routed once, by the index that `ask` makes for the first model. All arms get these chunks: `none`
+ignores them, `text` has them in its prompt, `latents` attaches them as they are stored. An answer is right if it holds
+one of the strings that were written down before (questions.py). `found`: the place with the answer is among the chunks.
+`cited`: the source of the first sentence shows that place, counted where the answer is right and the place was found.
+Times are from one warm process. The time to the first token of `latents` includes reading the bytes, assembling and
+prefill; of `text`, prefill. tokens/s counts the tokens after the first.
 """
 
 from __future__ import annotations
@@ -46,21 +46,23 @@ from awareness.types import Chunk, Latent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the checkouts")
+    parser.add_argument("folder", type=Path, help="folder of the checkouts")
     parser.add_argument("--split", choices=("dev", "held_out", "all"), default="dev")
-    parser.add_argument("--repos", help="only these, with commas")
-    parser.add_argument("--limit", type=int, help="only so many questions a repository")
+    parser.add_argument("--repos", help="only these repositories, separated by commas")
+    parser.add_argument("--limit", type=int, help="maximum questions per repository")
     parser.add_argument("--models", default="qwen2.5-coder-0.5b")
     parser.add_argument("--arms", default="none,text,latents")
-    parser.add_argument("--weights", default="default", help="by which the decoder decodes, several with commas")
-    parser.add_argument("--quants", default="default", help="how latents are stored, several with commas")
+    parser.add_argument(
+        "--weights", default="default", help="weights that the decoder decodes with, separated by commas"
+    )
+    parser.add_argument("--quants", default="default", help="how latents are stored, separated by commas")
     parser.add_argument("--top-k", type=int, default=8)
     parser.add_argument("--max-new-tokens", type=int, default=96)
-    parser.add_argument("--sharpness", help="instead of the decoder's own, several with commas")
-    parser.add_argument("--first-layer", type=int, help="that reads, instead of a sixth of the depth")
-    parser.add_argument("--brief", help="instruction behind each question, instead of the decoder's own")
+    parser.add_argument("--sharpness", help="instead of the decoder's own, separated by commas")
+    parser.add_argument("--first-layer", type=int, help="first layer that reads, by default a sixth of the depth")
+    parser.add_argument("--brief", help="instruction after each question, instead of the decoder's own")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, help="also write every answer there")
+    parser.add_argument("--json", type=Path, help="also write every answer to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     questions = _chosen(options)
@@ -90,7 +92,7 @@ def _chosen(options: argparse.Namespace) -> list[Question]:
 
 
 def _routed(questions: list[Question], folder: Path, model: str, top_k: int) -> Iterator[tuple[Question, list[Chunk]]]:
-    """The best chunks of each question, best first, as `ask` routes; an index is made where there is none."""
+    """The best chunks of each question, best first, routed as `ask` does. Builds a missing index."""
     decoder = pull_model(model)
     for repo in dict.fromkeys(q.repo for q in questions):
         workspace = Workspace.open(folder / repo)
@@ -104,7 +106,7 @@ def _routed(questions: list[Question], folder: Path, model: str, top_k: int) -> 
 
 @dataclass(frozen=True)
 class _Arm:
-    """One way to ask. quant, sharpness: of `latents` alone."""
+    """One way to ask. quant and sharpness apply to `latents` only."""
 
     kind: str
     weights: str
@@ -130,7 +132,7 @@ def _arms(options: argparse.Namespace, settings: ReadingSettings) -> Iterator[_A
 def _asked(
     name: str, questions: list[Question], routed: dict[tuple[str, str], list[Chunk]], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row for each arm and question."""
+    """One row for each arm and question."""
     folder = pull_model(name)
     settings = settings_of(folder.name)
     if options.brief is not None:
@@ -157,7 +159,7 @@ def _asked(
 
 
 def _encoded(loaded: LoadedModel, routed: dict[tuple[str, str], list[Chunk]]) -> dict[str, Latent]:
-    """Every chunk's latent, made as `index` makes them, not quantised yet."""
+    """The latents of all chunks, made as `index` makes them, not yet quantised."""
     texts = sorted({chunk.encoded_text for chunks in routed.values() for chunk in chunks}, key=len)
     started = time.perf_counter()
     latents = dict(

@@ -1,10 +1,10 @@
-"""Fits what turns a hit's worth into a probability, on the development questions; says how well it tells on others.
+"""Fit the probability that a hit answers its question on the development questions, and measure it on others.
 
     python benchmarks/retrieval/calibrate.py FOLDER [--test dev|held_out]
 
-Questions that the repository answers against questions that it does not, both kinds weighing alike: logistic
-regression on `search.Evidence.features` of the first hit. With `--test dev` each repository is judged by what was
-fitted on the others, and the threshold is where 5 % of the questions with an answer would be refused.
+Questions that the repository answers against questions that it does not, with equal weight for both kinds: logistic
+regression on `search.Evidence.features` of the first hit. With `--test dev` each repository is judged by the fit on the
+others. The threshold is where 5 % of the questions with an answer would be refused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _observed(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features of each question's first hit, whether the repository answers it, its repository."""
+    """For each question: features of its first hit, whether the repository answers it, its repository."""
     rows, answered, repository = [], [], []
     for name in listed(split):
         store, snapshot, _ = built((folder / name).resolve())
@@ -73,7 +73,7 @@ def _observed(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def fit(features: np.ndarray, answered: np.ndarray, ridge: float = 1.0) -> np.ndarray:
-    """Coefficients, the constant first, by Newton's method; the features are scaled for the ridge, and back."""
+    """Coefficients, the constant first, by Newton's method. Features are scaled for the ridge penalty, then back."""
     mean, spread = features.mean(0), features.std(0) + 1e-9
     scaled = np.c_[np.ones(len(features)), (features - mean) / spread]
     share = np.where(answered, 0.5 / answered.sum(), 0.5 / (~answered).sum()) * len(answered)

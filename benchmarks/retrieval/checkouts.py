@@ -1,8 +1,8 @@
-"""Fetches the repositories of the questions, pinned, with the registries' own clients, and makes git checkouts of them.
+"""Fetch the pinned repositories of the questions with the registries' own clients, and make git checkouts of them.
 
 python benchmarks/retrieval/checkouts.py FOLDER [--split dev|held_out | --corpus]   # with pip, npm and apt-get
 
-What is there already is left alone. A `deb:` archive needs a Debian or Ubuntu that has that version.
+Existing checkouts are kept. A `deb:` archive needs a Debian or Ubuntu that has that version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPLITS = ("dev", "held_out")
 
 
 def listed(split: str | None = None) -> dict[str, dict[str, Any]]:
-    """Repository name -> where its archive is; of one split, or of both."""
+    """Repository name -> where its archive is, for one split or for both."""
     table = json.loads((HERE / "checkouts.json").read_text())
     parts = [part for part in SPLITS if split in (None, part)]
     return {name: entry | {"split": part} for part in parts for name, entry in table[part].items()}
@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=SPLITS)
-    parser.add_argument("--corpus", action="store_true", help="the packages of corpus.txt, to train on, not checkouts")
+    parser.add_argument(
+        "--corpus", action="store_true", help="fetch the training packages of corpus.txt, not checkouts"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.corpus:
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def _fetch(target: Path, entry: dict[str, Any]) -> None:
-    """Downloads an archive and unpacks what is below its `root`, without what is to be dropped."""
+    """Download an archive and unpack what is below its `root`, except what is to be dropped."""
     kind, _, package = entry["archive"].partition(":")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

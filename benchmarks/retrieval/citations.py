@@ -1,12 +1,12 @@
-"""Which chunk does an answer rest on? The order that attention to the memory gives, against routing's own order.
+"""Compare two ways to find the chunk an answer comes from: attention to the memory, and the order of routing.
 
     python benchmarks/retrieval/citations.py FOLDER [--split dev|held_out] [--limit N] [--save FILE] [--fit FILE]
     python benchmarks/retrieval/citations.py --from FILE [--heads FILE]
 
-For each question whose gold chunk is among the eight that `ask` attaches, the default model answers, reading them as
-memory, and what each head of each layer gave to each chunk while it answered is summed. Reported is how often the gold
-chunk comes first, and among the first three. --fit chooses heads on the development half (those whose attention alone
-finds the gold chunk most often) and writes them; the held-out half is then measured with `--heads`.
+For each question whose gold chunk is among the eight that `ask` attaches, the default model answers and reads the
+chunks as memory. The attention of each head of each layer to each chunk is summed over the answer. The report says how
+often the gold chunk comes first, and among the first three. `--fit` chooses heads on the development half (those whose
+attention alone finds the gold chunk most often) and writes them; `--heads` measures the held-out half with them.
 """
 
 from __future__ import annotations
@@ -49,13 +49,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--questions", type=Path, default=HERE / "questions")
     parser.add_argument("--split", choices=("dev", "held_out", "all"), default="dev")
-    parser.add_argument("--repos", help="only these, with commas")
-    parser.add_argument("--limit", type=int, default=10, help="questions of a repository")
-    parser.add_argument("--shuffle", action="store_true", help="chunks in any order, not the best next to the question")
-    parser.add_argument("--save", type=Path, help="what the heads looked at, for --from")
+    parser.add_argument("--repos", help="only these repositories, separated by commas")
+    parser.add_argument("--limit", type=int, default=10, help="maximum questions per repository")
+    parser.add_argument(
+        "--shuffle", action="store_true", help="chunks in random order, not the best next to the question"
+    )
+    parser.add_argument("--save", type=Path, help="write the attention of the heads to this file, for --from")
     parser.add_argument("--from", dest="saved", type=Path)
-    parser.add_argument("--fit", type=Path, help="choose heads on these questions and write them there")
-    parser.add_argument("--heads", type=Path, help="heads that --fit chose")
+    parser.add_argument("--fit", type=Path, help="choose heads on these questions and write them to this file")
+    parser.add_argument("--heads", type=Path, help="file of heads that --fit wrote")
     options = parser.parse_args()
     if options.saved:
         with np.load(options.saved) as found:
@@ -76,7 +78,7 @@ def main() -> None:
 
 
 def _collected(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """shares [n, L, H, 8] of the memory's attention that a head gave each chunk, best routed first; gold: bool [n, 8];
+    """shares [n, L, H, 8]: share of a head's memory attention for each chunk, best routed first; gold: bool [n, 8];
     scores [n, 8] of routing."""
     model = load_model(pull_model(presets.DEFAULT_MODEL))
     rows, rng = [], random.Random(0)
@@ -122,13 +124,13 @@ def _shares(model: LoadedModel, query: str, hits: list[Hit], order: list[int]) -
 
 
 def _first(order: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
-    """How often one of the gold chunks has the highest value, and one of the three highest. order, gold: [n, 8]."""
+    """How often a gold chunk has the highest value, and how often one of the three highest. order, gold: [n, 8]."""
     ranked = np.take_along_axis(gold, np.argsort(-order, axis=-1, kind="stable"), axis=-1)
     return ranked[:, 0].mean(), ranked[:, :3].any(axis=-1).mean()
 
 
 def _fitted(shares: np.ndarray, gold: np.ndarray) -> list[list[int]]:
-    """The heads whose own attention most often has a gold chunk first: [[layer, head], …], as many as do best."""
+    """The heads whose own attention most often ranks a gold chunk first: [[layer, head], …], in the best number."""
     count = shares.shape[1] * shares.shape[2]
     flat = shares.reshape(len(shares), count, -1)
     alone = [_first(flat[:, i], gold)[0] if flat[:, i].any() else 0.0 for i in range(count)]  # not all layers read

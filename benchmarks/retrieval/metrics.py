@@ -1,4 +1,4 @@
-"""What a ranking is worth: nDCG@10, recall@k and MRR over places in files.
+"""Measure a ranking: nDCG@10, recall@k and MRR over places in files.
 
 A target is a file, or a span of lines in it. A hit reaches it if it is in that file and, for a span, shares a line
 with it. Relevant and secondary targets count alike. A target counts once, at the first hit that reaches it.
@@ -18,7 +18,7 @@ CATEGORIES = ("symbol", "semantic", "architecture")
 
 @dataclass(frozen=True)
 class Place:
-    """Lines of a file, counted from 1, both included; the whole file where they are None. score: a system's own."""
+    """Lines of a file, counted from 1, both included; None for the whole file. score: the system's own score."""
 
     path: str
     start: int | None = None
@@ -46,14 +46,14 @@ class Question:
 
     @property
     def files(self) -> tuple[Place, ...]:
-        """The files of the targets: for those who judge by files alone."""
+        """The files of the targets, to judge by files only."""
         return tuple(dict.fromkeys(Place(target.path) for target in self.targets))
 
 
 def questions(file: Path) -> list[Question]:
-    """Reads `[{query, relevant: [path | {path, start_line, end_line}], secondary: […], category}, …]`.
+    """Read `[{query, relevant: [path | {path, start_line, end_line}], secondary: […], category}, …]`.
 
-    A question without `relevant` is one that the repository does not answer.
+    The repository does not answer a question without `relevant`.
     """
     return [
         Question(
@@ -73,14 +73,14 @@ def _place(entry: str | dict[str, Any]) -> Place:
 
 
 def ranks(hits: Sequence[Place], targets: Sequence[Place]) -> list[int]:
-    """For each target that is reached, the rank (from 1) of the first hit that does."""
+    """For each target that is reached, the rank (from 1) of the first hit that reaches it."""
     found = (next((rank for rank, hit in enumerate(hits, 1) if hit.reaches(target)), None) for target in targets)
     return [rank for rank in found if rank is not None]
 
 
 def ndcg(hits: Sequence[Place], targets: Sequence[Place], k: int = 10) -> float:
-    """Binary gains, logarithmic discount (Järvelin and Kekäläinen 2002). One hit that reaches several targets gains
-    once for each, but no ranking is better than the ideal one, a target a rank."""
+    """Binary gains, logarithmic discount (Järvelin and Kekäläinen 2002). A hit that reaches several targets gains once
+    for each. No ranking is better than the ideal one, with one target per rank."""
     gained = sum(1 / math.log2(rank + 1) for rank in ranks(hits[:k], targets))
     return min(1.0, gained / sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(targets)) + 1)))
 

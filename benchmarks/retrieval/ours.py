@@ -1,4 +1,4 @@
-"""`awareness` as a system of the benchmark, whole and with each of its parts switched off."""
+"""`awareness` as a system of the benchmark: complete, and with each of its parts switched off."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VARIANTS = {
 
 
 def built(root: Path) -> tuple[Store, Snapshot, float]:
-    """The routing index of a repository, open, and the seconds that it took to build; 0 if it was there."""
+    """The open routing index of a repository, and the seconds to build it; 0 if it existed."""
     workspace = Workspace.open(root)
     seconds = 0.0
     if not workspace.layout.exists:
@@ -49,7 +49,7 @@ def built(root: Path) -> tuple[Store, Snapshot, float]:
 
 
 def with_router(store: Store, router: str | None) -> float:
-    """Makes the index use this router, the shipped one for None; the seconds that its vectors took."""
+    """Make the index use this router (None: the shipped one). Returns the seconds to compute its vectors."""
     started = time.perf_counter()
     with writing(store.layout):
         choose_router(store, resolve_router(router or SHIPPED_ROUTER))
@@ -59,7 +59,7 @@ def with_router(store: Store, router: str | None) -> float:
 
 @dataclass
 class Ours:
-    """An index is built once a repository, and shared by all variants. router: an embedding model, or a file."""
+    """One index is built per repository and shared by all variants. router: an embedding model, or a file."""
 
     rules: Rules
     router: str | None = None

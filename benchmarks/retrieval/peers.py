@@ -1,4 +1,4 @@
-"""Other systems, each as a command of its own: index once where it has an index, then one ranking for each question."""
+"""Other systems, each run as its own command: index once if the system has an index, then rank for each question."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from metrics import Place
 from awareness.index.search.terms import query_terms
 
 TOP = 10
-WINDOW = 40  # lines that ripgrep's best place of a file spans
+WINDOW = 40  # lines in the best place of a file, for ripgrep
 
 
 @dataclass
 class Answers:
-    """What a system found for each question, best first. Seconds: of indexing, and of each question."""
+    """The hits of a system for each question, best first, and the seconds for indexing and for each question."""
 
     hits: list[list[Place]] = field(default_factory=list)
     index_s: float = 0.0
@@ -30,7 +30,7 @@ class Answers:
 
 
 def semble(python: Path, model: str | None) -> _Worker:
-    """semble as it is installed beside `python`. model: a folder with a Model2Vec model, None for its own default."""
+    """semble, installed in the environment of `python`. model: folder of a Model2Vec model, None for its default."""
     return _Worker([str(python), str(Path(__file__).with_name("semble_worker.py")), *([model] if model else [])])
 
 
@@ -51,7 +51,7 @@ class _Worker:
 
 
 def ripgrep(root: Path, queries: Sequence[str]) -> Answers:
-    """Files by how many of the question's words they hold, then how often; the place: where most of them are."""
+    """Files ranked by how many of the question's words they hold, then by how often; the place with most words."""
     answers = Answers()
     for query in queries:
         started = time.perf_counter()
@@ -78,7 +78,7 @@ def _by_keywords(root: Path, words: Sequence[str]) -> list[Place]:
 
 
 def _densest(path: str, lines: Sequence[tuple[int, set[str]]]) -> Place:
-    """The window of a file that holds most words."""
+    """The window of a file that holds the most words."""
 
     def held(first: int) -> tuple[int, int]:
         inside = [words for number, words in lines if first <= number < first + WINDOW]

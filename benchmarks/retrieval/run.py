@@ -1,11 +1,11 @@
-"""Which search finds the right code: nDCG@10, recall, MRR, time; systems side by side on the same questions.
+"""Compare search systems on the same questions: nDCG@10, recall, MRR, time.
 
     python benchmarks/retrieval/checkouts.py FOLDER
     python benchmarks/retrieval/run.py FOLDER [--split dev|held_out|all] [--systems ours,bm25,ripgrep,router=NAME]
         [--questions DIR] [--semble-python VENV/bin/python --semble-model FOLDER] [--probe BINARY] [--json FILE]
 
-FOLDER holds one checkout a repository; DIR a `NAME.json` with the questions for each (metrics.py has the format). Any
-other benchmark in this form will do. Speeds are of one process on this machine, beside each other.
+FOLDER holds one checkout per repository; DIR holds a `NAME.json` with the questions for each (metrics.py has the
+format). Any other benchmark in this format can be used. All speeds are from one process on this machine.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--questions", type=Path, default=HERE / "questions")
     parser.add_argument("--split", choices=("dev", "held_out", "all"), default="dev")
-    parser.add_argument("--repos", help="only these, with commas")
+    parser.add_argument("--repos", help="only these repositories, separated by commas")
     parser.add_argument(
-        "--systems", default="ours,bm25", help=f"of ripgrep, probe, semble, router=NAME, {', '.join(VARIANTS)}"
+        "--systems", default="ours,bm25", help=f"ripgrep, probe, semble, router=NAME, {', '.join(VARIANTS)}"
     )
     parser.add_argument("--semble-python", type=Path)
     parser.add_argument("--semble-model")
     parser.add_argument("--probe")
-    parser.add_argument("--json", type=Path, help="also write every figure there")
-    parser.add_argument("--misses", action="store_true", help="show what the first system did not find")
+    parser.add_argument("--json", type=Path, help="also write every figure to this file")
+    parser.add_argument("--misses", action="store_true", help="show the places that the first system did not find")
     options = parser.parse_args()
     chosen = _repositories(options)
     if not chosen:
@@ -101,7 +101,7 @@ def _measured(system: System, chosen: dict[str, list[Question]], folder: Path) -
 
 
 def _figures(result: dict[str, Answers], chosen: dict[str, list[Question]]) -> dict[str, Any]:
-    """Every figure: means over questions, by category and by repository; the scores of first hits for abstention."""
+    """All figures: means over questions, by category and by repository, and the scores of first hits for abstention."""
     by_category: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     by_repository: dict[str, list[float]] = defaultdict(list)
     scores: dict[str, list[float]] = {"answered": [], "absent": []}

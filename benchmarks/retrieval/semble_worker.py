@@ -1,4 +1,4 @@
-"""Runs in an environment that has semble: reads a request as JSON from stdin, writes its rankings to stdout."""
+"""Run in an environment that has semble: read a request as JSON from stdin, write the rankings to stdout."""
 
 import json
 import os
