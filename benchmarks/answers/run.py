@@ -30,13 +30,11 @@ import torch
 from common import processor, table
 from questions import Question, load_questions, matches
 
-from awareness.engine.corpus import open_corpora, search_corpora
+from awareness.engine.engine import Engine
 from awareness.engine.models import LoadedModel, load_model, pull_model
-from awareness.engine.workspace import DEFAULT_QUANT, Workspace
+from awareness.engine.workspace import DEFAULT_QUANT
 from awareness.evals.intervals import bootstrap, wilson
 from awareness.index.search.ranking import GATHERED
-from awareness.index.store.lock import writing
-from awareness.index.store.store import Store
 from awareness.model.answering import answer
 from awareness.model.assemble import assemble
 from awareness.model.presets import ReadingSettings, settings_of
@@ -93,15 +91,12 @@ def _chosen(options: argparse.Namespace) -> list[Question]:
 
 def _routed(questions: list[Question], folder: Path, model: str, top_k: int) -> Iterator[tuple[Question, list[Chunk]]]:
     """The best chunks of each question, best first, routed as `ask` does. Builds a missing index."""
-    decoder = pull_model(model)
     for repo in dict.fromkeys(q.repo for q in questions):
-        workspace = Workspace.open(folder / repo)
-        with writing(workspace.layout), Store.create(workspace.layout) as store:
-            workspace.refresh(store, decoder)
-        with open_corpora([workspace], ()) as origins:
+        with Engine([folder / repo], model=model) as engine:
+            engine.refresh()
             for question in (q for q in questions if q.repo == repo):
-                hits = search_corpora(origins, question.question, None, top_k, GATHERED)
-                yield question, [found.hit.chunk for found in hits]
+                hits = engine.search(question.question, top_k=top_k, rules=GATHERED)
+                yield question, [hit.chunk for hit in hits]
 
 
 @dataclass(frozen=True)
