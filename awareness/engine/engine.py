@@ -195,11 +195,12 @@ class Engine:
         """The latents of the hits as one memory, the best hit last, next to the question. Missing latents are encoded
         now and kept. Each span is named by the place of its hit, '0' for the best.
 
-        Raises UsageError for a pack whose latents another model made."""
+        Raises UsageError for a pack whose latents another model made, and for hits of another engine."""
         from awareness.model.assemble import assemble
 
         model = self.load()
         with self._model_lock, self._index_lock:
+            hits = [CorpusHit(self._reopened(hit.corpus), hit.hit) for hit in hits]
             base = model.encoder.spec
             trained = None if model.trained is None else model.trained.adapter
             reads = None if trained is None else trained.sets
@@ -224,6 +225,16 @@ class Engine:
                 sharpness=model.settings.sharpness,
                 reads=reads,
             )
+
+    def _reopened(self, corpus: Corpus) -> Corpus:
+        """The corpus of a hit as it is open now: `refresh` and `close` close those that were open before."""
+        place = (corpus.store.layout.root, corpus.snapshot)
+        for opened in self.corpora:
+            if (opened.store.layout.root, opened.snapshot) == place:
+                return opened
+        raise UsageError(
+            f"{corpus.name or 'this hit'} is not open in this engine", hint="attach hits of its own search"
+        )
 
     # --- questions ------------------------------------------------------------------------------------------------
 

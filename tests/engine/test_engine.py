@@ -73,6 +73,18 @@ def test_the_best_hit_stands_next_to_the_question(engine):
     assert spans["1"].stop == spans["0"].start
 
 
+def test_hits_outlive_a_refresh_but_belong_to_their_engine(engine, tmp_path, model_folder):
+    hits = engine.search("HTTPConnectionPool")
+    tokens = engine.attach(hits).tokens
+    engine.refresh()
+    assert engine.attach(hits).tokens == tokens
+    write_tree(tmp_path / "other", {"a.py": "class HTTPConnectionPool: ...\n"})
+    with Engine.open(tmp_path / "other", model=str(model_folder)) as other:
+        other.refresh()
+        with pytest.raises(UsageError, match="is not open in this engine"):
+            other.attach(hits)
+
+
 def test_a_refusal_says_what_was_searched(engine):
     with pytest.raises(NotAnswered) as refusal:
         engine.ask("quantum banana pudding")
