@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from awareness.config.read import Config
     from awareness.config.routers import RouterConfig
     from awareness.config.training import TrainConfig
-    from awareness.train.samples.pairs import Trained
+    from awareness.train.router_training import TrainedRouter
 
 app = typer.Typer(invoke_without_command=True)
 _PULL = functools.partial(pull_model, reporter=render.REPORTER)
@@ -163,7 +163,7 @@ def _may_be_written(path: Path, key: str) -> None:
         raise UsageError(f"{key}: {path} cannot be written", hint=f"--set {key}=ANOTHER")
 
 
-def _term_vectors(config: RouterConfig) -> Trained:
+def _term_vectors(config: RouterConfig) -> TrainedRouter:
     from awareness.train.router_training import train_router
 
     embed_words = None

@@ -23,7 +23,7 @@ DIVERGED = 4.0  # the test stops at a loss of this many times the lowest
 
 
 @dataclass(frozen=True)
-class FoundRate:
+class RangeTest:
     """curve: (learning rate of the memory, smoothed loss) of each step. steepest: the rate at which the loss falls
     fastest. lowest: the rate of the lowest loss, which is too high to train with."""
 
@@ -40,7 +40,7 @@ def find_rate(
     highest: float,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
-) -> FoundRate:
+) -> RangeTest:
     """Train one step per rate; the other rates keep their ratio to `memory_lr`. Raises UsageError if the loss never
     falls."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,7 +68,7 @@ def find_rate(
     return steepest_fall(rates, losses)
 
 
-def steepest_fall(rates: list[float], losses: list[float]) -> FoundRate:
+def steepest_fall(rates: list[float], losses: list[float]) -> RangeTest:
     """Find where the smoothed loss falls fastest, up to its minimum. Raises UsageError if the loss never falls."""
     curve = smooth([loss for loss in losses if math.isfinite(loss)], 0.8)
     falls = [(later - earlier, rate) for earlier, later, rate in zip(curve, curve[1:], rates[1:], strict=False)]
@@ -76,14 +76,14 @@ def steepest_fall(rates: list[float], losses: list[float]) -> FoundRate:
     candidates = [fall for fall in falls if fall[1] <= lowest]
     if not candidates:
         raise UsageError("the loss never falls", hint="more --steps, or a lower --highest")
-    return FoundRate(tuple(zip(rates, curve, strict=False)), min(candidates)[1], lowest)
+    return RangeTest(tuple(zip(rates, curve, strict=False)), min(candidates)[1], lowest)
 
 
-def draw_rates(found: FoundRate, path: Path) -> None:
+def draw_rates(result: RangeTest, path: Path) -> None:
     """Draw the curve and the suggested rate to a PNG file."""
     figure, axes = loss_axes(6, 3.6)
-    axes.plot(*zip(*found.curve, strict=True))
-    axes.axvline(found.steepest, linestyle="--", color="tab:green", label=f"falls fastest: {found.steepest:.1e}")
+    axes.plot(*zip(*result.curve, strict=True))
+    axes.axvline(result.steepest, linestyle="--", color="tab:green", label=f"falls fastest: {result.steepest:.1e}")
     axes.set_xscale("log")
     axes.set_xlabel("learning rate of the memory")
     axes.set_ylabel("loss, nats, smoothed")

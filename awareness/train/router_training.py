@@ -24,7 +24,7 @@ from awareness.index.search.routing_index import terms_of
 from awareness.index.search.term_vectors import SHIPPED, TermEmbedder
 from awareness.index.search.terms import query_terms, stem
 from awareness.index.store.tensorfile import TensorInfo, write
-from awareness.train.samples.pairs import Trained, chosen_pairs
+from awareness.train.samples.pairs import chosen_pairs
 from awareness.types import Progress, digest, silent
 
 _MIN_CHUNKS = 8  # chunks a term must occur in to get a vector
@@ -32,6 +32,17 @@ _MIN_TERMS = (2, 5)  # of a description, of its code
 _MAX_LENGTH = 32  # characters of a term
 _EVAL_STEPS = 50  # steps between two evaluations
 _EVAL_PAIRS = 300  # pairs of a held-out folder
+
+
+@dataclass(frozen=True)
+class TrainedRouter:
+    """before, after: MRR of the code of a pair among that of its folder, mean over the held-out folders."""
+
+    pairs: int
+    folders: int
+    held_out: int
+    before: float
+    after: float
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ def train_router(
     embed_words: Callable[[Sequence[str]], np.ndarray] | None = None,
     progress: Progress = silent,
     log: Callable[[str], None] = lambda line: None,
-) -> Trained:
+) -> TrainedRouter:
     """Train a router and write it to `config.output`; with held-out folders the best one by their MRR.
 
     embed_words: words -> [n, D'], the initial vectors for `model.words_from`. Raises UsageError without enough pairs.
@@ -134,7 +145,7 @@ def train_router(
                 best, kept = now, _state(model)
     model.load_state_dict(kept)
     _write(model, corpus, config.output)
-    return Trained(corpus.pairs, len(folders), len(measured), before, best)
+    return TrainedRouter(corpus.pairs, len(folders), len(measured), before, best)
 
 
 def collect(config: RouterConfig, start: TermEmbedder | None, progress: Progress = silent) -> Corpus:

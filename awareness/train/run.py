@@ -114,9 +114,8 @@ def train_memory(
         trainer.load_best()
         validation, best_step = float(state.best_metric), state.best_global_step
     if trainer.args.should_save:
-        dtype = DTYPES[config.training.save_precision]
-        options: dict[str, Any] = {"reads": _reads(config), "dtype": dtype}
-        save_checkpoint(config.output_dir / "final", module, run.base.folder, config.model, **options)
+        folder, dtype = config.output_dir / "final", DTYPES[config.training.save_precision]
+        save_checkpoint(folder, module, run.base.folder, config.model, reads=_reads(config), dtype=dtype)
         draw_losses([config.output_dir], config.output_dir / PICTURE)
     losses = [line["loss"] for line in read_log(config.output_dir) if "loss" in line][-config.training.logging_steps :]
     return TrainedMemory(
@@ -147,9 +146,8 @@ def held_out_samples(
     if not stack.validation:
         raise UsageError("data.validation: no repository is left for validation", hint="--set data.validation=0.1")
     kinds = {kind: weight for kind, weight in data.kinds.items() if kind in KINDS}
-    options: dict[str, Any] = {"length": count, "group": 1, "seed": f"held out {seed}"}
-    stream = SampleStream(_pools(stack.validation), kinds, curriculum=data.chunks[-1:], **options)
-    return [stream[i] for i in range(count)]
+    pools, largest = _pools(stack.validation), data.chunks[-1:]
+    return list(SampleStream(pools, kinds, curriculum=largest, length=count, group=1, seed=f"held out {seed}"))
 
 
 def prepare(
@@ -212,11 +210,13 @@ def _of_repositories(
     group = _samples_per_step(training)
 
     def stream(repositories: Sequence[SourceRepository], length: int, seed: int, chunks: Sequence[int]) -> SampleStream:
-        pools = _pools(repositories)
-        options: dict[str, Any] = {"count": data.written, "seed": seed, "cache": _cache("prepared")}
-        prepared = prepare_samples(base, pools, data.kinds, **options, progress=progress)
-        options = {"curriculum": chunks, "length": length, "group": group, "seed": seed, "prepared": prepared}
-        return SampleStream(pools, data.kinds, **options)
+        pools, cache = _pools(repositories), _cache("prepared")
+        prepared = prepare_samples(
+            base, pools, data.kinds, count=data.written, seed=seed, cache=cache, progress=progress
+        )
+        return SampleStream(
+            pools, data.kinds, curriculum=chunks, length=length, group=group, seed=seed, prepared=prepared
+        )
 
     train = stream(stack.train, training.max_steps * group, training.seed, data.chunks)
     validation = None
@@ -248,12 +248,8 @@ def _of_texts(config: TrainConfig, base: Decoder, progress: Progress) -> _Data:
             "losses: kl, citation and sparsity need samples from repositories (data:)",
             hint="set their coefficients to 0",
         )
-    options: dict[str, Any] = {
-        "length": training.max_steps * _samples_per_step(training),
-        "split": training.dataset_split,
-    }
-    tokenizer = cast(PreTrainedTokenizerFast, base.tokenizer)
-    train = TextStream(training, tokenizer, **options, progress=progress)
+    tokenizer, length = cast(PreTrainedTokenizerFast, base.tokenizer), training.max_steps * _samples_per_step(training)
+    train = TextStream(training, tokenizer, length=length, split=training.dataset_split, progress=progress)
     validation: Any = None
     if training.eval_split and training.eval_samples:
         whole = TextStream(training, tokenizer, length=1 << 30, split=training.eval_split, progress=progress)

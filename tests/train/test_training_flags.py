@@ -97,7 +97,7 @@ def test_distributed_strategy(tmp_path, strategy):
 def test_trackers(config_file, tmp_path, tracker):
     flag = {f"log_to_{tracker}": True}
     if importlib.util.find_spec(tracker) is None:
-        with pytest.raises(UsageError, match=f"training.log_to_{tracker}: it is not installed"):
+        with pytest.raises(UsageError, match=f"training.log_to_{tracker}: {tracker} is not installed"):
             arguments(TrainingConfig(**flag), tmp_path, validates=False)
         return
     made = arguments(TrainingConfig(**flag, wandb_run_name="mine"), tmp_path, validates=False)

@@ -16,38 +16,40 @@ _FILE = re.compile(
 )
 _METADATA = re.compile(r"(?:[^/]+\.dist-info/)?(?:METADATA|PKG-INFO)|package\.json|pyproject\.toml|Cargo\.toml")
 _CODE = re.compile(r"\.(?:py|js|ts|go|rs|java|c|h|rb|php|sh)$")
-_PHRASES = {
-    family: re.compile(phrase)
-    for family, phrase in {
-        "MIT": r"Permission is hereby granted, free of charge, to any person obtaining a copy",
-        "BSD": r"Redistribution and use in source and binary forms, with or without modification, are permitted",
-        "Apache-2.0": r"Apache License,? Version 2\.0",
-        "ISC": r"Permission to use, copy, modify,? and(?:/or)? distribute this software for any purpose with",
-        "PSF": r"PYTHON SOFTWARE FOUNDATION LICENSE",
-        "Zlib": r"The origin of this software must not be misrepresented",
-        "Unlicense": r"This is free and unencumbered software released into the public domain",
-        "MPL-2.0": r"Mozilla Public License,? [Vv]ersion 2\.0",
-        "AGPL": r"GNU AFFERO GENERAL PUBLIC LICENSE,? Version|terms of the GNU Affero General Public",
-        "LGPL": r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE,? Version|terms of the GNU (?:Lesser|Library) General",
-        "GPL": r"GNU GENERAL PUBLIC LICENSE,? Version|terms of the GNU General Public",
-    }.items()
+# family -> (what metadata calls it, a phrase of its text); the first family whose name matches counts
+_FAMILIES = {
+    "AGPL": (r"AGPL|.*Affero", r"GNU AFFERO GENERAL PUBLIC LICENSE,? Version|terms of the GNU Affero General Public"),
+    "LGPL": (
+        r"LGPL|.*Lesser General Public|.*Library or Lesser",
+        r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE,? Version|terms of the GNU (?:Lesser|Library) General",
+    ),
+    "GPL": (
+        r"GPL|GNU (?:GPL|General Public)",
+        r"GNU GENERAL PUBLIC LICENSE,? Version|terms of the GNU General Public",
+    ),
+    "MIT": (
+        r"(?:The )?(?:MIT|Expat)(?: Licen[cs]e)?$|MIT-0$|X11$",
+        r"Permission is hereby granted, free of charge, to any person obtaining a copy",
+    ),
+    "BSD": (
+        r"(?:0|The )?(?:New |Modified |Simplified |Revised |[234]-Clause )?BSD(?:$|[ -])",
+        r"Redistribution and use in source and binary forms, with or without modification, are permitted",
+    ),
+    "Apache-2.0": (
+        r"(?:The )?Apache\b.*2|ASL 2|Apache(?: Software)? Licen[cs]e$",
+        r"Apache License,? Version 2\.0",
+    ),
+    "ISC": (r"ISC\b", r"Permission to use, copy, modify,? and(?:/or)? distribute this software for any purpose with"),
+    "PSF": (r"PSF\b|Python-2|Python Software Foundation", r"PYTHON SOFTWARE FOUNDATION LICENSE"),
+    "Zlib": (r"zlib\b", r"The origin of this software must not be misrepresented"),
+    "Unlicense": (
+        r"(?:The )?Unlicense\b",
+        r"This is free and unencumbered software released into the public domain",
+    ),
+    "MPL-2.0": (r"MPL[- ]?2|Mozilla Public Licen[cs]e.*2", r"Mozilla Public License,? [Vv]ersion 2\.0"),
 }
-_NAMES = {
-    family: re.compile(name, re.IGNORECASE)
-    for family, name in {
-        "AGPL": r"AGPL|.*Affero",
-        "LGPL": r"LGPL|.*Lesser General Public|.*Library or Lesser",
-        "GPL": r"GPL|GNU (?:GPL|General Public)",
-        "MIT": r"(?:The )?(?:MIT|Expat)(?: Licen[cs]e)?$|MIT-0$|X11$",
-        "BSD": r"(?:0|The )?(?:New |Modified |Simplified |Revised |[234]-Clause )?BSD(?:$|[ -])",
-        "Apache-2.0": r"(?:The )?Apache\b.*2|ASL 2|Apache(?: Software)? Licen[cs]e$",
-        "ISC": r"ISC\b",
-        "PSF": r"PSF\b|Python-2|Python Software Foundation",
-        "Zlib": r"zlib\b",
-        "Unlicense": r"(?:The )?Unlicense\b",
-        "MPL-2.0": r"MPL[- ]?2|Mozilla Public Licen[cs]e.*2",
-    }.items()
-}
+_NAMES = {family: re.compile(name, re.IGNORECASE) for family, (name, _) in _FAMILIES.items()}
+_PHRASES = {family: re.compile(phrase) for family, (_, phrase) in _FAMILIES.items()}
 _SPDX = re.compile(r"[A-Za-z0-9.+-]+")
 
 

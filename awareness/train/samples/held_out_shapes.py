@@ -92,9 +92,9 @@ def docstring_function(rng: Random, code: str) -> HeldOutNeedle:
 
 def multi_key(rng: Random, code: str) -> HeldOutNeedle:
     """Five needles of one shape; one is asked for."""
-    (asked, *others) = [_needle("hex", value, name=name) for name, value in _assignments(rng, code, 5).items()]
-    blocks = (asked.blocks[0], *(other.blocks[0] for other in others))
-    return HeldOutNeedle(blocks, asked.question, asked.answer_prefix, asked.answer)
+    (first, *others) = [_needle("hex", value, name=name) for name, value in _assignments(rng, code, 5).items()]
+    blocks = (first.blocks[0], *(other.blocks[0] for other in others))
+    return HeldOutNeedle(blocks, first.question, first.answer_prefix, first.answer)
 
 
 def multi_value(rng: Random, code: str) -> HeldOutNeedle:

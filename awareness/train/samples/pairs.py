@@ -36,17 +36,6 @@ class Pair:
     chunk: Chunk
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Result of a training. before, after: MRR of the code among that of its own folder, mean over held-out folders."""
-
-    pairs: int
-    folders: int
-    held_out: int
-    before: float
-    after: float
-
-
 def chosen_pairs(data: RouterData, seed: int, progress: Progress = silent) -> Iterator[list[Pair]]:
     """The pairs of each folder of `data`, as many and of the kinds that it asks for, no pair twice.
 
