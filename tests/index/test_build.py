@@ -154,7 +154,7 @@ def test_source_comes_before_tests_before_docs_within_the_budget(sample, encoder
     assert encoder.seen == []
 
 
-def test_what_is_not_encoded_yet_is_made_on_demand_and_kept(sample, encoder):
+def test_a_missing_latent_is_encoded_on_demand_and_stored(sample, encoder):
     layout = layout_for(sample, sample)
     refreshed, encoded = index(sample, layout, encoder, budget=0)
     assert encoded.latents == 0

@@ -45,7 +45,7 @@ def test_readers_that_open_a_new_index_at_the_same_moment(tmp_path):
             assert [end.status for end in ended] == [0] * READERS, "\n".join(str(end.result) for end in ended)
 
 
-def test_a_second_writer_is_told_at_once_who_is_writing(tmp_path):
+def test_a_second_writer_gets_the_pid_of_the_first_at_once(tmp_path):
     layout = IndexLayout(tmp_path / "index")
     with Workers() as workers:
         holder = workers.start("hold", folder=str(layout.root))

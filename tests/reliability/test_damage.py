@@ -108,7 +108,7 @@ def test_truncated_shards(index):
             assert encoded == index.texts(lost)
 
 
-def test_shards_that_are_longer_than_they_were(index):
+def test_shards_with_trailing_bytes(index):
     for name in sorted(index.shards)[:: 1 if SOAK else 3]:
         ((kinds, _, encoded),) = index.damaged(name, [[index.size(name) + 1]])
         assert (kinds, encoded) == (["shard"], [])

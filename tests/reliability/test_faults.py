@@ -111,7 +111,7 @@ def told(capsys) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("fault", [{"room": 0}, {"room": 40_000}, {"room": 150_000}, {"at": 30}, {"at": 60}], ids=str)
-def test_the_command_says_it_in_two_lines_and_goes_on_next_time(sample, model_folder, capsys, fault):
+def test_the_command_reports_a_fault_in_two_lines_and_continues_next_time(sample, model_folder, capsys, fault):
     index = ["index", str(sample), "--all", "--model", str(model_folder), "--quiet"]
     layout = Workspace.open(sample).layout
     with faults.injected(layout.root, **fault):
@@ -121,7 +121,7 @@ def test_the_command_says_it_in_two_lines_and_goes_on_next_time(sample, model_fo
     assert check(layout, read_data=True).problems == []
 
 
-def test_the_command_that_cannot_read_says_so_and_harms_nothing(sample, model_folder, capsys):
+def test_the_command_reports_a_failed_read_and_changes_nothing(sample, model_folder, capsys):
     index = ["index", str(sample), "--all", "--model", str(model_folder), "--quiet"]
     assert run(index) == 0
     capsys.readouterr()
@@ -134,8 +134,8 @@ def test_the_command_that_cannot_read_says_so_and_harms_nothing(sample, model_fo
     assert check(layout, read_data=True).problems == []
 
 
-def test_a_shard_writer_that_cannot_open_the_store_keeps_nobody_waiting(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "SHARD_BYTES", 1)  # more shards than the queue holds
+def test_a_writer_thread_that_cannot_open_the_store_raises_its_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "SHARD_BYTES", 1)  # one chunk a shard
     write_version(tmp_path / "tree", 0)
     layout, encoder = IndexLayout(tmp_path / "index"), HashEncoder()
     with writing(layout), Store.create(layout) as store:
@@ -151,7 +151,7 @@ def test_a_shard_writer_that_cannot_open_the_store_keeps_nobody_waiting(tmp_path
 
 
 @pytest.mark.parametrize("loses", ["make_room", "drop_damage", "collect_garbage"])
-def test_who_dies_while_latents_are_dropped_has_not_left_them_marked_as_there(tmp_path, monkeypatch, loses):
+def test_a_process_killed_while_dropping_latents_does_not_leave_them_marked(tmp_path, monkeypatch, loses):
     write_version(tmp_path / "tree", 0)
     layout = IndexLayout(tmp_path / "index")
     worker_index(str(tmp_path / "tree"), str(layout.root))
@@ -178,7 +178,7 @@ def test_who_dies_while_latents_are_dropped_has_not_left_them_marked_as_there(tm
         assert store.encoded_for(snapshot.id) is None
 
 
-def test_shards_without_a_manifest_are_taken_up_by_the_next_run(tmp_path):
+def test_shards_without_a_manifest_are_adopted_by_the_next_run(tmp_path):
     write_version(tmp_path / "tree", 0)
     layout = IndexLayout(tmp_path / "index")
     worker_index(str(tmp_path / "tree"), str(layout.root))

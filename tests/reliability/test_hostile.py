@@ -436,7 +436,7 @@ def test_an_exclude_file_that_is_elsewhere(place: Place, model_folder: Path, cap
 
 
 @pytest.mark.parametrize("wrong", ["index", "revision"])
-def test_what_cannot_be_read_is_one_line_and_an_exit_code(wrong: str, place: Place, model_folder: Path) -> None:
+def test_an_unreadable_repository_gives_one_line_and_an_exit_code(wrong: str, place: Place, model_folder: Path) -> None:
     arguments: tuple[str, ...] = ()
     if wrong == "index":
         write(place.root, {".git/index": b"DIRC" + bytes(100)})

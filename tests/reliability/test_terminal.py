@@ -121,7 +121,7 @@ def test_bytes_that_are_not_text(name, call, indexed):
     assert code == 0 and f"{name}.py:1-" in out and "\ufffd" in out
 
 
-def test_what_the_user_types_in_search(call, indexed):
+def test_input_of_the_user_in_search(call, indexed):
     for payload in TYPED:
         code, _, err = call("search", payload + "qwertz", "--repo", str(indexed))
         assert code in (0, 1) and bool(err) == (code == 1)
@@ -157,7 +157,7 @@ def test_errors_that_quote_the_user(line, call, indexed, monkeypatch):
         assert code in (0, 1, 2, 3) and "Traceback" not in err
 
 
-def test_a_traceback_asked_for(call, indexed, monkeypatch):
+def test_a_requested_traceback(call, indexed, monkeypatch):
     """A name in an exception's text is shown by --verbose, as harmless as everywhere."""
     monkeypatch.chdir(indexed)
     for payload in TYPED:

@@ -646,7 +646,7 @@ def test_decorators_and_comments_stay_with_their_definition(max_tokens: int) -> 
             assert len({part in chunk.text for part in parts}) == 1
 
 
-def test_a_comment_after_a_blank_line_is_not_glued() -> None:
+def test_a_comment_before_a_blank_line_is_not_part_of_the_definition() -> None:
     text = "# the license\n# of this file\n\n" + "def f(x):\n" + "    x += 1\n" * 5
     chunks = chunk_file("x.py", text, words, max_tokens=32)
     assert spans(chunks) == [(1, 2, ""), (4, 6, "f"), (7, 9, "f")]
@@ -737,7 +737,7 @@ def test_a_symbol_leaves_half_of_the_room_to_the_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", " \n\t\n\x0c\n\u2028\n"])
-def test_nothing_gives_nothing(text: str) -> None:
+def test_an_empty_text_has_no_chunks(text: str) -> None:
     assert chunk_file("a.py", text, words) == []
 
 
@@ -751,7 +751,7 @@ def test_nothing_gives_nothing(text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["a.py", "a.js", "a.rb", "a.rs", "a.md", "a.rst", "a.txt"])
-def test_odd_text_keeps_the_promises(path: str, text: str) -> None:
+def test_the_guarantees_hold_for_unusual_text(path: str, text: str) -> None:
     for max_tokens in (12, 20, 256):
         check_promises(chunk_file(path, text, words, max_tokens=max_tokens), text, max_tokens)
 
@@ -774,7 +774,7 @@ def test_a_long_line_becomes_parts_of_that_line() -> None:
     assert "".join(part.text for part in parts) == text.split("\n")[1]
 
 
-def test_a_path_too_long_still_gets_on() -> None:
+def test_a_path_longer_than_the_limit_still_gives_chunks() -> None:
     path = "/".join(["folder"] * 30) + "/a.py"
     chunks = chunk_file(path, "a = 1\nb = 2\n", words, max_tokens=16)
     assert spans(chunks) == [(1, 2, "")]
@@ -791,7 +791,7 @@ def test_a_line_with_no_room_is_cut_to_characters(each: int) -> None:
     assert [chunk.text for chunk in chunks] == ["b", "c", "d"]
 
 
-def test_white_space_in_a_line_too_long_is_no_chunk() -> None:
+def test_white_space_in_a_long_line_is_not_a_chunk() -> None:
     text = "a" + " " * 9 + "b"
     chunks = chunk_file("a", text, lambda text: range(len(text)), max_tokens=len("# file: a\n\n") + 3)
     assert [chunk.text for chunk in chunks] == ["a  ", " b"]
@@ -810,7 +810,7 @@ def test_a_function_at_the_limit_is_counted_exactly() -> None:
     assert spans(chunk_file("a.py", text, crowded, max_tokens=limit)) == [(1, 14, "f"), (17, 30, "g")]
 
 
-def test_no_tokens_at_all_is_refused() -> None:
+def test_a_limit_of_no_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="max_tokens is 0"):
         chunk_file("a.py", "x", words, max_tokens=0)
 
@@ -871,7 +871,7 @@ BUDGETS = st.sampled_from([14, 16, 20, 33, 64, 256])
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(PATHS, TEXTS, BUDGETS, st.sampled_from([words, blurred]))
-def test_promises_hold_for_any_text(path: str, text: str, max_tokens: int, token_starts: TokenStarts) -> None:
+def test_the_guarantees_hold_for_any_text(path: str, text: str, max_tokens: int, token_starts: TokenStarts) -> None:
     check_promises(chunk_file(path, text, token_starts, max_tokens=max_tokens), text, max_tokens, token_starts)
 
 
@@ -899,7 +899,7 @@ def python_sources(draw: st.DrawFn, indent: str = "", depth: int = 0) -> str:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(python_sources(), st.sampled_from([16, 24, 40, 64, 256]), st.sampled_from([words, blurred]))
-def test_promises_hold_for_python_like_sources(text: str, max_tokens: int, token_starts: TokenStarts) -> None:
+def test_the_guarantees_hold_for_python_like_sources(text: str, max_tokens: int, token_starts: TokenStarts) -> None:
     check_promises(chunk_file("a.py", text, token_starts, max_tokens=max_tokens), text, max_tokens, token_starts)
 
 

@@ -80,7 +80,7 @@ def test_a_planted_secret_is_found(name: str) -> None:
     assert find_secrets(text) == [Secret(4, rule)]
 
 
-def test_all_of_them_in_one_text_each_on_its_line() -> None:
+def test_all_planted_secrets_of_one_text_are_found_on_their_lines() -> None:
     lines, expected = [], []
     for code, rule in PLANTED.values():
         lines.append("x = 1")
@@ -89,7 +89,7 @@ def test_all_of_them_in_one_text_each_on_its_line() -> None:
     assert find_secrets("\n".join(lines)) == expected
 
 
-def test_one_of_a_kind_a_line_and_each_kind() -> None:
+def test_each_kind_is_reported_once_a_line() -> None:
     token, key = "gh" + "p_" + made_up(36), "AK" + "IA" + made_up(16, BASE32)
     assert find_secrets(f"{token} {token} {key}") == [Secret(1, "AWS access key"), Secret(1, "GitHub token")]
 
@@ -135,11 +135,11 @@ NEAR_MISSES = {
 
 
 @pytest.mark.parametrize("name", NEAR_MISSES)
-def test_a_near_miss_is_none(name: str) -> None:
+def test_a_near_miss_is_not_a_credential(name: str) -> None:
     assert find_secrets(f"x = 1\n{NEAR_MISSES[name]}\n") == []
 
 
-def test_our_own_sources_hold_none() -> None:
+def test_our_own_sources_hold_no_credentials() -> None:
     root = Path(__file__).parents[3]
     files = [path for folder in ("awareness", "tests", "benchmarks", "docs") for path in (root / folder).rglob("*.*")]
     texts = {path: path.read_text("utf-8", errors="replace") for path in files if path.suffix in (".py", ".md")}
@@ -164,7 +164,7 @@ def test_any_text_gives_lines_within_it_in_order(text: str) -> None:
 
 
 @given(st.text(max_size=200), st.sampled_from(sorted(PLANTED)))
-def test_whatever_stands_above_it_is_found(above: str, name: str) -> None:
+def test_a_planted_secret_is_found_after_any_text(above: str, name: str) -> None:
     code, rule = PLANTED[name]
     assert Secret(above.count("\n") + 2, rule) in find_secrets(f"{above}\n{code}\n")
 

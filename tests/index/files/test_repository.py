@@ -95,7 +95,9 @@ def test_a_file_comes_with_its_bytes_and_digest(tmp_path: Path) -> None:
     ]
 
 
-def test_tracked_and_untracked_but_not_ignored_and_not_gone(tmp_path: Path, no_user_config: Path) -> None:
+def test_tracked_and_untracked_files_are_listed_but_not_ignored_or_deleted_ones(
+    tmp_path: Path, no_user_config: Path
+) -> None:
     make_repo(
         tmp_path, {"kept.py": "1", "gone.py": "2", "gone.pem": "3", "sub/.gitignore": "*.log\n", "tracked.log": "4"}
     )
@@ -160,7 +162,7 @@ def test_one_file_in_memory_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bare", [False, True])
-def test_nothing_in_it_is_no_error(tmp_path: Path, bare: bool) -> None:
+def test_an_empty_repository_has_no_files(tmp_path: Path, bare: bool) -> None:
     make_repo(tmp_path / "r", {}, bare=bare)
     repository = Repository.open(tmp_path / "r")
     assert list(repository.scan()) == [] and repository.head() is None
@@ -211,12 +213,12 @@ KEPT: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("rev", [None, "HEAD"])
-def test_what_is_worth_reading(tmp_path: Path, rev: str | None) -> None:
+def test_secret_generated_binary_and_large_files_are_skipped(tmp_path: Path, rev: str | None) -> None:
     make_repo(tmp_path, {**{name: content for name, (content, _) in SKIPPED.items()}, **KEPT})
     assert listed(tmp_path, rev=rev) == {**{name: reason for name, (_, reason) in SKIPPED.items()}, **KEPT}
 
 
-def test_a_secret_is_not_even_opened_but_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_file_is_not_opened_by_scan_but_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_repo(tmp_path, {".env": "TOKEN=1", "a.py": "1"})
     opened: list[str] = []
     real = os.open
@@ -279,7 +281,7 @@ def test_scope(tmp_path: Path, patterns: tuple[str, ...], inside: set[str]) -> N
 
 
 @pytest.mark.parametrize("pattern", ["!", "[z-a]", "", "# no", "/"])
-def test_a_wrong_scope_is_named(tmp_path: Path, pattern: str) -> None:
+def test_an_invalid_scope_is_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(UsageError, match="scope") as caught:
         Repository.open(tmp_path).scan(scope=("src/", pattern))
     assert pattern in caught.value.message and caught.value.hint
@@ -349,7 +351,7 @@ def test_a_folder_without_git(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("missing", "does not exist"), ("file", "is not a folder")])
-def test_a_wrong_folder_is_named(tmp_path: Path, name: str, wrong: str) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path, name: str, wrong: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match=f"{name} {wrong}") as caught:
         Repository.open(tmp_path / name)
@@ -407,7 +409,7 @@ def test_without_git_on_the_path_commits_can_still_be_read(tmp_path: Path, monke
         listed(tmp_path)
 
 
-def test_a_listing_that_hangs_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_that_blocks_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_repo(tmp_path, {"a.py": "1"})
     os.mkfifo(tmp_path / ".gitignore")
     monkeypatch.setattr(work_tree, "TIMEOUT_S", 0.5)
@@ -433,7 +435,7 @@ def test_a_sparse_index_is_expanded(tmp_path: Path) -> None:
     assert listed(tmp_path) == {"in/a.py": b"1", "out/b.py": b"2"}, "tracked, so it is not ignored"
 
 
-def test_a_damaged_index_is_one_line(tmp_path: Path) -> None:
+def test_a_damaged_index_raises_an_error_of_one_line(tmp_path: Path) -> None:
     make_repo(tmp_path, {"a.py": "1"})
     write(tmp_path, {".git/index": b"DIRC" + bytes(100)})
     with pytest.raises(UsageError, match=r"git cannot list .*: .+") as caught:
@@ -513,13 +515,13 @@ def test_resolve_hashes(history: Path) -> None:
         *("../HEAD", "refs/../HEAD", "/etc/passwd", "config", "refs/heads", "0" * 40, "f" * 64, "abc", "a\nb", "a\0b"),
     ],
 )
-def test_an_unknown_revision_is_named(history: Path, rev: str) -> None:
+def test_an_unknown_revision_is_refused(history: Path, rev: str) -> None:
     with pytest.raises(UsageError, match="names no commit") as caught:
         Repository.open(history).resolve(rev)
     assert caught.value.hint and "\n" not in caught.value.message
 
 
-def test_the_hash_of_a_tree_or_blob_is_no_commit(history: Path) -> None:
+def test_the_hash_of_a_tree_or_blob_is_not_a_commit(history: Path) -> None:
     for what in ("HEAD^{tree}", "HEAD:a.py"):
         with pytest.raises(UsageError, match="names no commit"):
             Repository.open(history).resolve(git(history, "rev-parse", what))
@@ -719,7 +721,7 @@ def test_a_sparse_index_without_its_trees_is_not_fetched(tmp_path: Path) -> None
     assert marker.exists(), "plain git ls-files falls into the trap"
 
 
-def test_a_damaged_object_is_one_line(tmp_path: Path) -> None:
+def test_a_damaged_object_raises_an_error_of_one_line(tmp_path: Path) -> None:
     make_repo(tmp_path, {"a.py": "1"})
     blob = git(tmp_path, "rev-parse", "HEAD:a.py")
     path = tmp_path / ".git/objects" / blob[:2] / blob[2:]

@@ -34,7 +34,7 @@ def test_a_chunk_leads_to_the_definitions_it_mentions(definitions):
     assert referred_names(chunk("build_request", "def build_request(): build_request()")) == {"def"}
 
 
-def test_a_name_that_everything_defines_leads_nowhere(definitions):
+def test_a_name_with_many_definitions_is_ignored(definitions):
     for i in range(1, MOST_DEFINITIONS + 2):
         definitions.add(i, chunk("get", path=f"src/{i}.py"))
     assert definitions.of({"get", "unknown"}, 1) == {}
@@ -51,5 +51,5 @@ def test_a_name_that_everything_defines_leads_nowhere(definitions):
         ("größe", "src/a.py", "größe"),
     ],
 )
-def test_what_defines_a_name(symbol, path, name):
+def test_defined_name(symbol, path, name):
     assert defined_name(chunk(symbol, path=path)) == name

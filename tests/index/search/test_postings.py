@@ -99,7 +99,7 @@ def test_any_history_ranks_like_the_formula(few, steps, query):
 @pytest.mark.parametrize("few", [0, 1 << 20])
 @settings(deadline=None, max_examples=40)
 @given(texts=st.lists(TEXTS, min_size=30, max_size=60), wanted=st.integers(1, 8))
-def test_the_best_are_the_same_when_the_rest_is_passed_over(few, texts, wanted):
+def test_the_best_chunks_are_the_same_when_others_are_skipped(few, texts, wanted):
     index = new()
     for chunk_id, text in enumerate([*texts, *["filler"] * 40], start=1):
         add(index, chunk_id, "", "a.py", text)
@@ -111,7 +111,7 @@ def test_the_best_are_the_same_when_the_rest_is_passed_over(few, texts, wanted):
     assert len(part) <= len(whole) and (len(part) == len(whole) or not part.complete)
 
 
-def test_best_are_best_and_ties_go_to_the_lower_id():
+def test_best_is_sorted_by_score_and_then_by_id():
     index = new()
     for chunk_id, text in enumerate(["sign sign", "sign", "other", "sign", "sign"], start=1):
         add(index, chunk_id, "", "a.py", text)
@@ -124,7 +124,7 @@ def test_best_are_best_and_ties_go_to_the_lower_id():
     assert max(score for _, score in ranking.best(1)) < ranking.bound
 
 
-def test_merging_keeps_segments_few_and_forgets_what_was_dropped():
+def test_merging_limits_the_segments_and_removes_dropped_chunks():
     index = new()
     for chunk_id in range(1, 101):
         add(index, chunk_id, "", "a.py", f"sign word{chunk_id}")
@@ -142,7 +142,7 @@ def test_nothing_is_found_in_an_empty_index():
     assert (len(ranking), ranking.best(5)) == (0, [])
 
 
-def test_a_term_counts_as_much_as_is_said():
+def test_the_weight_of_a_term_is_applied():
     index = new()
     for chunk_id, text in enumerate(["sign", "token", *["filler"] * 20], start=1):
         add(index, chunk_id, "", "a.py", text)

@@ -76,18 +76,18 @@ def test_scope_is_applied_before_ranking(store):
     assert paths(store, "sign", in_scope=lambda path: False) == []
 
 
-def test_a_snapshot_sees_only_its_own(store):
+def test_a_search_returns_only_chunks_of_its_snapshot(store):
     assert "other.py" not in paths(store, "zebra", top_k=50)
     assert paths(store, "zebra", snapshot="other") == ["other.py"]
     assert paths(store, "sign", snapshot="other") == []
 
 
-def test_query_syntax_of_the_full_text_index_means_nothing(store):
+def test_query_syntax_of_full_text_search_is_plain_text(store):
     for query in ('sign" OR "x', "sign*", "NEAR(a b)", "symbol:sign", "sign AND NOT", "(", "'", "-sign", "^sign"):
         paths(store, query)
 
 
-def test_a_file_does_not_take_all_the_first_places(tmp_path):
+def test_one_file_does_not_fill_the_first_hits(tmp_path):
     layout = IndexLayout(tmp_path / "index")
     many = [(Chunk("a.py", i, i, "", f"cookie jar {i}"), 9) for i in range(1, 7)]
     with writing(layout), Store.create(layout) as store:
@@ -185,7 +185,7 @@ def first(store, query, rules=None, top_k=1):
     return [hit.chunk.path for hit in HybridRouter(store, 1, rules=rules or Rules()).search(query, top_k=top_k)]
 
 
-def test_meaning_finds_what_no_word_does(tmp_path):
+def test_vectors_find_a_chunk_without_a_common_word(tmp_path):
     chunks = [
         Chunk("a.py", 1, 3, "remove_entry", "def remove_entry(path):\n    os.unlink(path)"),
         Chunk("b.py", 1, 3, "draw", "def draw(canvas):\n    canvas.line(0, 1)"),
@@ -208,7 +208,7 @@ def test_a_definition_hidden_from_the_symbol_is_found_by_its_name(tmp_path):
         assert first(store, "where is MutationScope defined", Rules(definition=0.0)) == ["cache.ts"]
 
 
-def test_what_the_best_hit_calls_comes_with_it(tmp_path):
+def test_a_definition_that_the_best_hit_calls_is_a_hit(tmp_path):
     chunks = [
         Chunk("login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
         Chunk("brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
@@ -218,7 +218,7 @@ def test_what_the_best_hit_calls_comes_with_it(tmp_path):
         assert "brew.py" not in first(store, "user login", Rules(calls=0.0), 5)
 
 
-def test_a_call_does_not_lead_out_of_the_scope(tmp_path):
+def test_a_call_to_a_definition_out_of_scope_is_not_followed(tmp_path):
     chunks = [
         Chunk("in/login.py", 1, 3, "login", "def login(user):\n    return qzx_brew(user)"),
         Chunk("out/brew.py", 1, 3, "qzx_brew", "def qzx_brew(kettle):\n    return kettle"),
@@ -244,6 +244,6 @@ def test_other_snapshots_change_nothing(tmp_path):
         assert all("pour" not in hit.chunk.text for hit in HybridRouter(store, 1).search("qzx_brew", top_k=9))
 
 
-def test_a_question_of_one_long_word_is_answered_at_once():
+def test_a_question_of_one_long_word_takes_no_time():
     for letter in "aé1_":  # each took minutes
         assert names_in(letter * 50_000) == []

@@ -61,7 +61,7 @@ def test_a_question_and_a_chunk_by_the_formula(tmp_path):
     assert nothing == bytes(8)
 
 
-def test_the_shipped_router_finds_every_term_and_knows_what_is_alike():
+def test_the_shipped_router_finds_every_term_and_rates_synonyms_as_similar():
     embedder = term_embedder(SHIPPED)
     for row in random.Random(0).sample(range(embedder.terms), 200):
         assert embedder._find(embedder.term(row).encode()) == row
@@ -84,14 +84,14 @@ def test_the_shipped_router_finds_every_term_and_knows_what_is_alike():
         {"more": ("U8", (1,), b"x")},
     ],
 )
-def test_a_file_that_is_no_router_is_named(tmp_path, changes):
+def test_a_file_without_the_tensors_of_a_router_is_refused(tmp_path, changes):
     path = write_router(tmp_path / "r.safetensors", **changes)
     with pytest.raises(UsageError, match="is not a router"):
         TermEmbedder(path)
 
 
 @pytest.mark.parametrize("data", [None, b"", b"junk", b"\xff" * 64])
-def test_a_damaged_or_missing_file_is_named(tmp_path, data):
+def test_a_damaged_or_missing_router_is_refused(tmp_path, data):
     path = tmp_path / "r.safetensors"
     if data is not None:
         path.write_bytes(data)
@@ -129,7 +129,7 @@ def test_the_nearest_with_and_without_numpy(table, numpy):
     assert some == pytest.approx({i: exact[i] for i in (3, 5)}, abs=0.05)
 
 
-def test_many_vectors_are_compared_only_where_it_is_asked(table):
+def test_above_the_limit_only_requested_vectors_are_compared(table):
     found, _, question = table
     with patch.object(dense_vectors, "EXACT_CHUNKS", 100):
         similar = found.similar(question, 10)

@@ -137,7 +137,7 @@ def two(sample, tmp_path, layout) -> tuple[str, str, CountingEncoder]:
     return index(sample, layout, encoder), index(sample, layout, encoder, rev="HEAD~1"), encoder
 
 
-def test_dropping_a_snapshot_frees_what_nothing_else_uses(two, layout):
+def test_dropping_a_snapshot_frees_what_no_other_uses(two, layout):
     tree, old, encoder = two
     only_old = shown(layout, old).keys() - shown(layout, tree).keys()
     assert only_old
@@ -149,7 +149,7 @@ def test_dropping_a_snapshot_frees_what_nothing_else_uses(two, layout):
     assert_sound(layout, encoder)
 
 
-def test_dropping_what_another_snapshot_shows_frees_nothing(two, layout):
+def test_dropping_a_snapshot_keeps_latents_of_another(two, layout):
     tree, _, encoder = two
     before = held(layout)
     done = collect(layout, tree)
@@ -226,7 +226,7 @@ def test_the_sink_stays_in_a_shard_of_its_own(sample, layout):
     assert {SINK} in held_with
 
 
-def test_orphans_go_and_nothing_outside(sample, layout, tmp_path):
+def test_orphans_are_deleted_and_nothing_outside_the_folder(sample, layout, tmp_path):
     encoder = FakeEncoder()
     index(sample, layout, encoder)
     precious = tmp_path / "precious"
@@ -243,7 +243,7 @@ def test_orphans_go_and_nothing_outside(sample, layout, tmp_path):
     assert_sound(layout, encoder)
 
 
-def test_a_dry_run_changes_nothing_and_foretells_what_happens(two, layout):
+def test_a_dry_run_changes_nothing_and_reports_the_same(two, layout):
     _, old, encoder = two
     shards_written(layout, encoder, shown(layout), per_shard=2)
     (layout.shards / "0000.safetensors").write_bytes(b"x" * 500_000)
@@ -261,7 +261,7 @@ def test_a_dry_run_changes_nothing_and_foretells_what_happens(two, layout):
     assert_sound(layout, encoder)
 
 
-def test_a_latent_stored_in_another_way_is_garbage(sample, layout):
+def test_a_latent_with_another_quantisation_is_garbage(sample, layout):
     plain, small = FakeEncoder(), FakeEncoder(replace(SPEC, quant="int8"))
     index(sample, layout, plain)
     texts = shown(layout)
@@ -277,7 +277,7 @@ def test_a_latent_stored_in_another_way_is_garbage(sample, layout):
     assert len(small.seen) == seen
 
 
-def test_a_latent_of_an_older_way_of_encoding_is_garbage(sample, layout):
+def test_a_latent_of_an_older_encoding_version_is_garbage(sample, layout):
     new, old = FakeEncoder(), FakeEncoder(replace(SPEC, version=SPEC.version + 7))
     index(sample, layout, old)
     index(sample, layout, new)
@@ -285,7 +285,7 @@ def test_a_latent_of_an_older_way_of_encoding_is_garbage(sample, layout):
     assert_sound(layout, new)
 
 
-def test_a_reader_that_has_found_its_places_gets_right_bytes(sample, layout, monkeypatch):
+def test_a_reader_with_outdated_places_gets_the_right_bytes(sample, layout, monkeypatch):
     """Its rows were read, then gc moves the latents and deletes the shards: it looks again."""
     encoder = FakeEncoder()
     index(sample, layout, encoder)

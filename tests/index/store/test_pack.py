@@ -207,7 +207,7 @@ def test_a_scope_limits_the_pack(packed, tmp_path):
     assert not (tmp_path / "no.awm").exists()
 
 
-def test_names_that_are_no_text_can_be_packed(sample, tmp_path):
+def test_file_names_that_are_not_utf8_can_be_packed(sample, tmp_path):
     """File names that are not UTF-8, and a repository whose name would spoil a terminal."""
     name = os.fsencode(sample) + b"/src/caf\xe9.py"
     Path(os.fsdecode(name)).write_text("def coffee():\n    return 1\n")
@@ -221,7 +221,7 @@ def test_names_that_are_no_text_can_be_packed(sample, tmp_path):
         assert len(read_all(opened)) == opened.store.totals(opened.snapshot).chunks
 
 
-def test_opened_twice_it_is_imported_once(packed, monkeypatch):
+def test_a_pack_that_is_opened_twice_is_imported_once(packed, monkeypatch):
     imports = []
     do_import = pack._import
     monkeypatch.setattr(pack, "_import", lambda *given: (imports.append(given), do_import(*given)))
@@ -240,7 +240,7 @@ def test_a_pack_that_moved_still_works(packed, tmp_path):
     assert held < SPEC.latent_bytes(SINK_TOKENS) + 2000
 
 
-def test_what_is_kept_of_packs_goes_when_they_are_gone(packed, tmp_path):
+def test_the_cached_index_of_a_deleted_pack_is_deleted(packed, tmp_path):
     open_and_read(packed.path)
     (other,) = indexes_dir().glob("packs/*")
     packed.path.unlink()
@@ -250,7 +250,7 @@ def test_what_is_kept_of_packs_goes_when_they_are_gone(packed, tmp_path):
     assert left != other
 
 
-def test_a_damaged_cache_is_made_again(packed):
+def test_a_damaged_cached_index_is_created_again(packed):
     want = open_and_read(packed.path)
     (manifest,) = indexes_dir().glob("packs/*/manifest.db")
     manifest.write_bytes(b"garbage" * 3000)
@@ -295,7 +295,7 @@ def test_a_truncated_pack_is_refused(packed, seed):
     assert refusal_of(packed.path)
 
 
-def test_a_pack_with_something_behind_it_is_refused(packed):
+def test_a_pack_with_trailing_bytes_is_refused(packed):
     packed.path.write_bytes(packed.path.read_bytes() + b"\0")
     assert refusal_of(packed.path)
 
@@ -387,7 +387,7 @@ def forge(
     return path
 
 
-def test_a_forged_pack_that_does_not_lie_is_read(tmp_path):
+def test_a_consistent_pack_of_a_stranger_is_read(tmp_path):
     assert len(open_and_read(forge(tmp_path / "p.awm"))) == 2
 
 
@@ -605,7 +605,7 @@ LIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_pack_that_lies_is_refused(lie, tmp_path):
+def test_an_inconsistent_pack_is_refused(lie, tmp_path):
     path = forge(tmp_path / "p.awm", **LIES[lie])
     refusal_of(path)
 
@@ -614,7 +614,7 @@ SAID = ("escapes", "two lines", "is no text", "git's", "overlap", "quant", "miss
 
 
 @pytest.mark.parametrize("lie", [lie for lie in LIES if any(words in lie for words in SAID)])
-def test_a_pack_that_lies_is_one_line_and_an_exit_code(lie, tmp_path, capfd):
+def test_an_inconsistent_pack_gives_one_line_and_an_exit_code(lie, tmp_path, capfd):
     path = forge(tmp_path / "p.awm", **LIES[lie])
     assert run(["search", "needle", "--memory", str(path)]) in (2, 12)
     out, err = capfd.readouterr()
@@ -635,7 +635,7 @@ def test_a_pack_that_lies_is_one_line_and_an_exit_code(lie, tmp_path, capfd):
         1 << 70,
     ],
 )
-def test_tokens_are_numbers_before_anything_is_reckoned_with_them(tmp_path, quant, tokens):
+def test_token_counts_are_checked_before_they_are_used(tmp_path, quant, tokens):
     """A text times a number is a long text: a few bytes of header could ask for gigabytes."""
     spec = replace(SPEC, quant=quant, num_kv_heads=1 << 11, head_dim=1 << 12)
     lie = first(lambda _, checksum: [tokens, checksum])
@@ -681,17 +681,17 @@ FILES: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_that_is_no_pack_is_refused(kind, tmp_path):
+def test_a_file_that_is_not_a_pack_is_refused(kind, tmp_path):
     (tmp_path / "p.awm").write_bytes(FILES[kind]())
     assert refusal_of(tmp_path / "p.awm").exit_code == 12
 
 
-def test_a_shard_is_no_pack(packed):
+def test_a_shard_is_not_accepted_as_a_pack(packed):
     shard = next(path for path in packed.layout.shards.iterdir())
     assert "not a pack of awareness" in refusal_of(shard).message
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path):
+def test_a_fifo_or_folder_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
@@ -785,7 +785,7 @@ def test_a_link_in_the_cache_deletes_nothing(tmp_path, honest):
     assert (victim / "precious.txt").read_text() == "mine"
 
 
-def test_forgetting_packs_that_are_gone_leaves_all_else(packed, sample, tmp_path):
+def test_only_the_cached_indexes_of_missing_packs_are_deleted(packed, sample, tmp_path):
     own = IndexLayout(indexes_dir() / "sample-0123")
     index(sample, own, FakeEncoder())
     stray = indexes_dir() / "packs" / "stray.txt"
@@ -824,7 +824,7 @@ def test_no_control_character_reaches_the_terminal(tmp_path, capfd):
         assert all(text.isprintable() for text in (out + err).replace("\n", " ").split())
 
 
-def test_a_symbol_does_not_pass_for_another_hit(tmp_path, capfd):
+def test_a_symbol_cannot_look_like_another_hit(tmp_path, capfd):
     path = forge(tmp_path / "p.awm", row(symbol="f\nsrc/login.py:1-2  verified  1.00", text="needle\n"))
     assert run(["search", "needle", "--memory", str(path)]) == 0
     assert not [text for text in capfd.readouterr().out.splitlines() if text.startswith("src/login.py")]

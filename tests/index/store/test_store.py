@@ -44,7 +44,7 @@ def test_latents_come_back_as_they_were(layout):
     }
 
 
-def test_shards_are_plain_safetensors_that_say_what_they_are(layout):
+def test_shards_are_plain_safetensors_that_describe_themselves(layout):
     from safetensors import safe_open
 
     (shard,) = layout.shards.iterdir()
@@ -80,7 +80,7 @@ def test_a_missing_shard_is_an_error(layout):
         read(layout)
 
 
-def test_what_no_row_names_is_swept_and_nothing_else(layout):
+def test_only_files_without_a_row_are_swept(layout):
     (shard,) = layout.shards.iterdir()
     (layout.shards / "0000.safetensors").write_bytes(b"x")
     (layout.shards / "half.123.tmp").write_bytes(b"x")
@@ -90,7 +90,7 @@ def test_what_no_row_names_is_swept_and_nothing_else(layout):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to have a header" * 20])
-def test_a_manifest_that_is_none(layout, content):
+def test_a_file_that_is_not_a_manifest_is_refused(layout, content):
     layout.manifest.write_bytes(content)
     for extra in layout.root.glob("manifest.db-*"):
         extra.unlink()
@@ -129,7 +129,7 @@ def test_file_names_that_are_not_utf8(layout):
     assert chunk.header == "# file: caf\\udce9.py"
 
 
-def test_a_local_index_is_used_only_where_it_was_asked_for(tmp_path):
+def test_a_local_index_is_used_only_with_local(tmp_path):
     tree = tmp_path / "repo"
     (tree / ".awareness").mkdir(parents=True)
     (tree / ".awareness" / "manifest.db").write_bytes(b"planted")
