@@ -69,7 +69,7 @@ def _run(
         for note in report.notes:
             render.note(note)
     if written:
-        render.note(f"{out}: {', '.join(written[:-1])} and {written[-1]} written")
+        render.note(f"wrote {', '.join(written)} to {out}")
 
 
 def _command(*, without: tuple[str, ...] = (), **changed: Any) -> Callable[[Callable[..., Report]], Any]:

@@ -33,9 +33,11 @@ def read_config(path: Path, settings: list[str]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part not in TASKS) or "task"
-        value = "" if first["type"] == "missing" else f" (got {first['input']!r:.80})"
+        given = str(first["input"]) if isinstance(first["input"], Path) else first["input"]
+        value = "" if first["type"] == "missing" else f" (got {given!r:.80})"
+        reason = first["msg"].removeprefix("Value error, ")
         raise UsageError(
-            f"{path}: {place}: {first['msg']}{value}", hint=f"correct {place}, or --set {place}=VALUE"
+            f"{path}: {place}: {reason}{value}", hint=f"correct {place}, or --set {place}=VALUE"
         ) from error
 
 

@@ -403,7 +403,7 @@ def test_training_that_can_not_be_kept_is_refused_first(trained, tmp_path, capfd
     for output, says in (
         (tmp_path / "folder.safetensors", "cannot be written"),
         ("/proc/x/y.safetensors", "cannot be written"),
-        (tmp_path / "r.txt", "ends in .safetensors"),
+        (tmp_path / "r.txt", "must end in .safetensors"),
     ):
         assert run(["train", "--config", str(trained), "--set", f"output={output}"]) == 2
         assert says in capfd.readouterr().err
