@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -168,7 +169,9 @@ class Engine:
         """The chunks that the query is about, best first; a first hit below `WEAK_SCORE` means that nothing answers it.
 
         scope: globs of paths ('src/**/*.py'); a leading `!` excludes. rules: how hits are ranked; `GATHERED` keeps
-        those of one file together, as questions need it. Raises NoIndex."""
+        those of one file together, as questions need it. Raises NoIndex, and UsageError for a top_k below 1."""
+        if top_k < 1:
+            raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
         with self._index_lock:
             return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter)
 
@@ -341,12 +344,14 @@ class AnswerStream:
     """The sentences of an answer, as they are completed. Iterating raises what `ask` raised."""
 
     def __init__(self, run: Callable[[Callable[[Sentence], None], Callable[[], bool]], Answer]) -> None:
-        self._sentences: queue.SimpleQueue[Sentence | None] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
+        sentences: queue.SimpleQueue[Sentence | None] = queue.SimpleQueue()
+        self._sentences = sentences  # None at the end
+        self._cancelled = cancelled = threading.Event()
         executor = ThreadPoolExecutor(1, "awareness-answer")
-        self._future = executor.submit(run, self._sentences.put, self._cancelled.is_set)
-        self._future.add_done_callback(lambda _: self._sentences.put(None))
+        self._future = executor.submit(run, sentences.put, cancelled.is_set)
+        self._future.add_done_callback(lambda _: sentences.put(None))  # holds no reference to the stream
         executor.shutdown(wait=False)
+        weakref.finalize(self, cancelled.set)  # an answer that nobody can read ends early
 
     def __iter__(self) -> Iterator[Sentence]:
         while (sentence := self._sentences.get()) is not None:

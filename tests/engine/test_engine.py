@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -10,8 +11,10 @@ import pytest
 
 from awareness.engine.answer import NotAnswered
 from awareness.engine.engine import Engine
+from awareness.engine.indexing import Indexer
 from awareness.engine.reporter import Reporter
 from awareness.errors import NoIndex, UsageError
+from awareness.model.model_files import find
 from tests.conftest import git, write_tree
 
 FILES = {
@@ -103,6 +106,37 @@ def test_a_stream_yields_the_sentences_of_the_answer(engine):
         list(refused)
     with pytest.raises(NotAnswered):
         _ = refused.answer
+
+
+def test_a_stream_that_nobody_reads_is_cancelled(engine):
+    stream = engine.stream("HTTPConnectionPool acquire", max_new_tokens=400)
+    future = stream._future
+    del stream
+    gc.collect()
+    assert future.result(timeout=60).is_cancelled
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_at_least_one_hit_is_asked_for(engine, top_k):
+    with pytest.raises(UsageError, match=f"top_k {top_k} is not a number of hits"):
+        engine.search("sign_cookie", top_k=top_k)
+
+
+def test_an_exception_of_a_callback_reaches_the_caller_and_the_engine_goes_on(engine):
+    def fail(sentence):
+        raise RuntimeError("the page was closed")
+
+    with pytest.raises(RuntimeError, match="the page was closed"):
+        engine.ask("HTTPConnectionPool acquire", max_new_tokens=8, on_sentence=fail)
+    assert engine.ask("HTTPConnectionPool acquire", max_new_tokens=2).hits
+
+
+def test_an_index_that_is_rebuilt_meanwhile_is_searched(engine, repository, model_folder):
+    """Another process throws the index away and makes it again while this one has it open."""
+    write_tree(repository, {"src/token.py": "def refresh_token():\n    return 1\n"})
+    with Engine.open(repository, model=str(model_folder)) as other:
+        Indexer(other._workspaces[0], find(str(model_folder)), (), None, None, 1 << 20).run(0.0, rebuild=True)
+    assert engine.search("refresh_token")[0].chunk.path == "src/token.py"
 
 
 def test_a_cancelled_answer_ends_early(engine):
