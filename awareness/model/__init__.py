@@ -2,6 +2,6 @@
 
 import logging
 
-# Where torchao is installed transformers imports it, and the two of them warn of kernels for other processors.
-for _name in ("torchao", "torch.utils._pytree"):
+# Transformers imports torchao and bitsandbytes where they are installed; they warn of kernels for other processors.
+for _name in ("torchao", "torch.utils._pytree", "bitsandbytes.backends.cpu.ops"):
     logging.getLogger(_name).setLevel(logging.ERROR)
