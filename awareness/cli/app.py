@@ -88,7 +88,7 @@ def run(arguments: list[str] | None = None) -> int:
         render.error(error.message, error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        render.error("interrupted; what was committed stays", "the same command again, which goes on from there")
+        render.error("interrupted; what was committed stays", "the same command again, which continues from there")
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

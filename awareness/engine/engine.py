@@ -104,7 +104,7 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Closes the indexes and lets go of the model; a later call opens them again."""
+        """Closes the indexes and releases the model; a later call opens them again."""
         with self._model_lock:
             self._model = None
             self._close_corpora()
