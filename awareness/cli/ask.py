@@ -9,9 +9,9 @@ import typer
 from awareness.cli import options, render
 from awareness.config.environment import environment
 from awareness.engine.answer import Answer, NotAnswered
-from awareness.engine.engine import BRIEF_TOKENS, LONG_TOKENS, Engine
+from awareness.engine.engine import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Engine
 from awareness.engine.modes import Mode
-from awareness.engine.units import counted
+from awareness.engine.units import counted, parse_bytes
 from awareness.types import Sampling
 
 
@@ -22,7 +22,7 @@ def ask(
     model: options.ModelOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
-    top_k: options.TopKOption = 8,
+    top_k: options.TopKOption = DEFAULT_TOP_K,
     max_new_tokens: Annotated[
         int | None,
         typer.Option(
@@ -75,7 +75,7 @@ def ask(
         rev=rev,
         weights=None if weights is None else weights.value,
         router=environment().router,
-        budget=options.parse_bytes(budget),
+        budget=parse_bytes(budget),
         reporter=render.REPORTER,
     )
     with engine:

@@ -13,7 +13,7 @@ from awareness.cli import options, render
 from awareness.engine.embedders import resolve_router
 from awareness.engine.indexing import Indexer, Outcome
 from awareness.engine.models import pull_model
-from awareness.engine.units import counted, human_bytes
+from awareness.engine.units import counted, human_bytes, parse_bytes
 from awareness.engine.watching import watching
 from awareness.engine.workspace import Workspace
 from awareness.errors import IndexLocked, UsageError
@@ -48,7 +48,7 @@ def index(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Build or refresh the index: only what changed is encoded again."""
-    limit = options.parse_bytes(budget)
+    limit = parse_bytes(budget)
     seconds = _seconds(context, minutes, everything=everything, lazy=lazy)
     workspace = Workspace.open(repo, rev=rev, local=local)
     if watch and (workspace.rev or workspace.repository.is_bare):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,6 @@ import typer
 
 from awareness.cli import render
 from awareness.config.environment import Environment, variable
-from awareness.errors import UsageError
 
 
 class Quant(str, Enum):
@@ -115,14 +113,3 @@ QuantOption = Annotated[
     Quant | None,
     typer.Option("--quant", envvar=variable("latents_quant"), help="How latents are stored. Default: the index's own."),
 ]
-
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-_UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def parse_bytes(text: str) -> int:
-    """'512MiB' -> 536870912. Raises UsageError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    if not match or match[2].lower() not in _UNITS:
-        raise UsageError(f"'{text}' is not a size", hint="a number with a unit, like --budget 512MiB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -46,10 +46,7 @@ def pack(
     workspace = Workspace.open(repo, rev=rev)
     folder = pull_model(workspace.model_name(model), render.REPORTER)
     with writing(workspace.layout), Store.create(workspace.layout) as store:
-        known = store.snapshot(workspace.snapshot_name)
-        snapshot = workspace.refresh(
-            store, folder, scope=known.scope if known else (), reporter=render.REPORTER
-        ).snapshot
+        snapshot = workspace.refresh(store, folder, reporter=render.REPORTER).snapshot
         stored_as = quant.value if quant else quant_of(store)
         encoder = load_model(folder, stored_as, reporter=render.REPORTER).encoder
         # Only the last part of a model folder's path: the rest would tell strangers about this machine.

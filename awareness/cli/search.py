@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.engine.engine import Engine
+from awareness.engine.engine import DEFAULT_TOP_K, Engine
 from awareness.errors import NothingFound
 from awareness.index.search.ranking import WEAK_SCORE
 from awareness.types import printable
@@ -20,7 +20,7 @@ def search(
     memory: options.MemoryOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
-    top_k: options.TopKOption = 8,
+    top_k: options.TopKOption = DEFAULT_TOP_K,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,

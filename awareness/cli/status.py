@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from awareness.cli import options, render
-from awareness.cli.options import parse_bytes
-from awareness.engine.units import human_bytes
+from awareness.engine.units import human_bytes, parse_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.index import build
 from awareness.index.files.file_kinds import kind_of

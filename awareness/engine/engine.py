@@ -14,12 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from awareness.config.environment import Environment
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
 from awareness.engine.corpus import Corpus, CorpusHit, open_corpora, open_workspaces, search_corpora
 from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
 from awareness.engine.models import LoadedModel, load_model, load_trained, pull_model
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
 from awareness.engine.reporter import SILENT, Reporter
+from awareness.engine.units import parse_bytes
 from awareness.engine.workspace import Workspace
 from awareness.errors import IndexLocked, ModelNotAvailable, StorageFailed, UsageError
 from awareness.index import build
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from awareness.model.sentences import Sentence
     from awareness.types import Memory
 
-DEFAULT_BUDGET = 2 << 30
+DEFAULT_BUDGET = parse_bytes(Environment.model_fields["latents_budget"].default)
 """Bytes of latents that an index may hold on disk."""
 DEFAULT_TOP_K = 8
 BRIEF_TOKENS, LONG_TOKENS = 128, 512
@@ -42,9 +44,10 @@ BRIEF_TOKENS, LONG_TOKENS = 128, 512
 class Engine:
     """Repositories and packs, opened to be searched and asked.
 
-    The model is loaded by the first question and stays in memory. All methods may be called from several threads:
-    searches wait for each other only, and one question is answered at a time. Everything that is refused is an
-    exception of `awareness.errors`. Use it in a `with` block, or call `close`.
+    The model is loaded by the first question and stays in memory. All methods may be called from several threads. One
+    question is answered at a time. A search runs beside an answer, but waits for other searches, for a refresh, and
+    while a question loads or encodes its latents. Everything that is refused is an exception of `awareness.errors`.
+    Use it in a `with` block, or call `close`.
     """
 
     def __init__(
@@ -132,11 +135,9 @@ class Engine:
 
     def _refresh(self, workspace: Workspace, folder: model_files.ModelFolder, is_new: bool) -> build.Refreshed:
         with writing(workspace.layout), Store.create(workspace.layout) as store:
-            known = store.snapshot(workspace.snapshot_name)
             if is_new:
                 choose_router(store, resolve_router(self._router, self._reporter))
-            scope = known.scope if known else ()
-            refreshed = workspace.refresh(store, folder, scope=scope, reporter=self._reporter)
+            refreshed = workspace.refresh(store, folder, reporter=self._reporter)
             renew_vectors(store, self._reporter)
         if is_new:
             self._reporter.note(
@@ -258,8 +259,8 @@ class Engine:
 
         max_new_tokens: a sentence that was begun is finished all the same; None for 128, or 512 if is_long, which
         explains instead of answering in three sentences. on_sentence: gets each sentence once it is complete; on_begun:
-        the text of the next one as it grows. is_cancelled: asked before the model is loaded and after every token; the
-        answer then ends with what is complete. Raises NotAnswered if nothing seems to answer it, NoIndex,
+        the text of the next one as it grows. is_cancelled: asked after every token; if True, the answer ends
+        with what is complete. Raises NotAnswered if nothing seems to answer it, NoIndex,
         ModelNotAvailable, UsageError."""
         started = time.perf_counter()
         choice, folder = self.reading()

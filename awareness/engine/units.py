@@ -1,6 +1,13 @@
-"""Numbers as people read them: counts, bytes, durations."""
+"""Numbers as people read and write them: counts, bytes, durations."""
 
 from __future__ import annotations
+
+import re
+
+from awareness.errors import UsageError
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def counted(number: int, noun: str) -> str:
@@ -33,3 +40,11 @@ def duration(seconds: float) -> str:
         (divmod(whole, 60), ("min", "s")) if whole < 3600 else (divmod(whole // 60, 60), ("h", "min"))
     )
     return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
+def parse_bytes(text: str) -> int:
+    """'512MiB' -> 536870912. Raises UsageError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if not match or match[2].lower() not in _UNITS:
+        raise UsageError(f"'{text}' is not a size", hint="a number with a unit, like --budget 512MiB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -80,10 +80,14 @@ class Workspace:
         store: Store,
         folder: model_files.ModelFolder,
         *,
-        scope: Sequence[str] = (),
+        scope: Sequence[str] | None = None,
         reporter: Reporter = SILENT,
     ) -> build.Refreshed:
-        """Brings the routing index up to date. Call inside `writing(layout)`."""
+        """Brings the routing index up to date. scope: globs of the paths that are indexed, None for those of the last
+        time. Call inside `writing(layout)`."""
+        if scope is None:
+            known = store.snapshot(self.snapshot_name)
+            scope = known.scope if known else ()
         with reporter.progress() as progress:
             return build.refresh(
                 store,
