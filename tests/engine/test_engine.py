@@ -122,7 +122,7 @@ def test_at_least_one_hit_is_asked_for(engine, top_k):
         engine.search("sign_cookie", top_k=top_k)
 
 
-def test_an_exception_of_a_callback_reaches_the_caller_and_the_engine_goes_on(engine):
+def test_an_exception_of_a_callback_reaches_the_caller_and_the_engine_still_works(engine):
     def fail(sentence):
         raise RuntimeError("the page was closed")
 

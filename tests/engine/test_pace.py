@@ -64,7 +64,7 @@ def test_duration(seconds, said):
     assert duration(seconds) == said
 
 
-def test_a_run_that_ends_early_is_gone_on_with_and_nothing_is_made_twice(index):
+def test_an_interrupted_run_continues_without_encoding_anything_twice(index):
     """No time at all still makes one latent a run."""
     code, first, _ = index("--minutes", "0.0001")
     assert code == 0

@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -561,6 +562,12 @@ def test_each_language_is_cut_at_its_definitions(path: str, max_tokens: int, tex
 @pytest.mark.parametrize("path", [sample[0] for sample in SAMPLES if language_of(sample[0]) in languages.LANGUAGES])
 def test_every_core_language_has_its_grammar(path: str) -> None:
     assert languages.grammar_of(language_of(path) or "") is not None
+
+
+def test_no_language_has_two_rows() -> None:
+    """YAML keeps the last of two equal keys and says nothing."""
+    table = Path(languages.__file__).with_suffix(".yaml").read_text("utf-8")
+    assert re.findall(r"^(\w+):", table, re.MULTILINE) == [*languages.LANGUAGES]
 
 
 @pytest.mark.parametrize(("path", "max_tokens", "text", "expected"), SAMPLES, ids=[sample[0] for sample in SAMPLES])
