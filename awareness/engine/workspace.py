@@ -10,7 +10,9 @@ from pathlib import Path
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import IndexCorrupt, NoIndex
 from awareness.index import build
-from awareness.index.files.repository import Repository, decode
+from awareness.index.chunks.documents import document_of
+from awareness.index.files.decoding import decode
+from awareness.index.files.repository import Repository
 from awareness.index.store.layout import IndexLayout, layout_for
 from awareness.index.store.store import Snapshot, Store
 from awareness.model import model_files, presets, token_offsets
@@ -71,8 +73,7 @@ class Workspace:
         data = self.repository.read(chunk.path, rev=self.rev)
         if data is None:
             return False
-        lines = decode(data).split("\n")[chunk.start_line - 1 : chunk.end_line]
-        now = "\n".join(lines)
+        now = document_of(chunk.path, decode(data)).between(chunk.start_line, chunk.end_line)
         return now == chunk.text or (chunk.start_line == chunk.end_line and chunk.text in now)
 
     def refresh(

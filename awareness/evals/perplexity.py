@@ -24,7 +24,8 @@ from awareness.evals.intervals import RESAMPLES, TAILS, Estimate
 from awareness.evals.readers import Reader
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.setup import Setup
-from awareness.index.files.repository import SourceFile, decode
+from awareness.index.files.decoding import decode
+from awareness.index.files.repository import SourceFile
 from awareness.model.token_offsets import token_starts
 from awareness.train.samples.next_lines import LineCase, make_cases
 from awareness.types import Progress, silent

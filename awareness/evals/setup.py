@@ -13,8 +13,9 @@ from awareness.engine.models import pull_known, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.workspace import DEFAULT_QUANT
 from awareness.errors import UsageError
+from awareness.index.files.decoding import decode
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.index.files.repository import Repository, SourceFile, decode
+from awareness.index.files.repository import Repository, SourceFile
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import DEFAULT_MODEL
 from awareness.model.token_offsets import token_starts

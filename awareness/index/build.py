@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from awareness.errors import IndexLocked, StorageFailed
 from awareness.index.files.credentials import find_secrets
+from awareness.index.files.decoding import decode
 from awareness.index.files.file_kinds import kind_of
-from awareness.index.files.repository import Repository, SkippedFile, SourceFile, decode
+from awareness.index.files.repository import Repository, SkippedFile, SourceFile
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
 from awareness.index.store.shards import SHARD_BYTES

@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import ceil, inf
 
+from awareness.index.chunks.documents import Document, document_of
 from awareness.index.chunks.headings import markdown_sections, rst_sections
 from awareness.index.chunks.languages import PROSE, language_of
 from awareness.index.chunks.syntax import Part, syntax_parts
@@ -60,11 +61,12 @@ def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens:
     """As `chunk_file`, each chunk with the number of tokens of its `encoded_text`. Raises ValueError."""
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}, but must be at least 1")
-    if not text.strip():
+    document = document_of(path, text)
+    if not document.text.strip():
         return []
-    language = language_of(path, text)
-    cutter = _Cutter(path, text, token_starts, max_tokens, prose=language in PROSE)
-    pieces = cutter.split(parts_of(language, text, cutter.lines))
+    language = language_of(path, document.text)
+    cutter = _Cutter(path, document, token_starts, max_tokens, prose=language in PROSE)
+    pieces = cutter.split(parts_of(language, document.text, cutter.lines))
     return [sized for group in cutter.merge(pieces) for sized in cutter.chunks(group)]
 
 
@@ -104,8 +106,11 @@ class _Group:
 class _Cutter:
     """Cuts one file. Holds its lines and the tokens of its rows."""
 
-    def __init__(self, path: str, text: str, token_starts: TokenStarts, max_tokens: int, *, prose: bool) -> None:
-        self.path, self.token_starts, self.prose = path, token_starts, prose
+    def __init__(
+        self, path: str, document: Document, token_starts: TokenStarts, max_tokens: int, *, prose: bool
+    ) -> None:
+        self.path, self.document, self.token_starts, self.prose = path, document, token_starts, prose
+        text = document.text
         self.separator = " > " if prose else "."
         self.lines = text.split("\n")
         self.blank = [not line.strip() for line in self.lines]
@@ -146,7 +151,8 @@ class _Cutter:
         return max(1, self.limit - self.label(symbol)[1])
 
     def chunk(self, start: int, stop: int, symbol: str) -> Chunk:
-        return Chunk(self.path, start + 1, stop, self.label(symbol)[0], "\n".join(self.lines[start:stop]))
+        first, last = self.document.line_of(start), self.document.line_of(stop - 1)
+        return Chunk(self.path, first, last, self.label(symbol)[0], "\n".join(self.lines[start:stop]))
 
     def fits(self, start: int, stop: int, symbol: str) -> bool:
         """Do these rows fit into a chunk? Counts exactly only near the limit, to not tokenize a line at every level."""
@@ -349,13 +355,14 @@ class _Cutter:
     def cut_line(self, row: int, symbol: str) -> Iterator[tuple[Chunk, int]]:
         """A line that is too long, cut where tokens start, into parts of at least one character, counted exactly."""
         line, label, room = self.lines[row], self.label(symbol)[0], self.room(symbol)
+        number = self.document.line_of(row)
         begin = 0
         while begin < len(line):
             last = bisect_left(self.starts, self.offsets[row] + begin) + room
             end = self.starts[last] - self.offsets[row] if last < len(self.starts) else len(line)
             end = max(begin + 1, min(end, len(line)))  # one character may be several tokens
             while True:
-                chunk = Chunk(self.path, row + 1, row + 1, label, line[begin:end])
+                chunk = Chunk(self.path, number, number, label, line[begin:end])
                 size = len(self.token_starts(chunk.encoded_text))
                 over = size - self.limit
                 if over <= 0 or end - begin <= 1:

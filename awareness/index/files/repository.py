@@ -2,8 +2,8 @@
 
 All files are hostile until proven otherwise. Nothing in a repository can run a program, lead a read out of it, block a
 read or fill the memory: work_tree.py lists files without showing git the repository's config, safe_read.py opens one of
-them, git_objects.py reads commits without git. This file finds the repository, skips files (secret, generated, binary,
-out of scope) and turns bytes into text.
+them, git_objects.py reads commits without git. unwanted.py decides which are not worth indexing, decoding.py turns
+bytes into text. This file finds the repository and lists its files.
 """
 
 from __future__ import annotations
@@ -17,26 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from awareness.errors import UsageError
+from awareness.index.files.decoding import decode
 from awareness.index.files.git_objects import CommitFiles, GitObjects, find_common_dir, find_git_dir
 from awareness.index.files.safe_read import Skip
+from awareness.index.files.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles
 from awareness.types import printable
 
 IGNORE_FILE = ".awarenessignore"
-
-# Names in lower case. A name with a public ending is never secret.
-SECRET_NAMES = frozenset(".env .envrc .netrc _netrc .npmrc .pypirc .htpasswd .pgpass .my.cnf .git-credentials".split())
-SECRET_STARTS = (".env.", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")
-SECRET_ENDS = (".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk")
-SECRET_PATH_ENDS = ("/.aws/credentials", "/.docker/config.json")
-PUBLIC_ENDS = (".pub", ".example", ".sample", ".template")
-GENERATED_NAMES = frozenset(
-    "package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock deno.lock poetry.lock uv.lock pdm.lock "
-    "pipfile.lock cargo.lock go.sum gemfile.lock composer.lock".split()
-)
-GENERATED_ENDS = (".min.js", ".min.css", ".map")
-SECRET_TEXT = re.compile(rb'^(?:\s*"private_key":\s*")?-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----', re.MULTILINE)
-GENERATED_TEXT = re.compile(rb"(?<![\w`'\"])@generated\b|Code generated .*DO NOT EDIT")
 
 
 @dataclass(frozen=True)
@@ -132,11 +120,6 @@ class Repository:
         return CommitFiles(self.objects, commit)
 
 
-def decode(data: bytes) -> str:
-    """Bytes -> text, everywhere: UTF-8 with U+FFFD for other bytes, without BOM, CRLF becomes LF."""
-    return data.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
-
-
 def build_scope(patterns: Sequence[str]) -> Callable[[str], bool]:
     """A function path -> is it in scope? patterns: of gitignore; the last match decides, `!` excludes.
 
@@ -181,45 +164,11 @@ def _examine(
     try:
         if is_ignored(path):
             raise Skip(f"ignored by {IGNORE_FILE}")
-        _check_name(path)
+        check_name(path)
         data = files.load(path)
-        _check_content(data)
+        check_content(data)
     except FileNotFoundError:
         return None
     except Skip as skip:
         return SkippedFile(path, skip.reason) if files.has(path) else None
     return SourceFile(path, hashlib.blake2b(data, digest_size=32).hexdigest(), data)
-
-
-def _check_name(path: str) -> None:
-    """Raises Skip for a name that is secret or generated; such a file is not opened."""
-    path = f"/{path.lower()}"
-    name = path.rpartition("/")[2]
-    is_secret = name in SECRET_NAMES or name.startswith(SECRET_STARTS) or path.endswith(SECRET_ENDS + SECRET_PATH_ENDS)
-    if is_secret and not name.endswith(PUBLIC_ENDS):
-        raise Skip("secret")
-    if name in GENERATED_NAMES or name.endswith(GENERATED_ENDS):
-        raise Skip("generated")
-
-
-def _check_content(data: bytes) -> None:
-    """Raises Skip for a file that is not worth indexing, mostly by its start: every refresh checks every file."""
-    start = data[:8192]
-    if b"\0" in start:
-        raise Skip("binary")
-    if not start.isascii():
-        text = start.decode("utf-8", errors="replace")
-        if text.count("\ufffd") > 0.3 * len(text):
-            raise Skip("binary")
-    top = start[:1024]
-    if b"PRIVATE KEY" in top and SECRET_TEXT.search(top):
-        raise Skip("secret")
-    if (b"@generated" in top or b"DO NOT EDIT" in top) and GENERATED_TEXT.search(top):
-        raise Skip("generated")
-    if len(data) > 5000 and _line_bytes(start) > 100 and _line_bytes(data) > 500:
-        raise Skip("minified")
-
-
-def _line_bytes(data: bytes) -> float:
-    """The mean length of a line, in bytes."""
-    return len(data) / (data.count(b"\n") + 1)

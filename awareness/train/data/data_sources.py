@@ -16,8 +16,9 @@ from pathlib import Path
 
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.index.chunks.languages import language_of
+from awareness.index.files.decoding import decode
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.index.files.repository import Repository, SourceFile, decode
+from awareness.index.files.repository import Repository, SourceFile
 from awareness.model.download import DownloadFailed, pip_download
 from awareness.model.model_files import sync_tree
 from awareness.train.data.archives import MAX_FILE, SUFFIXES, read_archive, suffix_of

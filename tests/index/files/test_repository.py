@@ -15,7 +15,8 @@ import pytest
 
 from awareness.errors import UsageError
 from awareness.index.files import git_objects, work_tree
-from awareness.index.files.repository import Repository, SkippedFile, SourceFile, build_scope, decode
+from awareness.index.files.decoding import decode
+from awareness.index.files.repository import Repository, SkippedFile, SourceFile, build_scope
 from awareness.index.files.safe_read import MAX_FILE_BYTES
 
 ENVIRONMENT = {
