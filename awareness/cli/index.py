@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from awareness.errors import IndexLocked, UsageError
 from awareness.index import build
 from awareness.types import printable
 
+SHOWN_REASONS = 3
+"""Reasons for leaving files out that are named, the most frequent first."""
 SLICE_S = 30.0
 """Seconds that --watch encodes at a time while nothing changes; between two slices other processes may write."""
 
@@ -127,7 +130,7 @@ def _report(indexer: Indexer, outcome: Outcome, format: options.Format) -> None:
                 "tokens": encoded.tokens,
                 "bytes": totals.latent_bytes,
                 "seconds": round(outcome.seconds, 3),
-                "skipped": [asdict(file) for file in refreshed.skipped],
+                "skipped": [{"path": file.path, "reason": file.reason} for file in refreshed.skipped],
             }
         )
         return
@@ -151,4 +154,7 @@ def _report(indexer: Indexer, outcome: Outcome, format: options.Format) -> None:
             " when a question needs them; more with --budget"
         )
     if refreshed.skipped:
-        render.note(f"{len(refreshed.skipped)} files left out; --verbose lists them")
+        reasons = Counter(file.reason for file in refreshed.skipped)
+        biggest = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(SHOWN_REASONS))
+        more = ", …" if len(reasons) > SHOWN_REASONS else ""
+        render.note(f"{counted(len(refreshed.skipped), 'file')} left out: {biggest}{more}")

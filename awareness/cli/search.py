@@ -21,15 +21,25 @@ def search(
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
     top_k: options.TopKOption = DEFAULT_TOP_K,
+    no_refresh: Annotated[
+        bool,
+        typer.Option("--no-refresh", help="Search the index as it is; hits whose lines have changed since are marked."),
+    ] = False,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Find the code that a question is about, without a language model."""
+    """Find the code that a question is about, without a language model.
+
+    Files that have changed since the last time are indexed first.
+    """
     started = time.perf_counter()
     with Engine(repo or (), memory or (), rev=rev, reporter=render.REPORTER) as engine:
+        if not no_refresh:
+            engine.refresh(creates=False)
         hits = engine.search(query, scope=scope, top_k=top_k)
-        listed = [hit.to_json() for hit in hits]
+        stale = [not hit.is_current for hit in hits]
+        listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
     seconds = round(time.perf_counter() - started, 4)
     is_weak = not hits or hits[0].score < WEAK_SCORE
     if format is options.Format.json:
@@ -38,8 +48,9 @@ def search(
     else:
         if is_weak and hits:
             render.text("Not found in this repository. Nearest:")
-        for hit in hits:
-            render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}", style="bold")
+        for hit, is_stale in zip(hits, stale, strict=True):
+            mark = "  (changed or gone since it was indexed)" if is_stale else ""
+            render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}{mark}", style="bold")
             for line in hit.preview().split("\n"):
                 render.text(f"    {line}")
     if is_weak:

@@ -23,7 +23,7 @@ from awareness.engine.modes import Mode, ReadingChoice, choose_reading
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.units import parse_bytes
 from awareness.engine.workspace import Workspace
-from awareness.errors import IndexLocked, ModelNotAvailable, StorageFailed, UsageError
+from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNotAvailable, StorageFailed, UsageError
 from awareness.index import build
 from awareness.index.search.ranking import GATHERED, SPREAD, WEAK_SCORE, Rules
 from awareness.index.store.lock import writing
@@ -114,26 +114,44 @@ class Engine:
 
     # --- the index ------------------------------------------------------------------------------------------------
 
-    def refresh(self) -> list[build.Refreshed]:
-        """Brings the routing index of every repository up to date, or makes it; latents are made when a question needs
-        them. An index that cannot be written now is left as it is, with a note. Returns what was refreshed.
+    def refresh(self, *, creates: bool = True) -> list[build.Refreshed]:
+        """Brings the routing index of every repository up to date; latents are made when a question needs them. Where
+        nothing has changed this takes milliseconds, and needs neither the lock nor the model. An index that cannot be
+        updated now is used as it is, with a note: `CorpusHit.is_current` tells which hits are still true. creates:
+        makes an index that does not exist yet. Returns what was refreshed.
 
-        Raises IndexLocked or StorageFailed if a repository has no index yet and none can be written."""
+        Raises NoIndex without `creates`; else, for a repository that has no index yet, whatever prevents one."""
+        tolerated = (IndexLocked, StorageFailed, UsageError) if creates else (AwarenessError,)
         results = []
         with self._index_lock:
             for workspace in self._workspaces:
-                folder = pull_model(workspace.model_name(self._choice.model), self._reporter)
-                is_new = not workspace.layout.exists
+                is_new = not workspace.is_indexed
+                if is_new and not creates:
+                    raise workspace.no_index()
                 try:
-                    results.append(self._refresh(workspace, folder, is_new))
-                except (IndexLocked, StorageFailed) as error:
+                    results.append(self._unchanged(workspace) or self._refresh(workspace))
+                except IndexCorrupt:
+                    raise
+                except tolerated as error:
                     if is_new:
                         raise
-                    self._reporter.note(f"{error.message}; answering from the index as it is")
+                    self._reporter.note(f"{error.message}; the index is used as it is")
             self._close_corpora()
         return results
 
-    def _refresh(self, workspace: Workspace, folder: model_files.ModelFolder, is_new: bool) -> build.Refreshed:
+    def _unchanged(self, workspace: Workspace) -> build.Refreshed | None:
+        """The result of a refresh that has nothing to do, else None."""
+        if not workspace.layout.exists:
+            return None
+        with Store.open(workspace.layout) as store, store.reading():
+            snapshot = store.snapshot(workspace.snapshot_name)
+            if snapshot is None or self._choice.model not in (None, snapshot.model):
+                return None
+            return build.unchanged(store, workspace.repository, snapshot)
+
+    def _refresh(self, workspace: Workspace) -> build.Refreshed:
+        is_new = not workspace.layout.exists
+        folder = pull_model(workspace.model_name(self._choice.model), self._reporter)
         with writing(workspace.layout), Store.create(workspace.layout) as store:
             if is_new:
                 choose_router(store, resolve_router(self._router, self._reporter))

@@ -39,23 +39,36 @@ class Workspace:
     def snapshot_name(self) -> str:
         return build.snapshot_name(self.repository, self.rev)
 
+    @property
+    def is_indexed(self) -> bool:
+        """True if the index has a snapshot of the work tree, or of the commit. Raises IndexCorrupt."""
+        if not self.layout.exists:
+            return False
+        with Store.open(self.layout) as store:
+            return store.snapshot(self.snapshot_name) is not None
+
+    def no_index(self) -> NoIndex:
+        """The error for a workspace that is not indexed."""
+        if self.rev and self.layout.exists:
+            return NoIndex(
+                f"commit {self.rev} is not in the index yet",
+                hint=f"awareness index {self.repository.root} --rev {self.rev[:12]}",
+            )
+        return NoIndex(f"{self.repository.root} is not indexed yet", hint=f"awareness index {self.repository.root}")
+
     def existing_layout(self) -> IndexLayout:
         """Where the index is. Raises NoIndex."""
         if not self.layout.exists:
-            raise NoIndex(f"{self.repository.root} is not indexed yet", hint=f"awareness index {self.repository.root}")
+            raise self.no_index()
         return self.layout
 
     def open_snapshot(self) -> tuple[Store, Snapshot]:
         """The index and this workspace's snapshot in it. Raises NoIndex."""
-        command = f"awareness index {self.repository.root}" + (f" --rev {self.rev[:12]}" if self.rev else "")
-        try:
-            store = Store.open(self.layout)
-        except NoIndex:
-            raise NoIndex(f"{self.repository.root} is not indexed yet", hint=command) from None
+        store = Store.open(self.existing_layout())
         snapshot = store.snapshot(self.snapshot_name)
         if snapshot is None:
             store.close()
-            raise NoIndex(f"{self.rev or self.repository.root} is not in the index yet", hint=command)
+            raise self.no_index()
         return store, snapshot
 
     def model_name(self, requested: str | None) -> str:

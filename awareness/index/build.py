@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from awareness.errors import IndexLocked, StorageFailed
+from awareness.index.chunks import CHUNKER_VERSION
 from awareness.index.files.credentials import find_secrets
 from awareness.index.files.decoding import decode
 from awareness.index.files.file_kinds import kind_of
 from awareness.index.files.repository import Repository, SkippedFile, SourceFile
+from awareness.index.listing import Listing
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
 from awareness.index.store.shards import SHARD_BYTES
@@ -106,45 +108,71 @@ def refresh(
     model, fingerprint: of the model whose tokens limit the chunks. token_starts: loads its tokenizer; called at most
     once, for the first new file. max_tokens: of a chunk.
     """
-    from awareness.index.chunks.chunking import CHUNKER_VERSION  # imported late: a search does not need it
-
     renew_vectors(store)
     name = snapshot_name(repository, rev)
-    chunking = f"{CHUNKER_VERSION}:{max_tokens}:{fingerprint}"
+    chunking = _chunking(max_tokens, fingerprint)
     before = store.snapshot_files(name, chunking)
-    skipped: list[SkippedFile] = []
+    listing = Listing(store, repository, name, rev=rev, scope=scope)
+    starts = functools.cache(token_starts)
     current: dict[str, str] = {}
     fresh: dict[str, IndexedFile] = {}
-    starts = functools.cache(token_starts)
-    for entry in repository.scan(rev=rev, scope=scope):
-        if isinstance(entry, SkippedFile):
-            skipped.append(entry)
-            continue
-        current[entry.path] = entry.digest
+    for entry in listing:
         if before.get(entry.path) != entry.digest and not store.has_file(entry.path, entry.digest, chunking):
-            fresh[entry.path] = _cut(entry, starts(), max_tokens)
+            source = entry if isinstance(entry, SourceFile) else repository.source(entry.path, rev=rev)
+            if source is None:  # it went while the others were read
+                continue
+            current[source.path] = source.digest
+            fresh[source.path] = _cut(source, starts(), max_tokens)
             progress("reading", len(current), None)
+        else:
+            current[entry.path] = entry.digest
     known = store.snapshot(name)
     if known and current == before and (known.model, known.scope) == (model, tuple(scope)):
+        listing.remember()
         chunks = store.totals(known.id).chunks
-        return Refreshed(known.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=skipped)
+        return Refreshed(known.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
     old = set(store.chunk_digests(known.id)) if known else set()
     files = (fresh.get(path) or IndexedFile(path, digest, None) for path, digest in current.items())
     snapshot = store.write_snapshot(name, files, chunking=chunking, model=model, rev=rev, scope=scope)
+    listing.remember()
     new = store.chunk_digests(snapshot)
     reused = sum(digest in old for digest in new)
     return Refreshed(
-        snapshot, len(current), len(new), len(new) - reused, reused, len(old.difference(new)), skipped=skipped
+        snapshot, len(current), len(new), len(new) - reused, reused, len(old.difference(new)), skipped=listing.skipped
     )
+
+
+def unchanged(store: Store, repository: Repository, snapshot: Snapshot) -> Refreshed | None:
+    """What `refresh` returns where nothing has changed, found without the lock and without the model; else None."""
+    chunking = store.chunking_of(snapshot.id) or ""
+    if not chunking.startswith(_chunking(MAX_CHUNK_TOKENS, "")) or _has_old_vectors(store):
+        return None
+    before = store.snapshot_files(snapshot.name, chunking)
+    listing = Listing(store, repository, snapshot.name, rev=snapshot.rev, scope=snapshot.scope)
+    current = {entry.path: entry.digest for entry in listing}
+    if current != before or listing.is_worth_remembering:
+        return None
+    chunks = store.totals(snapshot.id).chunks
+    return Refreshed(snapshot.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
+
+
+def _chunking(max_tokens: int, fingerprint: str) -> str:
+    """Identifies the rules that files are cut by. fingerprint: of the model whose tokens limit the chunks."""
+    return f"{CHUNKER_VERSION}:{max_tokens}:{fingerprint}"
 
 
 def renew_vectors(store: Store) -> None:
     """Makes all term vectors again if the router has changed. Call inside `writing(layout)`."""
     routing = store.routing
-    terms = routing.terms
-    if terms and routing.made_by != terms.fingerprint:
+    if routing.terms and _has_old_vectors(store):
         with store.changing():
-            routing.embed_terms(((stored.id, stored.chunk) for stored in store.all_chunks()), terms)
+            routing.embed_terms(((stored.id, stored.chunk) for stored in store.all_chunks()), routing.terms)
+
+
+def _has_old_vectors(store: Store) -> bool:
+    """True if the term vectors are of another router than the index is searched with."""
+    terms = store.routing.terms
+    return terms is not None and store.routing.made_by != terms.fingerprint
 
 
 def embed_pending(store: Store, embedder: Embedder, *, progress: Progress = silent) -> int:
@@ -173,13 +201,9 @@ class Drift:
 def drift(store: Store, repository: Repository, known: Snapshot) -> Drift:
     """Compares the files as they are now with a snapshot, by their digests."""
     indexed = {path: file_digest for _, path, file_digest in store.files(known.id)}
-    current: dict[str, str] = {}
-    secrets: list[str] = []
-    for entry in repository.scan(rev=known.rev, scope=known.scope):
-        if isinstance(entry, SourceFile):
-            current[entry.path] = entry.digest
-        elif entry.reason == "secret":
-            secrets.append(entry.path)
+    listing = Listing(store, repository, known.name, rev=known.rev, scope=known.scope)
+    current = {entry.path: entry.digest for entry in listing}
+    secrets = [file.path for file in listing.skipped if file.reason == "secret"]
     return Drift(
         added=sorted(current.keys() - indexed.keys()),
         changed=sorted(path for path in current.keys() & indexed.keys() if current[path] != indexed[path]),

@@ -89,9 +89,57 @@ def test_search_json(at):
     assert code == 0
     assert set(found) == {"query", "hits", "seconds"}
     assert [set(hit) for hit in found["hits"]] == [
-        {"path", "start_line", "end_line", "symbol", "score", "rev", "origin", "preview"}
+        {"path", "start_line", "end_line", "symbol", "score", "rev", "origin", "preview", "stale"}
     ] * len(found["hits"])
     assert found["hits"][0]["path"] == "src/auth.py"
+
+
+def _hits(out: str) -> list[tuple[str, int, bool]]:
+    return [(hit["path"], hit["start_line"], hit["stale"]) for hit in json.loads(out)["hits"]]
+
+
+def test_a_search_never_shows_what_was_moved_or_deleted(at, sample: Path):
+    at("index", "--lazy")
+    (sample / "src/pool.py").rename(sample / "src/connections.py")
+    (sample / "src/auth.py").write_text("\n" * 40 + (sample / "src/auth.py").read_text())
+    _, out, err = at("search", "sign_cookie", "--format", "json")
+    assert _hits(out)[0] == ("src/auth.py", 41, False)
+    assert err == ""
+    _, out, _ = at("search", "HTTPConnectionPool", "--format", "json")
+    assert [path for path, _, _ in _hits(out)][:1] == ["src/connections.py"]
+    assert "src/pool.py" not in out
+
+
+def test_no_refresh_marks_what_is_stale(at, sample: Path):
+    at("index", "--lazy")
+    (sample / "src/auth.py").unlink()
+    code, out, _ = at("search", "sign_cookie", "--no-refresh", "--format", "json")
+    stale = {path: is_stale for path, _, is_stale in _hits(out)}
+    assert (code, stale["src/auth.py"], stale["tests/test_auth.py"]) == (0, True, False)
+    _, out, _ = at("search", "sign_cookie", "--no-refresh")
+    assert next(line for line in out.split("\n") if "changed or gone" in line).startswith("src/auth.py")
+
+
+def test_a_search_while_another_process_writes_marks_what_is_stale(at, sample: Path):
+    at("index", "--lazy")
+    (sample / "src/auth.py").unlink()
+    with writing(Workspace.open(sample).layout):
+        code, out, err = at("search", "sign_cookie")
+    assert code == 0
+    assert "the index is used as it is" in err
+    assert "changed or gone" in out
+
+
+def test_a_search_where_nothing_changed_needs_neither_lock_nor_model(at, sample: Path, model_folder: Path):
+    at("index", "--lazy")
+    model_folder.joinpath("tokenizer.json").rename(model_folder / "away.json")
+    try:
+        with writing(Workspace.open(sample).layout):
+            code, out, err = at("search", "sign_cookie", "--format", "json")
+    finally:
+        (model_folder / "away.json").rename(model_folder / "tokenizer.json")
+    assert (code, err) == (0, "")
+    assert _hits(out)[0][0] == "src/auth.py"
 
 
 def test_search_finds_nothing(at):

@@ -43,7 +43,6 @@ from awareness.index.chunks.languages import PROSE, language_of
 from awareness.index.chunks.syntax import Part, syntax_parts
 from awareness.types import Chunk
 
-CHUNKER_VERSION = 1  # part of the key of stored chunks: raise it when the cuts change
 MAX_SYMBOL = 100  # characters
 _BRACKETS = r"[(){}\[\]<>;,]*"
 _CLOSES = re.compile(rf"{_BRACKETS}(?:(?:end|fi|done|esac|then|do|#endif)\b)?{_BRACKETS}(?:(?<!^)\s*(?://|/\*|#).*)?$")

@@ -4,6 +4,7 @@ repository.py   finds a repository, lists the files to index: start here
 work_tree.py    lists the files on disk through git, without the repository's config
 git_objects.py  reads refs, commits, trees and blobs without git
 safe_read.py    reads one path
+file_stat.py    whether a file has changed since it was last read
 unwanted.py     files that are not worth indexing, by their name or their content
 decoding.py     bytes -> text
 file_kinds.py   source, test, example, document or other, by the path

@@ -223,6 +223,10 @@ class CommitFiles:
         """True: a path that was listed exists."""
         return True
 
+    def stat(self, path: str) -> None:
+        """None: a commit does not change."""
+        return None
+
     def load(self, path: str) -> bytes:
         if not is_safe(path):
             raise Skip("outside the repository")

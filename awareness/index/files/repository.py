@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from awareness.errors import UsageError
 from awareness.index.files.decoding import decode
+from awareness.index.files.file_stat import FileStat, KnownFile
 from awareness.index.files.git_objects import CommitFiles, GitObjects, find_common_dir, find_git_dir
 from awareness.index.files.safe_read import Skip
 from awareness.index.files.unwanted import check_content, check_name
@@ -29,19 +30,30 @@ IGNORE_FILE = ".awarenessignore"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to index. path: relative, with `/`. digest: blake2b-256 of the raw bytes, in hex."""
+    """A file to index. path: relative, with `/`. digest: blake2b-256 of the raw bytes, in hex. stat: before it was
+    read; None for a file of a commit."""
 
     path: str
     digest: str
-    data: bytes
+    data: bytes = field(repr=False)
+    stat: FileStat | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class UnchangedFile:
+    """A file to index that was not read again. digest: of its bytes as they were last read, and are still."""
+
+    path: str
+    digest: str
 
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is not indexed. reason: one of a few constant phrases."""
+    """A file that is not indexed. reason: one of a few constant phrases. stat: if the reason is its content."""
 
     path: str
     reason: str
+    stat: FileStat | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,16 +106,24 @@ class Repository:
             raise UsageError(f"{printable(rev)} names no commit of {self.root}", hint="git log --oneline --all")
         return commit
 
-    def scan(self, *, rev: str | None = None, scope: Sequence[str] = ()) -> Iterator[SourceFile | SkippedFile]:
+    def scan(
+        self, *, rev: str | None = None, scope: Sequence[str] = (), known: Mapping[str, KnownFile] | None = None
+    ) -> Iterator[SourceFile | UnchangedFile | SkippedFile]:
         """Every file in scope, sorted by the bytes of its path, one file in memory at a time.
 
-        Reads the work tree (tracked or not, but not ignored), or with `rev` and in a bare repository a commit.
+        Reads the work tree (tracked or not, but not ignored), or with `rev` and in a bare repository a commit. known:
+        files as they were last read; those that have not changed since are not read again.
         """
         in_scope = build_scope(scope)
         files = self._files(rev)
         is_ignored = _build_ignore(files)
         paths = (path for path in files.paths() if in_scope(path) and path.split("/")[0] != ".awareness")
-        return filter(None, (_examine(files, path, is_ignored) for path in paths))
+        return filter(None, (_examine(files, path, is_ignored, known or {}) for path in paths))
+
+    def source(self, path: str, *, rev: str | None = None) -> SourceFile | None:
+        """A file that `scan` lists, read now; None if it is gone or is left out now."""
+        entry = _examine(self._files(rev), path, lambda path: False, {})
+        return entry if isinstance(entry, SourceFile) else None
 
     def read(self, path: str, *, rev: str | None = None) -> bytes | None:
         """The bytes of one file, even if `scan` would skip it; None if it is missing, too large or not safe."""
@@ -159,16 +179,25 @@ def _compile(patterns: Iterable[str], where: str) -> Iterator[Any]:
 
 
 def _examine(
-    files: WorkTreeFiles | CommitFiles, path: str, is_ignored: Callable[[str], bool]
-) -> SourceFile | SkippedFile | None:
+    files: WorkTreeFiles | CommitFiles,
+    path: str,
+    is_ignored: Callable[[str], bool],
+    known: Mapping[str, KnownFile],
+) -> SourceFile | UnchangedFile | SkippedFile | None:
+    stat = files.stat(path)  # before it is read, so that a change meanwhile is seen the next time
+    judged = None  # the stat of a file that is left out for its content
     try:
         if is_ignored(path):
             raise Skip(f"ignored by {IGNORE_FILE}")
         check_name(path)
+        last = known.get(path)
+        if last is not None and last.stat == stat:
+            return SkippedFile(path, last.reason, stat) if last.reason else UnchangedFile(path, last.digest)
         data = files.load(path)
+        judged = stat
         check_content(data)
     except FileNotFoundError:
         return None
     except Skip as skip:
-        return SkippedFile(path, skip.reason) if files.has(path) else None
-    return SourceFile(path, hashlib.blake2b(data, digest_size=32).hexdigest(), data)
+        return SkippedFile(path, skip.reason, judged) if files.has(path) else None
+    return SourceFile(path, hashlib.blake2b(data, digest_size=32).hexdigest(), data, stat)

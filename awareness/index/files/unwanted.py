@@ -6,6 +6,9 @@ import re
 
 from awareness.index.files.safe_read import Skip
 
+RULES_VERSION = 1
+"""Raised whenever a file would be judged otherwise: every file is then read again."""
+
 # Names in lower case. A name with a public ending is never secret.
 SECRET_NAMES = frozenset(".env .envrc .netrc _netrc .npmrc .pypirc .htpasswd .pgpass .my.cnf .git-credentials".split())
 SECRET_STARTS = (".env.", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")

@@ -8,14 +8,20 @@ global config is read, for `core.excludesFile`. Plain folders are listed the sam
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from awareness.errors import UsageError, storage_errors
+from awareness.index.files.file_stat import FileStat, stat_of
 from awareness.index.files.safe_read import MAX_FILE_BYTES, is_safe, read_beneath, read_small
 from awareness.types import printable
+
+if TYPE_CHECKING:
+    import subprocess
 
 TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would block it for ever
 GIT_ENVIRONMENT = {
@@ -50,20 +56,43 @@ class WorkTreeFiles:
 
     def paths(self) -> Iterator[str]:
         """Every path, sorted by its bytes: tracked or not, but not ignored; of a nested repository only its folder."""
-        import tempfile
-
-        with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
+        with _temporary_folder() as temporary:
             listed = self._list(Path(temporary, ".git"))
         return map(os.fsdecode, sorted({path.rstrip(b"/") for path in listed.split(b"\0")} - {b""}))
 
     def has(self, path: str) -> bool:
         return not is_safe(path) or os.path.lexists(f"{self._root}/{path}")
 
+    def stat(self, path: str) -> FileStat | None:
+        """None if it is missing."""
+        return stat_of(f"{self._root}/{path}") if is_safe(path) else None
+
     def load(self, path: str) -> bytes:
         return read_beneath(self._root, path)
 
     def _list(self, stand_in: Path) -> bytes:
         """The output of `git ls-files`: tracked files, which may be deleted, and untracked ones, NUL after each."""
+        arguments = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        if self._git_dir is None:
+            arguments += [f"--exclude={folder}/" for folder in TOOL_FOLDERS]
+        listed = self._git(stand_in, arguments)
+        if listed.returncode:
+            reason = printable(os.fsdecode(listed.stderr).partition("\n")[0])
+            raise UsageError(f"git cannot list {self._root}: {reason}", hint="git fsck")
+        return listed.stdout
+
+    def ignored_by(self, path: str) -> str | None:
+        """The line that makes git ignore an untracked path, as `.gitignore:3: *.log`; None if git does not."""
+        with _temporary_folder() as temporary:
+            found = self._git(Path(temporary, ".git"), ["check-ignore", "-v", "-z", "--", path])
+        source, line, pattern, *_ = [*map(os.fsdecode, found.stdout.split(b"\0")), "", "", ""]
+        if found.returncode or pattern.startswith("!"):
+            return None
+        name = "info/exclude" if source.endswith("info/exclude") else source
+        return f"{name}:{line}: {pattern}"
+
+    def _git(self, stand_in: Path, arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
+        """Runs git on the stand-in git dir, which it creates."""
         import shutil
         import subprocess
 
@@ -73,21 +102,20 @@ class WorkTreeFiles:
                 "git is not on PATH, and git is needed to know what is ignored", hint="--rev HEAD needs no git"
             )
         command = [os.path.abspath(git), "-C", self._root, f"--git-dir={stand_in}", f"--work-tree={self._root}"]
-        command += ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        if self._git_dir is None:
-            command += [f"--exclude={folder}/" for folder in TOOL_FOLDERS]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         environment |= GIT_ENVIRONMENT | self._make_stand_in(stand_in)
         try:
             return subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=True
-            ).stdout
+                [*command, *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             message = f"git took more than {TIMEOUT_S} s to list {self._root}"
             raise UsageError(message, hint="git ls-files -co --exclude-standard") from None
-        except subprocess.CalledProcessError as error:
-            reason = printable(os.fsdecode(error.stderr).partition("\n")[0])
-            raise UsageError(f"git cannot list {self._root}: {reason}", hint="git fsck") from None
 
     def _make_stand_in(self, stand_in: Path) -> dict[str, str]:
         """Creates the stand-in git dir; returns the environment variables it needs."""
@@ -103,6 +131,14 @@ class WorkTreeFiles:
         if SHA256.search(read_small(f"{self._common_git_dir}/config", MAX_FILE_BYTES)):
             (stand_in / "config").write_text(GIT_CONFIG + SHA256_CONFIG)
         return {"GIT_OBJECT_DIRECTORY": f"{self._common_git_dir}/objects"}  # a sparse index refers to trees
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[str]:
+    import tempfile
+
+    with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="awareness-") as temporary:
+        yield temporary
 
 
 def _link(name: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """The index on disk: manifest, shards of latents and packs, and their care.
 
 store.py         snapshots, files and chunks: start here
+known_files.py   the files of a work tree as they were last read
 latent_table.py  the latents: which exist, where they are, which are dropped
 manifest.py      the SQLite schema, and opening it safely
 shards.py        one file of latents; tensorfile.py reads and writes the safetensors format

@@ -176,7 +176,7 @@ class Store:
             name,
             chunking,
         )
-        return {_path_out(path): file_digest for path, file_digest in rows}
+        return {path_out(path): file_digest for path, file_digest in rows}
 
     def chunking_of(self, snapshot: int) -> str | None:
         """The chunking rules of a snapshot; None if it is empty."""
@@ -187,7 +187,7 @@ class Store:
         return row[0] if row else None
 
     def has_file(self, path: str, file_digest: str, chunking: str) -> bool:
-        return self._find_file((_path_in(path), file_digest, chunking)) is not None
+        return self._find_file((path_in(path), file_digest, chunking)) is not None
 
     def _find_file(self, key: tuple[bytes, str, str]) -> int | None:
         row = self.row("SELECT id FROM file WHERE path = ? AND digest = ? AND chunking = ?", *key)
@@ -247,7 +247,7 @@ class Store:
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _file_id(self, file: IndexedFile, chunking: str) -> int:
-        key = (_path_in(file.path), file.digest, chunking)
+        key = (path_in(file.path), file.digest, chunking)
         if (file_id := self._find_file(key)) is not None:
             return file_id
         secrets = json.dumps([[secret.line, secret.rule] for secret in file.secrets]) if file.secrets else ""
@@ -291,7 +291,7 @@ class Store:
             " WHERE sf.snapshot_id = ? ORDER BY f.path",
             snapshot,
         )
-        return [(file_id, _path_out(path), file_digest) for file_id, path, file_digest in rows]
+        return [(file_id, path_out(path), file_digest) for file_id, path, file_digest in rows]
 
     def secrets(self, snapshot: int) -> dict[str, list[Secret]]:
         """path -> the credentials that were found in its text."""
@@ -300,7 +300,7 @@ class Store:
             " AND f.secrets <> '' ORDER BY f.path",
             snapshot,
         )
-        return {_path_out(path): [Secret(*secret) for secret in json.loads(text)] for path, text in rows}
+        return {path_out(path): [Secret(*secret) for secret in json.loads(text)] for path, text in rows}
 
     # --- chunks ------------------------------------------------------------------------------------------------
 
@@ -366,11 +366,11 @@ class Store:
 # Names of files may hold surrogates (bytes that are not UTF-8), which SQLite's text cannot.
 
 
-def _path_in(path: str) -> bytes:
+def path_in(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def _path_out(path: bytes) -> str:
+def path_out(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
@@ -379,4 +379,4 @@ _CHUNK_COLUMNS = "c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.to
 
 def _chunk_out(row: tuple[Any, ...]) -> StoredChunk:
     chunk_id, path, start, end, symbol, text, tokens, name = row
-    return StoredChunk(chunk_id, Chunk(_path_out(path), start, end, symbol, text), tokens, name)
+    return StoredChunk(chunk_id, Chunk(path_out(path), start, end, symbol, text), tokens, name)
