@@ -157,4 +157,4 @@ def _report(indexer: Indexer, outcome: Outcome, format: options.Format) -> None:
         reasons = Counter(file.reason for file in refreshed.skipped)
         biggest = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(SHOWN_REASONS))
         more = ", …" if len(reasons) > SHOWN_REASONS else ""
-        render.note(f"{counted(len(refreshed.skipped), 'file')} left out: {biggest}{more}")
+        render.note(f"{counted(len(refreshed.skipped), 'file')} left out: {biggest}{more}; awareness status --files")

@@ -6,10 +6,13 @@ import os
 from collections import defaultdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from awareness.cli import options, render
-from awareness.engine.units import human_bytes, parse_bytes
+from awareness.engine.file_status import FileReport
+from awareness.engine.units import counted, human_bytes, parse_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.index import build
 from awareness.index.files.file_kinds import kind_of
@@ -22,6 +25,12 @@ SHOWN = 8  # paths of a list that are printed; JSON has all of them
 
 def status(
     repo: options.RepoOption = Path("."),
+    files: Annotated[
+        bool, typer.Option("--files", help="List every file: as what it is indexed, or why it is left out.")
+    ] = False,
+    why: Annotated[
+        Path | None, typer.Option("--why", help="Why this path is, or is not, in the index.", metavar="PATH")
+    ] = None,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
@@ -30,6 +39,9 @@ def status(
     """Show what is indexed, what has changed since, its size on disk, and secrets in the text."""
     limit = parse_bytes(budget)
     workspace = Workspace.open(repo)
+    if files or why is not None:
+        _show_files(workspace, why, format)
+        return
     with Store.open(workspace.existing_layout()) as store, store.reading():
         here = store.snapshot(workspace.snapshot_name)
         report: dict[str, Any] = {
@@ -59,6 +71,22 @@ def status(
         render.data(report)
     else:
         _print(report)
+
+
+def _show_files(workspace: Workspace, why: Path | None, format: options.Format) -> None:
+    """One line for each file, or for those that `why` names."""
+    store, snapshot = workspace.open_snapshot()
+    with store, store.reading():
+        report = FileReport(workspace, store, snapshot)
+        statuses = report.all() if why is None else report.why(why)
+    if format is options.Format.json:
+        render.data({"repository": str(workspace.repository.root), "files": [status.to_json() for status in statuses]})
+        return
+    for status in statuses:
+        render.text(f"{printable(status.path)}  {status.line}")
+    if len(statuses) > 1:
+        indexed = sum(status.indexed for status in statuses)
+        render.note(f"{counted(indexed, 'file')} indexed, {len(statuses) - indexed} not")
 
 
 def _snapshot(store: Store, snapshot: Snapshot, here: Snapshot | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ engine.py      `Engine`: many questions on one model in memory
 answer.py      what `Engine.ask` returns, and its JSON
 corpus.py      a repository's index or a pack, opened to be searched
 workspace.py   a repository together with its index
+file_status.py whether a path is indexed, and if not, why not
 models.py      pulls and loads decoders, and the encoders that make their latents
 modes.py       how a question is read: the mode, the adapter, the model
 embedders.py   which embedding model an index is searched with

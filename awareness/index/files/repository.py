@@ -132,6 +132,10 @@ class Repository:
         except (Skip, FileNotFoundError):
             return None
 
+    def ignored_by(self, path: str) -> str | None:
+        """The line of a `.gitignore` (or the like) that excludes an untracked path of the work tree, or None."""
+        return WorkTreeFiles(self.root, self.git_dir, self.common_git_dir).ignored_by(path)
+
     def _files(self, rev: str | None) -> WorkTreeFiles | CommitFiles:
         if rev is None and not self.is_bare:
             return WorkTreeFiles(self.root, self.git_dir, self.common_git_dir)

@@ -84,14 +84,14 @@ class WorkTreeFiles:
     def ignored_by(self, path: str) -> str | None:
         """The line that makes git ignore an untracked path, as `.gitignore:3: *.log`; None if git does not."""
         with _temporary_folder() as temporary:
-            found = self._git(Path(temporary, ".git"), ["check-ignore", "-v", "-z", "--", path])
+            found = self._git(Path(temporary, ".git"), ["check-ignore", "-v", "-z", "--stdin"], os.fsencode(path))
         source, line, pattern, *_ = [*map(os.fsdecode, found.stdout.split(b"\0")), "", "", ""]
         if found.returncode or pattern.startswith("!"):
             return None
         name = "info/exclude" if source.endswith("info/exclude") else source
         return f"{name}:{line}: {pattern}"
 
-    def _git(self, stand_in: Path, arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
+    def _git(self, stand_in: Path, arguments: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Runs git on the stand-in git dir, which it creates."""
         import shutil
         import subprocess
@@ -108,7 +108,7 @@ class WorkTreeFiles:
             return subprocess.run(
                 [*command, *arguments],
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                input=stdin,
                 capture_output=True,
                 timeout=TIMEOUT_S,
                 check=False,

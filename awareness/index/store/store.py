@@ -293,6 +293,15 @@ class Store:
         )
         return [(file_id, path_out(path), file_digest) for file_id, path, file_digest in rows]
 
+    def chunk_counts(self, snapshot: int) -> dict[str, int]:
+        """path -> number of chunks, of the files of a snapshot that have any."""
+        rows = self.rows(
+            "SELECT f.path, count(*) FROM snapshot_file sf JOIN file f ON f.id = sf.file_id"
+            " JOIN chunk c ON c.file_id = f.id WHERE sf.snapshot_id = ? GROUP BY f.id",
+            snapshot,
+        )
+        return {path_out(path): count for path, count in rows}
+
     def secrets(self, snapshot: int) -> dict[str, list[Secret]]:
         """path -> the credentials that were found in its text."""
         rows = self.rows(
