@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from awareness.engine.corpus_names import Named, unique_names
 from awareness.engine.embedders import embedder_of
 from awareness.engine.reporter import SILENT, Reporter
+from awareness.engine.units import named_list
 from awareness.engine.workspace import Workspace, quant_of
-from awareness.errors import IndexCorrupt
-from awareness.index.files.repository import build_scope
+from awareness.errors import IndexCorrupt, NoIndex, UsageError
+from awareness.index.files.repository import build_scope, is_below
 from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
 from awareness.index.store.pack import open_pack
-from awareness.index.store.store import Store
+from awareness.index.store.store import Snapshot, Store
 from awareness.types import Chunk, Hit, MemorySpec, printable
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """name: as the user wrote it, None for the only repository. quant: how its latents are stored. spec: of a pack's
-    latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the chunk."""
+    """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of a pack's
+    latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the chunk.
+    below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it searched?)
+    or None for all."""
 
     name: str | None
     store: Store
@@ -32,6 +37,17 @@ class Corpus:
     quant: str
     spec: MemorySpec | None
     verify: Callable[[Chunk], bool]
+    below: str = ""
+    build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = (
+        lambda patterns: build_scope(patterns) if patterns else None
+    )
+
+    def count_chunks(self) -> int:
+        """How many chunks are searched."""
+        if not self.below:
+            return self.store.totals(self.snapshot).chunks
+        files = [i for i, path, _ in self.store.files(self.snapshot) if is_below(path, self.below)]
+        return len(self.store.chunk_ids(files))
 
     @contextlib.contextmanager
     def blaming_the_pack(self) -> Iterator[None]:
@@ -101,32 +117,54 @@ class CorpusHit:
 def open_corpora(
     workspaces: Sequence[Workspace], packs: Sequence[Path], reporter: Reporter = SILENT
 ) -> Iterator[list[Corpus]]:
-    """Opens the indexes of repositories, and packs. Raises NoIndex."""
-    has_several = len(workspaces) + len(set(packs)) > 1
+    """Opens the indexes of repositories, and packs. Repositories that were found and are not indexed are left out, with
+    a note. Raises NoIndex, and UsageError for a part of a repository without an indexed file."""
+    packs = list({os.path.realpath(path): path for path in reversed(packs)}.values())[::-1]
     with contextlib.ExitStack() as stack:
-        corpora = []
+        opened: list[tuple[Workspace, Store, Snapshot]] = []
+        missing: list[Workspace] = []
         for workspace in workspaces:
-            store, snapshot = workspace.open_snapshot()
+            try:
+                store, snapshot = workspace.open_snapshot()
+            except NoIndex:
+                if workspace.found_in is None:
+                    raise
+                missing.append(workspace)
+                continue
             stack.enter_context(store)
-            corpora.append(
-                Corpus(
-                    name=workspace.repository.root.name if has_several else None,
-                    store=store,
-                    snapshot=snapshot.id,
-                    rev=workspace.rev,
-                    model=snapshot.model,
-                    quant=quant_of(store),
-                    spec=None,
-                    verify=workspace.shows,
+            if workspace.below and not any(is_below(path, workspace.below) for _, path, _ in store.files(snapshot.id)):
+                raise UsageError(
+                    f"nothing in {workspace.top} is indexed", hint=f"awareness index {workspace.repository.root}"
                 )
+            opened.append((workspace, store, snapshot))
+        _note_missing(missing, is_anything_left=bool(opened or packs), reporter=reporter)
+        has_several = len(workspaces) + len(packs) > 1 or any(workspace.found_in for workspace in workspaces)
+        names = unique_names(
+            [Named.of_folder(workspace.repository.root, workspace.below) for workspace, _, _ in opened]
+            + [Named.of_file(path) for path in packs]
+        )
+        corpora = [
+            Corpus(
+                name=name if has_several else None,
+                store=store,
+                snapshot=snapshot.id,
+                rev=workspace.rev,
+                model=snapshot.model,
+                quant=quant_of(store),
+                spec=None,
+                verify=workspace.shows,
+                below=workspace.below,
+                build_scope=workspace.build_scope,
             )
-        for path in dict.fromkeys(packs):
+            for (workspace, store, snapshot), name in zip(opened, names, strict=False)
+        ]
+        for path, name in zip(packs, names[len(opened) :], strict=True):
             with reporter.progress() as progress:
                 pack = open_pack(path, progress=progress)
             stack.enter_context(pack.store)
             corpora.append(
                 Corpus(
-                    name=str(path),
+                    name=name,
                     store=pack.store,
                     snapshot=pack.snapshot,
                     rev=pack.about.rev,
@@ -140,10 +178,15 @@ def open_corpora(
         yield corpora
 
 
-def open_workspaces(repos: Sequence[Path], packs: Sequence[Path], rev: str | None) -> list[Workspace]:
-    """The repositories named, each once; else the current folder's, unless only packs are named."""
-    workspaces = [Workspace.open(path, rev=rev) for path in repos or ([] if packs else [Path()])]
-    return list({workspace.repository.root: workspace for workspace in workspaces}.values())
+def _note_missing(missing: Sequence[Workspace], *, is_anything_left: bool, reporter: Reporter) -> None:
+    """Names the repositories of a folder that have no index. Raises NoIndex if nothing else is left."""
+    if not missing:
+        return
+    folder = missing[0].found_in
+    listed = named_list([str(workspace.repository.root) for workspace in missing])
+    if not is_anything_left:
+        raise NoIndex(f"none of the repositories in {folder} is indexed yet: {listed}", hint=f"awareness index {folder}")
+    reporter.note(f"not indexed yet, and not searched: {listed}; awareness index {folder}")
 
 
 def search_corpora(
@@ -155,10 +198,10 @@ def search_corpora(
     reporter: Reporter = SILENT,
 ) -> list[CorpusHit]:
     """The best hits of all corpora, best first. scope: globs of paths, `!` before one excludes."""
-    in_scope = build_scope(scope) if scope else None
     hits: list[CorpusHit] = []
     for corpus in corpora:
         with corpus.blaming_the_pack():
-            router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder_of(corpus.store, reporter), rules)
+            in_scope, embedder = corpus.build_scope(scope), embedder_of(corpus.store, reporter)
+            router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder, rules)
             hits += [CorpusHit(corpus, hit) for hit in router.search(query, top_k=top_k)]
     return sorted(hits, key=lambda hit: -hit.score)[:top_k]

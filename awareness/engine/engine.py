@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from awareness.config.environment import Environment
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
-from awareness.engine.corpus import Corpus, CorpusHit, open_corpora, open_workspaces, search_corpora
+from awareness.engine.corpus import Corpus, CorpusHit, open_corpora, search_corpora
 from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
 from awareness.engine.models import LoadedModel, load_model, load_trained, pull_model
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
+from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.units import parse_bytes
 from awareness.engine.workspace import Workspace
@@ -64,7 +65,8 @@ class Engine:
         budget: int = DEFAULT_BUDGET,
         reporter: Reporter = SILENT,
     ) -> None:
-        """repos: folders of repositories; without repos and packs, the current folder's. packs: files that `awareness
+        """repos: folders of repositories, or parts of them, which alone are searched; a folder of clones stands for all of
+        them. Without repos and packs, the current folder's repository. packs: files that `awareness
         pack` wrote. model: a preset, hub id or folder; None for the index's own. adapter: the folder of a checkpoint,
         `shipped` or `none`; None for the one that is shipped with the model, if any. mode: how the chunks are read;
         None for the adapter's, or `joint`. rev: a commit instead of the work tree. weights: what to decode with, None
@@ -250,9 +252,9 @@ class Engine:
 
     def _reopened(self, corpus: Corpus) -> Corpus:
         """The corpus of a hit as it is open now: `refresh` and `close` close those that were open before."""
-        place = (corpus.store.layout.root, corpus.snapshot)
+        place = (corpus.store.layout.root, corpus.snapshot, corpus.below)
         for opened in self.corpora:
-            if (opened.store.layout.root, opened.snapshot) == place:
+            if (opened.store.layout.root, opened.snapshot, opened.below) == place:
                 return opened
         raise UsageError(
             f"{corpus.name or 'this hit'} is not open in this engine", hint="attach hits of its own search"
@@ -288,7 +290,7 @@ class Engine:
             route_s = time.perf_counter() - route_started
             hits = [hit for hit in hits if hit.is_current]
             if choice.mode is not Mode.none and (not hits or hits[0].score < WEAK_SCORE):
-                looked_at = sum(corpus.store.totals(corpus.snapshot).chunks for corpus in corpora)
+                looked_at = sum(corpus.count_chunks() for corpus in corpora)
                 timings = Timings(route_s, total_s=time.perf_counter() - started)
                 raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings)
         from awareness.model.answering import answer

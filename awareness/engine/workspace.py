@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from awareness.errors import IndexCorrupt, NoIndex
 from awareness.index import build
 from awareness.index.chunks.documents import document_of
 from awareness.index.files.decoding import decode
-from awareness.index.files.repository import Repository
+from awareness.index.files.repository import Repository, build_scope, is_below
 from awareness.index.store.layout import IndexLayout, layout_for
 from awareness.index.store.store import Snapshot, Store
 from awareness.model import model_files, presets, token_offsets
@@ -23,17 +23,37 @@ DEFAULT_QUANT = "int4"
 
 @dataclass
 class Workspace:
-    """rev: the commit that is indexed, or None for the work tree."""
+    """rev: the commit that is indexed, or None for the work tree. below: the folder or file, relative to the root, that
+    is searched; empty for the whole repository. found_in: the folder that was searched for repositories and holds this
+    one; None for a repository that was named."""
 
     repository: Repository
     layout: IndexLayout
     rev: str | None
+    below: str = ""
+    found_in: Path | None = None
 
     @classmethod
-    def open(cls, path: Path, *, rev: str | None = None, local: bool = False) -> Workspace:
-        repository = Repository.open(path)
+    def open(cls, path: Path | None = None, *, rev: str | None = None, local: bool = False) -> Workspace:
+        """path: of the repository, or of the part of it that is meant; None for the whole repository around the working
+        folder. The index is always that of the whole repository. Raises UsageError."""
+        repository = Repository.open(path or Path())
         commit = repository.resolve(rev) if rev else None
-        return cls(repository, layout_for(repository.key, repository.root, local=local), commit)
+        below = repository.below(path) if path else ""
+        return cls(repository, layout_for(repository.key, repository.root, local=local), commit, below)
+
+    @property
+    def top(self) -> Path:
+        """The folder or file that is searched."""
+        return self.repository.root / self.below
+
+    def build_scope(self, patterns: Sequence[str] | None) -> Callable[[str], bool] | None:
+        """A function path -> is it searched? None for all paths. patterns: of a scope, relative to the root."""
+        in_scope = build_scope(patterns) if patterns else None
+        below = self.below
+        if not below:
+            return in_scope
+        return lambda path: is_below(path, below) and (in_scope is None or in_scope(path))
 
     @property
     def snapshot_name(self) -> str:

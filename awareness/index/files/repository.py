@@ -20,7 +20,7 @@ from awareness.errors import UsageError
 from awareness.index.files.decoding import decode
 from awareness.index.files.file_stat import FileStat, KnownFile
 from awareness.index.files.git_objects import CommitFiles, GitObjects, find_common_dir, find_git_dir
-from awareness.index.files.safe_read import Skip
+from awareness.index.files.safe_read import Skip, is_safe
 from awareness.index.files.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles
 from awareness.types import printable
@@ -76,17 +76,26 @@ class Repository:
 
     @classmethod
     def open(cls, path: Path) -> Repository:
-        """The repository that contains `path`. Runs no program and ignores `GIT_DIR` and other variables."""
-        if not os.path.isdir(path):
-            problem = "is not a folder" if os.path.exists(path) else "does not exist"
-            raise UsageError(f"{printable(str(path))} {problem}", hint="name the folder of a repository, such as .")
-        start = Path(os.path.realpath(path))
+        """The repository that contains `path`, a folder or a file. Runs no program and ignores `GIT_DIR` and other
+        variables. Raises UsageError."""
+        start = _existing(path)
+        if not start.is_dir():
+            start = start.parent
         for folder in (start, *start.parents):
             if git_dir := find_git_dir(folder):
                 return cls(folder, find_common_dir(git_dir), is_bare=False, git_dir=git_dir)
             if folder.name != ".git" and find_common_dir(folder) == folder:
                 return cls(folder, folder, is_bare=True, git_dir=folder)
         return cls(start, None, is_bare=False, git_dir=None)
+
+    def below(self, path: Path) -> str:
+        """The part of the repository that `path` names: relative, with `/`; empty for all of it, for a path inside
+        `.git`, and for a bare repository. Raises UsageError."""
+        start = _existing(path)
+        if self.is_bare or not start.is_relative_to(self.root):
+            return ""
+        relative = start.relative_to(self.root).as_posix()
+        return relative if is_safe(relative) else ""
 
     @property
     def objects(self) -> GitObjects | None:
@@ -142,6 +151,20 @@ class Repository:
         commit = self.head() if rev is None else self.resolve(rev)
         assert self.objects  # a folder without git is not bare, and no revision of it resolves
         return CommitFiles(self.objects, commit)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Is `path` this folder or file, or inside it? Both are relative to the same root; an empty folder is the root."""
+    return not folder or path == folder or path.startswith(f"{folder}/")
+
+
+def _existing(path: Path) -> Path:
+    """The real path, with `~` for the home folder. Raises UsageError if nothing is there."""
+    if str(path).startswith("~") and not os.path.lexists(path):
+        path = Path(os.path.expanduser(path))
+    if not os.path.exists(path):
+        raise UsageError(f"{printable(str(path))} does not exist", hint="name the folder of a repository, such as .")
+    return Path(os.path.realpath(path))
 
 
 def build_scope(patterns: Sequence[str]) -> Callable[[str], bool]:

@@ -171,6 +171,15 @@ def open_pack(path: Path, *, progress: Progress = silent) -> OpenPack:
     return OpenPack(path, about, content.spec, store, snapshot.id)
 
 
+def is_pack(path: Path) -> bool:
+    """Does the file say that it is a pack? Nothing else of it is checked."""
+    try:
+        with open(path, "rb") as file:
+            return read_header(file.fileno()).metadata.get("format") == "awareness-pack"
+    except (OSError, Malformed):
+        return False
+
+
 def metadata_digest(metadata: dict[str, str]) -> str:
     """The digest of all other fields: the metadata holds the checksums, so it needs one of its own."""
     return digest(*(text for field in sorted(metadata.items()) if field[0] != "metadata" for text in field))

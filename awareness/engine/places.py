@@ -1,0 +1,114 @@
+"""Which repositories the paths of a command mean: one, a part of one, or all that a folder holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from awareness.engine.units import named_list
+from awareness.engine.workspace import Workspace
+from awareness.errors import IndexCorrupt, NoIndex, UsageError
+from awareness.index.files.nested import Nested, look_inside, submodules
+from awareness.index.files.repository import is_below
+from awareness.index.store.pack import is_pack
+from awareness.index.store.store import Store
+
+_NESTED = "nested."
+
+
+def open_workspaces(repos: Sequence[Path], packs: Sequence[Path], rev: str | None = None) -> list[Workspace]:
+    """What is searched, each place once: the places named; else the working folder's, unless only packs are named.
+
+    A folder without git stands for the repositories in it, if there are any, and for its files in no repository; a
+    repository that was indexed with those inside it, for all of them. Raises UsageError."""
+    places: Sequence[Path | None] = repos or ([] if packs else [None])
+    return _each_once([workspace for place in places for workspace in expand(place, rev=rev)])
+
+
+def expand(path: Path | None, *, rev: str | None = None, local: bool = False) -> list[Workspace]:
+    """The workspaces that a path stands for, each with `found_in` unless the path names it. Raises UsageError."""
+    if path is not None and path.is_file() and is_pack(path):
+        raise UsageError(f"{path} is a pack, not a repository", hint=f"--memory {path}")
+    workspace = Workspace.open(path)
+    root = workspace.repository.root
+    if workspace.below and workspace.top.is_dir() and Nested(workspace.below, False) in submodules(root):
+        raise UsageError(
+            f"{workspace.top} is a submodule that is not initialised",
+            hint=f"git -C {root} submodule update --init {workspace.below}",
+        )
+    if workspace.repository.common_git_dir is None and not workspace.below:
+        inside = look_inside(root)
+        if inside.repositories:
+            opened = _open_each(inside.repositories, root, rev, local)
+            own = replace(workspace, found_in=root)
+            return [own, *opened] if rev is None and (inside.has_files or own.layout.exists) else opened
+    if rev or local:
+        workspace = Workspace.open(path, rev=rev, local=local)
+    inner = [] if rev else remembered_nested(workspace)
+    return [workspace, *_open_each([root / name for name in inner if is_below(name, workspace.below)], root, rev, local)]
+
+
+def _open_each(folders: Sequence[Path], found_in: Path, rev: str | None, local: bool) -> list[Workspace]:
+    """Repositories that were found; with `rev`, those that have such a commit. Raises UsageError if none has."""
+    opened, failure = [], None
+    for folder in folders:
+        try:
+            workspace = Workspace.open(folder, rev=rev, local=local)
+        except UsageError as error:  # it has no such commit, or is gone
+            failure = error
+            continue
+        if workspace.repository.root == folder:  # neither a symlink now nor a part of the repository around it
+            opened.append(replace(workspace, below="", found_in=found_in))
+    if failure is not None and not opened and rev:
+        raise failure
+    return opened
+
+
+def _each_once(workspaces: Sequence[Workspace]) -> list[Workspace]:
+    """Without those that are named twice, or lie in another one of the same repository."""
+    kept: dict[tuple[Path, str, str], Workspace] = {}
+    for workspace in workspaces:
+        key = (workspace.layout.root, workspace.snapshot_name, workspace.below)
+        if key not in kept or kept[key].found_in is not None:
+            kept[key] = workspace
+    return [
+        workspace
+        for (index, snapshot, below), workspace in kept.items()
+        if not any(
+            (index, snapshot) == (other[0], other[1]) and below != other[2] and is_below(below, other[2])
+            for other in kept
+        )
+    ]
+
+
+def only_workspace(path: Path | None, command: str, rev: str | None = None) -> Workspace:
+    """The one repository that a path means. command: what is refused for a folder of several. Raises UsageError."""
+    workspace = Workspace.open(path, rev=rev)
+    if workspace.repository.common_git_dir is None and not workspace.layout.exists:
+        folders = look_inside(workspace.repository.root).repositories
+        if folders:
+            raise UsageError(
+                f"{workspace.repository.root} is no repository but holds {named_list([f.name for f in folders])}",
+                hint=f"{command} --repo {folders[0]}",
+            )
+    return workspace
+
+
+def remembered_nested(workspace: Workspace) -> list[str]:
+    """The paths of the repositories inside that were indexed with this one (`remember_nested`)."""
+    if not workspace.layout.exists:
+        return []
+    try:
+        with Store.open(workspace.layout) as store:
+            return list(json.loads(store.setting(_NESTED + workspace.snapshot_name) or "[]"))
+    except (IndexCorrupt, NoIndex):
+        return []
+
+
+def remember_nested(store: Store, workspace: Workspace, paths: Sequence[str]) -> None:
+    """From now on the repositories at these paths are searched with this one. Call inside `writing(layout)`."""
+    setting = _NESTED + workspace.snapshot_name
+    if json.loads(store.setting(setting) or "[]") != list(paths):
+        store.remember(setting, json.dumps(list(paths)))
