@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from awareness.cli import options, render
+from awareness.engine.places import only_workspace
 from awareness.engine.units import counted, human_bytes
-from awareness.engine.workspace import Workspace
 from awareness.index.store.check import check as check_index
 
 
 def check(
-    repo: options.RepoOption = Path("."),
+    repo: options.RepoOption = None,
     read_data: Annotated[
         bool, typer.Option("--read-data", help="Also read every latent and compare it with its checksum.")
     ] = False,
@@ -26,7 +25,7 @@ def check(
 ) -> int:
     """Check the index for damage; exit code 1 if there is any. Changes nothing."""
     started = time.perf_counter()
-    layout = Workspace.open(repo).existing_layout()
+    layout = only_workspace(repo, "awareness check").existing_layout()
     with render.progress() as progress:
         report = check_index(layout, read_data=read_data, progress=progress)
     seconds = time.perf_counter() - started

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.engine.places import only_workspace
 from awareness.engine.units import counted, human_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import UsageError
@@ -19,7 +20,7 @@ from awareness.index.store.store import Store
 
 
 def gc(
-    repo: options.RepoOption = Path("."),
+    repo: options.RepoOption = None,
     drop: Annotated[
         list[str] | None,
         typer.Option("--drop", help="Also drop this commit or work tree, named as in `status`; repeatable."),
@@ -30,7 +31,7 @@ def gc(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Delete latents that no indexed commit or work tree needs, and reclaim the disk space."""
-    workspace = Workspace.open(repo)
+    workspace = only_workspace(repo, "awareness gc")
     with writing(workspace.existing_layout()), Store.open(workspace.layout) as store:
         names = [_snapshot_name(workspace, store, text) for text in drop or ()]
         with render.progress() as progress:

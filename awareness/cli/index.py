@@ -1,24 +1,30 @@
-"""`awareness index`: builds the index of a repository or brings it up to date."""
+"""`awareness index`: builds the index of one or several repositories or brings it up to date."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from awareness.cli import options, render
+from awareness.engine.corpus_names import Named, unique_names
 from awareness.engine.embedders import resolve_router
 from awareness.engine.indexing import Indexer, Outcome
-from awareness.engine.models import pull_model
-from awareness.engine.units import counted, human_bytes, parse_bytes
+from awareness.engine.indexing_all import Failure, index_each
+from awareness.engine.models import LoadedModel, pull_model
+from awareness.engine.places import expand_for_index, remember_nested
+from awareness.engine.units import counted, human_bytes, named_list, parse_bytes
 from awareness.engine.watching import watching
 from awareness.engine.workspace import Workspace
 from awareness.errors import IndexLocked, UsageError
 from awareness.index import build
+from awareness.index.files.nested import Nested, nested_repositories
+from awareness.index.files.repository import SkippedFile
 from awareness.types import printable
 
 SHOWN_REASONS = 3
@@ -29,7 +35,14 @@ SLICE_S = 30.0
 
 def index(
     context: typer.Context,
-    repo: Annotated[Path, typer.Argument(help="The repository, or any folder inside it.")] = Path("."),
+    repos: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[REPO]...",
+            help="Repositories, or folders that hold clones. Default: the repository around this folder.",
+            show_default=False,
+        ),
+    ] = None,
     model: options.ModelOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
@@ -43,6 +56,15 @@ def index(
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Build the routing index only; latents are made when a question needs them.")
     ] = False,
+    nested: Annotated[
+        bool | None,
+        typer.Option(
+            "--nested/--no-nested",
+            help="Also index the repositories inside, such as submodules, each on its own; they are searched together"
+            " from then on. Default: as before.",
+            show_default=False,
+        ),
+    ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Delete the index and start again.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running and index every change until Ctrl-C.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Keep the index in .awareness/ of the work tree.")] = False,
@@ -53,22 +75,36 @@ def index(
     """Build or refresh the index: only what changed is encoded again."""
     limit = parse_bytes(budget)
     seconds = _seconds(context, minutes, everything=everything, lazy=lazy)
-    workspace = Workspace.open(repo, rev=rev, local=local)
-    if watch and (workspace.rev or workspace.repository.is_bare):
-        raise UsageError("a commit does not change, so there is nothing to --watch", hint="--watch without --rev")
-    folder = pull_model(workspace.model_name(model), render.REPORTER)
-    indexer = Indexer(
-        workspace,
-        folder,
-        tuple(scope or ()),
-        quant.value if quant else None,
-        resolve_router(router, render.REPORTER),
-        limit,
-        render.REPORTER,
+    workspaces = expand_for_index(
+        repos or [], rev=rev, local=local, nested=False if watch and nested is None else nested
     )
-    if not watch:
+    if watch and (len(workspaces) > 1 or workspaces[0].found_in is not None):
+        raise UsageError("--watch follows one repository, which has to be named", hint="awareness index REPO --watch")
+    if watch and (workspaces[0].rev or workspaces[0].repository.is_bare):
+        raise UsageError("a commit does not change, so there is nothing to --watch", hint="--watch without --rev")
+    for path in repos or ():
+        _note_part(Workspace.open(path))
+    resolved = resolve_router(router, render.REPORTER)
+    models: dict[str, LoadedModel] = {}
+
+    def indexer_of(workspace: Workspace) -> Indexer:
+        folder = pull_model(workspace.model_name(model), render.REPORTER)
+        stored_as = quant.value if quant else None
+        return Indexer(workspace, folder, tuple(scope or ()), stored_as, resolved, limit, render.REPORTER, models)
+
+    if len(workspaces) > 1 or workspaces[0].found_in is not None:
+        _index_all(workspaces, indexer_of, seconds, format, rebuild=rebuild)
+    elif watch:
+        _watch(indexer_of(workspaces[0]), seconds, format, rebuild=rebuild)
+    else:
+        indexer = indexer_of(workspaces[0])
         _report(indexer, indexer.run(seconds, rebuild=rebuild), format)
-        return
+        remember_nested(workspaces[0], ())
+
+
+def _watch(indexer: Indexer, seconds: float, format: options.Format, *, rebuild: bool) -> None:
+    """Indexes now, and then every change until Ctrl-C."""
+    workspace = indexer.workspace
     with watching(workspace.repository.root, workspace.layout.root) as changes:
         outcome = indexer.run(seconds, rebuild=rebuild, is_interrupted=changes.pending)
         _report(indexer, outcome, format)
@@ -92,6 +128,101 @@ def index(
                 unreported = build.Encoded()
 
 
+def _index_all(
+    workspaces: Sequence[Workspace],
+    indexer_of: Callable[[Workspace], Indexer],
+    seconds: float,
+    format: options.Format,
+    *,
+    rebuild: bool,
+) -> None:
+    """Indexes several repositories and prints a line for each. Raises the last error, once the others are indexed."""
+    named = [Named.of_folder(workspace.repository.root) for workspace in workspaces]
+    names = dict(zip((workspace.repository.root for workspace in workspaces), unique_names(named), strict=True))
+    done: list[tuple[Indexer, Outcome]] = []
+    failures: list[Failure] = []
+    for result in index_each(workspaces, indexer_of, seconds, rebuild=rebuild):
+        if isinstance(result, Failure):
+            failures.append(result)
+            render.note(f"{names[result.workspace.repository.root]} is not indexed: {result.error.message}")
+            continue
+        done.append(result)
+        indexer, outcome = result
+        if format is options.Format.text:
+            render.text(f"{names[indexer.workspace.repository.root]}: {_summary(outcome)}")
+            _note_nested(indexer.workspace, among=workspaces)
+    for workspace in workspaces:
+        remember_nested(workspace, workspaces)
+    outcomes = [outcome for _, outcome in done]
+    if format is options.Format.json:
+        each = [_to_json(indexer, outcome) for indexer, outcome in done]
+        failed = [{"repository": str(f.workspace.repository.root), "error": f.error.message} for f in failures]
+        render.data({**_sum(each), "repositories": each, "failed": failed})
+    else:
+        render.text(
+            f"{_repositories(len(done))}: {sum(outcome.refreshed.files for outcome in outcomes)} files,"
+            f" {sum(outcome.refreshed.chunks for outcome in outcomes)} chunks,"
+            f" {sum(outcome.totals.latents for outcome in outcomes)} latents,"
+            f" in {sum(outcome.seconds for outcome in outcomes):.1f} s"
+        )
+        if pending := sum(outcome.encoded.pending for outcome in outcomes):
+            render.text(f"{counted(pending, 'chunk')} without a latent yet: made when a question needs them")
+        if skipped := [file for outcome in outcomes for file in outcome.refreshed.skipped]:
+            _note_skipped(skipped)
+    if failures:
+        raise failures[-1].error
+
+
+def _sum(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of one report for several: numbers and lists together, and others where all agree, else None."""
+    total: dict[str, Any] = {}
+    for name in reports[0] if reports else ():
+        values = [report[name] for report in reports]
+        if isinstance(values[0], list):
+            total[name] = [{"repository": r["repository"], **entry} for r in reports for entry in r[name]]
+        elif isinstance(values[0], int | float):
+            total[name] = round(sum(values), 3)
+        else:
+            total[name] = values[0] if len(set(values)) == 1 else None
+    return total
+
+
+def _note_part(workspace: Workspace) -> None:
+    """An index is always that of a whole repository; says so where only a part of one was named."""
+    if workspace.below:
+        render.note(
+            f"{workspace.below} is a part of {workspace.repository.root}, whose whole index is brought up to date; to"
+            f" search this part alone: awareness search WORDS --repo {workspace.top}"
+        )
+
+
+def _note_nested(workspace: Workspace, *, among: Sequence[Workspace] = ()) -> None:
+    """Names the repositories inside this one, which are not part of its index. among: those that are indexed too."""
+    root = workspace.repository.root
+    known = {other.repository.root for other in among}
+    inside = [nested for nested in _nested(workspace) if root / nested.path not in known]
+    if there := [nested.path for nested in inside if nested.is_there]:
+        render.note(
+            f"{_repositories(len(there))} inside, not part of this index: {printable(named_list(there))};"
+            f" to index and search {'it' if len(there) == 1 else 'them'} too: awareness index {root} --nested"
+        )
+    if empty := [nested.path for nested in inside if not nested.is_there]:
+        render.note(
+            f"{counted(len(empty), 'submodule')} not initialised: {printable(named_list(empty))};"
+            f" to fetch: git -C {root} submodule update --init"
+        )
+
+
+def _nested(workspace: Workspace) -> list[Nested]:
+    """Of the work tree of a git repository."""
+    is_work_tree = workspace.repository.common_git_dir is not None and workspace.rev is None
+    return nested_repositories(workspace.repository) if is_work_tree else []
+
+
+def _repositories(number: int) -> str:
+    return "1 repository" if number == 1 else f"{number} repositories"
+
+
 def _seconds(context: typer.Context, minutes: float | None, *, everything: bool, lazy: bool) -> float:
     """How long latents are made, in seconds. Raises UsageError for options that contradict each other."""
     if minutes is not None and not minutes >= 0:
@@ -106,38 +237,47 @@ def _seconds(context: typer.Context, minutes: float | None, *, everything: bool,
     return 60 * (options.DEFAULT_MINUTES if minutes is None else minutes)
 
 
+def _to_json(indexer: Indexer, outcome: Outcome) -> dict[str, Any]:
+    refreshed, encoded, totals = outcome.refreshed, outcome.encoded, outcome.totals
+    return {
+        "repository": str(indexer.workspace.repository.root),
+        "rev": indexer.workspace.rev,
+        "model": indexer.folder.name,
+        "quant": outcome.quant,
+        "router": outcome.router,
+        "files": refreshed.files,
+        "chunks": refreshed.chunks,
+        "added": refreshed.added,
+        "reused": refreshed.reused,
+        "removed": refreshed.removed,
+        "latents": totals.latents,
+        "encoded": encoded.latents,
+        "pending": encoded.pending,
+        "postponed": encoded.postponed,
+        "tokens": encoded.tokens,
+        "bytes": totals.latent_bytes,
+        "seconds": round(outcome.seconds, 3),
+        "skipped": [{"path": file.path, "reason": file.reason} for file in refreshed.skipped],
+        "nested": [{"path": n.path, "initialised": n.is_there} for n in _nested(indexer.workspace)],
+    }
+
+
+def _summary(outcome: Outcome) -> str:
+    refreshed = outcome.refreshed
+    return (
+        f"{refreshed.files} files, {refreshed.chunks} chunks"
+        f" ({refreshed.added} added, {refreshed.reused} reused, {refreshed.removed} removed)"
+    )
+
+
 def _report(indexer: Indexer, outcome: Outcome, format: options.Format) -> None:
     refreshed, encoded, totals = outcome.refreshed, outcome.encoded, outcome.totals
     for file in refreshed.skipped:
         render.detail(f"left out: {printable(file.path)}: {file.reason}")
     if format is options.Format.json:
-        render.data(
-            {
-                "repository": str(indexer.workspace.repository.root),
-                "rev": indexer.workspace.rev,
-                "model": indexer.folder.name,
-                "quant": outcome.quant,
-                "router": outcome.router,
-                "files": refreshed.files,
-                "chunks": refreshed.chunks,
-                "added": refreshed.added,
-                "reused": refreshed.reused,
-                "removed": refreshed.removed,
-                "latents": totals.latents,
-                "encoded": encoded.latents,
-                "pending": encoded.pending,
-                "postponed": encoded.postponed,
-                "tokens": encoded.tokens,
-                "bytes": totals.latent_bytes,
-                "seconds": round(outcome.seconds, 3),
-                "skipped": [{"path": file.path, "reason": file.reason} for file in refreshed.skipped],
-            }
-        )
+        render.data(_to_json(indexer, outcome))
         return
-    render.text(
-        f"{refreshed.files} files, {refreshed.chunks} chunks"
-        f" ({refreshed.added} added, {refreshed.reused} reused, {refreshed.removed} removed)"
-    )
+    render.text(_summary(outcome))
     if encoded.latents:
         render.text(
             f"{encoded.latents} chunks encoded: {encoded.tokens:,} tokens, {human_bytes(encoded.bytes)} written"
@@ -154,7 +294,12 @@ def _report(indexer: Indexer, outcome: Outcome, format: options.Format) -> None:
             " when a question needs them; more with --budget"
         )
     if refreshed.skipped:
-        reasons = Counter(file.reason for file in refreshed.skipped)
-        biggest = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(SHOWN_REASONS))
-        more = ", …" if len(reasons) > SHOWN_REASONS else ""
-        render.note(f"{counted(len(refreshed.skipped), 'file')} left out: {biggest}{more}; awareness status --files")
+        _note_skipped(refreshed.skipped)
+    _note_nested(indexer.workspace)
+
+
+def _note_skipped(skipped: Sequence[SkippedFile]) -> None:
+    reasons = Counter(file.reason for file in skipped)
+    biggest = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(SHOWN_REASONS))
+    more = ", …" if len(reasons) > SHOWN_REASONS else ""
+    render.note(f"{counted(len(skipped), 'file')} left out: {biggest}{more}; awareness status --files")

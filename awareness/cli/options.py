@@ -45,10 +45,18 @@ def _set_verbose(value: bool) -> bool:
     return value
 
 
-RepoOption = Annotated[Path, typer.Option("--repo", "-r", help="The repository, or any folder inside it.")]
+RepoOption = Annotated[
+    Path | None,
+    typer.Option("--repo", "-r", help="The repository. Default: the one around this folder.", show_default=False),
+]
 ReposOption = Annotated[
     list[Path] | None,
-    typer.Option("--repo", "-r", help="The repository, or any folder inside it; repeatable. Default: this folder's."),
+    typer.Option(
+        "--repo",
+        "-r",
+        help="A repository, a folder or file inside one (only that is searched), or a folder of clones; repeatable."
+        " Default: the whole repository around this folder.",
+    ),
 ]
 MemoryOption = Annotated[
     list[Path] | None,

@@ -10,11 +10,11 @@ import typer
 
 from awareness.cli import options, render
 from awareness.engine.models import load_model, pull_model
+from awareness.engine.places import only_workspace
 from awareness.engine.units import human_bytes
-from awareness.engine.workspace import Workspace, quant_of
+from awareness.engine.workspace import quant_of
 from awareness.errors import UsageError
 from awareness.index import build
-from awareness.index.files.repository import build_scope
 from awareness.index.store.lock import writing
 from awareness.index.store.pack import About, write_pack
 from awareness.index.store.store import Store
@@ -22,7 +22,7 @@ from awareness.index.store.store import Store
 
 def pack(
     file: Annotated[Path, typer.Argument(help="The file to write, like repo.awm.")],
-    repo: options.RepoOption = Path("."),
+    repo: options.RepoOption = None,
     model: options.ModelOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
@@ -43,7 +43,7 @@ def pack(
         raise UsageError(f"{file} is a folder, not a file to write", hint=f"awareness pack FILE --repo {file}")
     if file.exists() and not (force and file.is_file()):
         raise UsageError(f"{file} exists already", hint="--force replaces it, or name another file")
-    workspace = Workspace.open(repo, rev=rev)
+    workspace = only_workspace(repo, f"awareness pack {file}", rev)
     folder = pull_model(workspace.model_name(model), render.REPORTER)
     with writing(workspace.layout), Store.create(workspace.layout) as store:
         snapshot = workspace.refresh(store, folder, reporter=render.REPORTER).snapshot
@@ -61,7 +61,7 @@ def pack(
                 encoder.sink,
                 lambda chunks: build.encode_chunks(encoder, chunks),
                 about,
-                in_scope=build_scope(scope or ()),
+                in_scope=workspace.build_scope(scope) or (lambda path: True),
                 progress=progress,
             )
     seconds = time.perf_counter() - started

@@ -9,6 +9,7 @@ from pathlib import Path
 from awareness.cli import options, render
 from awareness.engine.embedders import renew_vectors
 from awareness.engine.models import load_model, pull_model
+from awareness.engine.places import only_workspace
 from awareness.engine.units import counted
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import AwarenessError
@@ -20,7 +21,7 @@ from awareness.types import SINK, MemorySpec
 
 
 def repair(
-    repo: options.RepoOption = Path("."),
+    repo: options.RepoOption = None,
     model: options.ModelOption = None,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
@@ -28,7 +29,7 @@ def repair(
 ) -> None:
     """Repair a damaged index: only what is damaged is encoded again."""
     started = time.perf_counter()
-    workspace = Workspace.open(repo)
+    workspace = only_workspace(repo, "awareness repair")
     layout = workspace.layout
     if not any(layout.shards.glob("*.safetensors")):  # a manifest can be rebuilt from shards alone
         workspace.existing_layout()

@@ -24,7 +24,7 @@ SHOWN = 8  # paths of a list that are printed; JSON has all of them
 
 
 def status(
-    repo: options.RepoOption = Path("."),
+    repo: options.RepoOption = None,
     files: Annotated[
         bool, typer.Option("--files", help="List every file: as what it is indexed, or why it is left out.")
     ] = False,

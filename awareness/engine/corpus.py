@@ -24,10 +24,10 @@ from awareness.types import Chunk, Hit, MemorySpec, printable
 
 @dataclass(frozen=True)
 class Corpus:
-    """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of a pack's
-    latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the chunk.
-    below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it searched?)
-    or None for all."""
+    """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of a
+    pack's latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the
+    chunk. below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it
+    searched?), or None for all."""
 
     name: str | None
     store: Store
@@ -38,8 +38,8 @@ class Corpus:
     spec: MemorySpec | None
     verify: Callable[[Chunk], bool]
     below: str = ""
-    build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = (
-        lambda patterns: build_scope(patterns) if patterns else None
+    build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = lambda patterns: (
+        build_scope(patterns) if patterns else None
     )
 
     def count_chunks(self) -> int:
@@ -185,7 +185,9 @@ def _note_missing(missing: Sequence[Workspace], *, is_anything_left: bool, repor
     folder = missing[0].found_in
     listed = named_list([str(workspace.repository.root) for workspace in missing])
     if not is_anything_left:
-        raise NoIndex(f"none of the repositories in {folder} is indexed yet: {listed}", hint=f"awareness index {folder}")
+        raise NoIndex(
+            f"none of the repositories in {folder} is indexed yet: {listed}", hint=f"awareness index {folder}"
+        )
     reporter.note(f"not indexed yet, and not searched: {listed}; awareness index {folder}")
 
 

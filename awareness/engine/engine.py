@@ -65,9 +65,9 @@ class Engine:
         budget: int = DEFAULT_BUDGET,
         reporter: Reporter = SILENT,
     ) -> None:
-        """repos: folders of repositories, or parts of them, which alone are searched; a folder of clones stands for all of
-        them. Without repos and packs, the current folder's repository. packs: files that `awareness
-        pack` wrote. model: a preset, hub id or folder; None for the index's own. adapter: the folder of a checkpoint,
+        """repos: folders of repositories, or parts of them, which alone are searched; a folder of clones stands for all
+        of them. Without repos and packs, the current folder's repository. packs: files that `awareness pack` wrote.
+        model: a preset, hub id or folder; None for the index's own. adapter: the folder of a checkpoint,
         `shipped` or `none`; None for the one that is shipped with the model, if any. mode: how the chunks are read;
         None for the adapter's, or `joint`. rev: a commit instead of the work tree. weights: what to decode with, None
         for the model's own choice. router: what a new index is searched with. budget: bytes of latents on disk.

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from awareness.engine.embedders import choose_router, renew_vectors
 from awareness.engine.models import LoadedModel, load_model
@@ -45,7 +44,8 @@ class Indexer:
     """Indexes one workspace, as often as `run` is called; the model is loaded when something has to be encoded.
 
     scope: globs of the paths that are indexed. quant: how latents are stored, None for as before. router: what
-    `resolve_router` returned. budget: bytes of latents on disk.
+    `resolve_router` returned. budget: bytes of latents on disk. models: those that are loaded, by fingerprint; indexers
+    that share it load a model once.
     """
 
     workspace: Workspace
@@ -55,6 +55,7 @@ class Indexer:
     router: str | None
     budget: int
     reporter: Reporter = SILENT
+    models: dict[str, LoadedModel] = field(default_factory=dict)
     _encoders: dict[str, KVEncoder] = field(default_factory=dict, init=False)
 
     def run(
@@ -120,12 +121,14 @@ class Indexer:
 
     def _encoder(self, quant: str) -> KVEncoder:
         if quant not in self._encoders:
-            self._encoders[quant] = self._model.encoder.storing_as(quant).for_many()
+            self._encoders[quant] = self._model().encoder.storing_as(quant).for_many()
         return self._encoders[quant]
 
-    @cached_property
     def _model(self) -> LoadedModel:
-        return load_model(self.folder, weights=None, reporter=self.reporter)
+        name = self.folder.fingerprint
+        if name not in self.models:
+            self.models[name] = load_model(self.folder, weights=None, reporter=self.reporter)
+        return self.models[name]
 
 
 def _nothing_encoded(store: Store, snapshot: int, spec: MemorySpec | None, budget: int) -> build.Encoded:

@@ -10,8 +10,9 @@ from pathlib import Path
 from awareness.engine.units import named_list
 from awareness.engine.workspace import Workspace
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
-from awareness.index.files.nested import Nested, look_inside, submodules
-from awareness.index.files.repository import is_below
+from awareness.index.files.nested import Nested, all_nested, look_inside, submodules
+from awareness.index.files.repository import SourceFile, is_below
+from awareness.index.store.lock import writing
 from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
 
@@ -43,11 +44,39 @@ def expand(path: Path | None, *, rev: str | None = None, local: bool = False) ->
         if inside.repositories:
             opened = _open_each(inside.repositories, root, rev, local)
             own = replace(workspace, found_in=root)
-            return [own, *opened] if rev is None and (inside.has_files or own.layout.exists) else opened
+            has_own = rev is None and (inside.has_files or own.layout.exists)
+            return [own, *opened] if has_own or not opened else opened
     if rev or local:
         workspace = Workspace.open(path, rev=rev, local=local)
     inner = [] if rev else remembered_nested(workspace)
-    return [workspace, *_open_each([root / name for name in inner if is_below(name, workspace.below)], root, rev, local)]
+    return [
+        workspace,
+        *_open_each([root / name for name in inner if is_below(name, workspace.below)], root, rev, local),
+    ]
+
+
+def expand_for_index(
+    paths: Sequence[Path], *, rev: str | None = None, local: bool = False, nested: bool | None = None
+) -> list[Workspace]:
+    """The whole repositories that the paths stand for, each once; without paths, the working folder's.
+
+    nested: with the repositories inside each, None for as it was indexed before. The files of a folder of repositories
+    that are in none of them count as one more, if there are any. Raises UsageError."""
+    places: Sequence[Path | None] = paths or [None]
+    workspaces = []
+    for path in places:
+        for workspace in expand(path, rev=rev, local=local):
+            repository = workspace.repository
+            if not repository.common_git_dir and workspace.found_in and not workspace.layout.exists:
+                if any(isinstance(file, SourceFile) for file in repository.scan()):
+                    workspaces.append(workspace)
+                continue
+            workspaces.append(replace(workspace, below=""))
+            if rev is None and workspace.found_in is None:
+                is_wanted = bool(remembered_nested(workspace)) if nested is None else nested
+                inside = [repository.root / name for name in all_nested(repository)] if is_wanted else []
+                workspaces += _open_each(inside, repository.root, rev, local)
+    return _each_once(workspaces)
 
 
 def _open_each(folders: Sequence[Path], found_in: Path, rev: str | None, local: bool) -> list[Workspace]:
@@ -107,8 +136,10 @@ def remembered_nested(workspace: Workspace) -> list[str]:
         return []
 
 
-def remember_nested(store: Store, workspace: Workspace, paths: Sequence[str]) -> None:
-    """From now on the repositories at these paths are searched with this one. Call inside `writing(layout)`."""
-    setting = _NESTED + workspace.snapshot_name
-    if json.loads(store.setting(setting) or "[]") != list(paths):
-        store.remember(setting, json.dumps(list(paths)))
+def remember_nested(workspace: Workspace, indexed: Sequence[Workspace]) -> None:
+    """From now on those of `indexed` that were found in this repository are searched with it. Raises IndexLocked."""
+    root = workspace.repository.root
+    paths = [other.repository.root.relative_to(root).as_posix() for other in indexed if other.found_in == root]
+    if workspace.found_in is None and paths != remembered_nested(workspace):
+        with writing(workspace.layout), Store.open(workspace.layout) as store:
+            store.remember(_NESTED + workspace.snapshot_name, json.dumps(paths))

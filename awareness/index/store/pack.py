@@ -96,7 +96,7 @@ def write_pack(
     ordered = sorted(unique.values(), key=lambda chunk: (-chunk.tokens, chunk.chunk.digest))
     tokens = {chunk.chunk.digest: chunk.tokens for chunk in ordered}
     if not tokens:
-        raise UsageError(f"{about.repository} has nothing to pack", hint="use a wider --scope")
+        raise UsageError(f"{about.repository} has nothing to pack", hint="a wider --scope, or another folder of it")
     names = {spec.latent_key(key): key for key in tokens}
     sink_info = tensor_info(spec.raw, SINK, sink.tokens)
     infos = [TensorInfo("chunks", "U8", (len(table),)), TensorInfo("sink", sink_info.dtype, sink_info.shape)]
