@@ -12,7 +12,8 @@ import typer
 
 from awareness.cli import options, render
 from awareness.engine.file_status import FileReport
-from awareness.engine.units import counted, human_bytes, parse_bytes
+from awareness.engine.places import only_workspace, open_workspaces
+from awareness.engine.units import counted, human_bytes, named_list, parse_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.index import build
 from awareness.index.files.file_kinds import kind_of
@@ -38,10 +39,39 @@ def status(
 ) -> None:
     """Show what is indexed, what has changed since, its size on disk, and secrets in the text."""
     limit = parse_bytes(budget)
-    workspace = Workspace.open(repo)
     if files or why is not None:
-        _show_files(workspace, why, format)
+        _show_files(only_workspace(repo, "awareness status --files"), why, format)
         return
+    workspaces = open_workspaces([repo] if repo else [], [])
+    indexed = [workspace for workspace in workspaces if workspace.layout.exists]
+    first = workspaces[0]
+    if first.found_in is None or not indexed:
+        first.existing_layout()
+    reports = [_report(workspace, limit) for workspace in indexed]
+    missing = [str(workspace.repository.root) for workspace in workspaces if not workspace.layout.exists]
+    if format is options.Format.json:
+        if first.found_in is not None:
+            sizes = {name: sum(report["bytes"][name] for report in reports) for name in ("manifest", "shards")}
+            whole = {"repository": str(first.found_in), "bytes": sizes, "budget": limit}
+            render.data({**whole, "repositories": reports, "not_indexed": missing})
+        elif len(workspaces) > 1:
+            render.data({**reports[0], "repositories": reports[1:], "not_indexed": missing})
+        else:
+            render.data(reports[0])
+        return
+    for place, report in enumerate(reports):
+        if place:
+            render.text()
+        _print(report)
+    if missing:
+        render.text(
+            f"\nnot indexed yet: {named_list(missing)}; awareness index {first.found_in or first.repository.root}"
+        )
+
+
+def _report(workspace: Workspace, limit: int) -> dict[str, Any]:
+    """limit: of latents, in bytes. Of files, only those that the workspace shows."""
+    is_shown = workspace.build_scope(None) or (lambda path: True)
     with Store.open(workspace.existing_layout()) as store, store.reading():
         here = store.snapshot(workspace.snapshot_name)
         report: dict[str, Any] = {
@@ -57,20 +87,27 @@ def status(
             "drift": None,
             "secret_files": [],
             "secrets": [],
+            "below": None,
         }
+        if here and workspace.below:
+            files = [file_id for file_id, path, _ in store.files(here.id) if is_shown(path)]
+            report["below"] = {
+                "path": workspace.below,
+                "files": len(files),
+                "chunks": len(store.chunk_ids(files)),
+            }
         if here:
             drift = build.drift(store, workspace.repository, here)
-            report["drift"] = {"added": drift.added, "changed": drift.changed, "removed": drift.removed}
-            report["secret_files"] = drift.secrets
+            changes = {"added": drift.added, "changed": drift.changed, "removed": drift.removed}
+            report["drift"] = {word: [*filter(is_shown, paths)] for word, paths in changes.items()}
+            report["secret_files"] = [*filter(is_shown, drift.secrets)]
             report["secrets"] = [
                 {"path": path, "line": secret.line, "rule": secret.rule}
                 for path, secrets in store.secrets(here.id).items()
+                if is_shown(path)
                 for secret in secrets
             ]
-    if format is options.Format.json:
-        render.data(report)
-    else:
-        _print(report)
+    return report
 
 
 def _show_files(workspace: Workspace, why: Path | None, format: options.Format) -> None:
@@ -78,7 +115,8 @@ def _show_files(workspace: Workspace, why: Path | None, format: options.Format) 
     store, snapshot = workspace.open_snapshot()
     with store, store.reading():
         report = FileReport(workspace, store, snapshot)
-        statuses = report.all() if why is None else report.why(why)
+        is_shown = workspace.build_scope(None) or (lambda path: True)
+        statuses = [s for s in report.all() if is_shown(s.path)] if why is None else report.why(why)
     if format is options.Format.json:
         render.data({"repository": str(workspace.repository.root), "files": [status.to_json() for status in statuses]})
         return
@@ -139,6 +177,8 @@ def _print(report: dict[str, Any]) -> None:
             f"    {snapshot['files']} files, {snapshot['chunks']} chunks, {snapshot['tokens']:,} tokens"
             f" of {snapshot['model']}{scope}, {snapshot['updated']}"
         )
+    if part := report["below"]:
+        render.text(f"{printable(part['path'])}: {part['files']} files, {part['chunks']} chunks", style="bold")
     drift = report["drift"]
     if drift is None:
         render.text("  this work tree is not indexed yet: awareness index")

@@ -28,6 +28,7 @@ from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNot
 from awareness.index import build
 from awareness.index.search.ranking import GATHERED, SPREAD, WEAK_SCORE, Rules
 from awareness.index.store.lock import writing
+from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
 from awareness.model import model_files, presets
 from awareness.types import Latent, MemorySpec, Sampling
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BUDGET = parse_bytes(Environment.model_fields["latents_budget"].default)
 """Bytes of latents that an index may hold on disk."""
+PACK_SUFFIX = ".awm"
+"""A file of this name is a pack, even a damaged one."""
 DEFAULT_TOP_K = 8
 BRIEF_TOKENS, LONG_TOKENS = 128, 512
 
@@ -95,11 +98,11 @@ class Engine:
         rev: str | None = None,
         reporter: Reporter = SILENT,
     ) -> Engine:
-        """sources: folders of repositories, and packs (files); without any, the current folder's repository. The other
-        arguments are those of `Engine`. Raises UsageError and ModelNotAvailable."""
+        """sources: repositories, parts of them (folders and files), and packs; without any, the current folder's
+        repository. The other arguments are those of `Engine`. Raises UsageError and ModelNotAvailable."""
         paths = [Path(source) for source in sources]
-        packs = [path for path in paths if path.is_file()]
-        repos = [path for path in paths if not path.is_file()]
+        packs = [path for path in paths if path.is_file() and (path.suffix == PACK_SUFFIX or is_pack(path))]
+        repos = [path for path in paths if path not in packs]
         return cls(repos, packs, model=model, adapter=adapter, mode=mode, rev=rev, reporter=reporter)
 
     def __enter__(self) -> Engine:
@@ -129,15 +132,17 @@ class Engine:
             for workspace in self._workspaces:
                 is_new = not workspace.is_indexed
                 if is_new and not creates:
+                    if workspace.found_in is not None:  # `corpora` names it
+                        continue
                     raise workspace.no_index()
                 try:
                     results.append(self._unchanged(workspace) or self._refresh(workspace))
                 except IndexCorrupt:
                     raise
                 except tolerated as error:
-                    if is_new:
+                    if is_new and workspace.found_in is None:
                         raise
-                    self._reporter.note(f"{error.message}; the index is used as it is")
+                    self._reporter.note(error.message + ("" if is_new else "; the index is used as it is"))
             self._close_corpora()
         return results
 
@@ -160,9 +165,10 @@ class Engine:
             refreshed = workspace.refresh(store, folder, reporter=self._reporter)
             renew_vectors(store, self._reporter)
         if is_new:
+            where = f" of {workspace.repository.root.name}" if workspace.found_in is not None else ""
             self._reporter.note(
-                f"indexed {refreshed.files} files, {refreshed.chunks} chunks; latents are made as questions need them,"
-                " all at once with: awareness index"
+                f"indexed {refreshed.files} files{where}, {refreshed.chunks} chunks; latents are made as questions need"
+                " them, all at once with: awareness index"
             )
         return refreshed
 
