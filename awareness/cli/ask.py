@@ -94,6 +94,7 @@ def ask(
                 )
         except NotAnswered as refusal:
             _print_nearest(refusal) if is_shown else render.data(refusal.to_json())
+            engine.note_unsearched()
             raise
     _print_sources(answer) if is_shown else render.data(answer.to_json())
 

@@ -54,4 +54,5 @@ def search(
             for line in hit.preview().split("\n"):
                 render.text(f"    {line}")
     if is_weak:
+        engine.note_unsearched()
         raise NothingFound(f"nothing found for '{printable(query[:80])}'", hint="other words, or a wider --scope")

@@ -15,6 +15,7 @@ from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.units import named_list
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
+from awareness.index.files.nested import nested_repositories
 from awareness.index.files.repository import build_scope, is_below
 from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
 from awareness.index.store.pack import open_pack
@@ -123,6 +124,7 @@ def open_corpora(
     with contextlib.ExitStack() as stack:
         opened: list[tuple[Workspace, Store, Snapshot]] = []
         missing: list[Workspace] = []
+        empty: list[Workspace] = []
         for workspace in workspaces:
             try:
                 store, snapshot = workspace.open_snapshot()
@@ -133,10 +135,14 @@ def open_corpora(
                 continue
             stack.enter_context(store)
             if workspace.below and not any(is_below(path, workspace.below) for _, path, _ in store.files(snapshot.id)):
-                raise UsageError(
-                    f"nothing in {workspace.top} is indexed", hint=f"awareness index {workspace.repository.root}"
-                )
+                empty.append(workspace)
+                continue
             opened.append((workspace, store, snapshot))
+        for workspace in empty:
+            if not any(other.repository.root.is_relative_to(workspace.top) for other, _, _ in opened):
+                note_unsearched([workspace], reporter)
+                hint = f"awareness index {workspace.repository.root} --verbose"
+                raise UsageError(f"nothing in {workspace.top} is indexed", hint=hint)
         _note_missing(missing, is_anything_left=bool(opened or packs), reporter=reporter)
         has_several = len(workspaces) + len(packs) > 1 or any(workspace.found_in for workspace in workspaces)
         names = unique_names(
@@ -189,6 +195,22 @@ def _note_missing(missing: Sequence[Workspace], *, is_anything_left: bool, repor
             f"none of the repositories in {folder} is indexed yet: {listed}", hint=f"awareness index {folder}"
         )
     reporter.note(f"not indexed yet, and not searched: {listed}; awareness index {folder}")
+
+
+def note_unsearched(workspaces: Sequence[Workspace], reporter: Reporter) -> None:
+    """Names the repositories inside those that are searched which are not searched themselves."""
+    searched = {workspace.repository.root for workspace in workspaces}
+    for workspace in workspaces:
+        root = workspace.repository.root
+        if workspace.rev or workspace.found_in or workspace.repository.common_git_dir is None:
+            continue
+        nested = [
+            n.path for n in nested_repositories(workspace.repository) if n.is_there and root / n.path not in searched
+        ]
+        if inside := [path for path in nested if is_below(path, workspace.below)]:
+            reporter.note(
+                f"repositories inside that were not searched: {named_list(inside)}; awareness index {root} --nested"
+            )
 
 
 def search_corpora(

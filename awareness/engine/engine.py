@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from awareness.config.environment import Environment
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
-from awareness.engine.corpus import Corpus, CorpusHit, open_corpora, search_corpora
+from awareness.engine.corpus import Corpus, CorpusHit, note_unsearched, open_corpora, search_corpora
 from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
 from awareness.engine.models import LoadedModel, load_model, load_trained, pull_model
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
@@ -201,6 +201,11 @@ class Engine:
             raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
         with self._index_lock:
             return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter)
+
+    def note_unsearched(self) -> None:
+        """Tells the reporter which repositories inside those that are searched, such as submodules, are not searched:
+        for a question that finds nothing."""
+        note_unsearched(self._workspaces, self._reporter)
 
     # --- the model ------------------------------------------------------------------------------------------------
 

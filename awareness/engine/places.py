@@ -28,31 +28,26 @@ def open_workspaces(repos: Sequence[Path], packs: Sequence[Path], rev: str | Non
     return _each_once([workspace for place in places for workspace in expand(place, rev=rev)])
 
 
-def expand(path: Path | None, *, rev: str | None = None, local: bool = False) -> list[Workspace]:
-    """The workspaces that a path stands for, each with `found_in` unless the path names it. Raises UsageError."""
-    if path is not None and path.is_file() and is_pack(path):
-        raise UsageError(f"{path} is a pack, not a repository", hint=f"--memory {path}")
-    workspace = Workspace.open(path)
+def expand(
+    path: Path | None, *, rev: str | None = None, local: bool = False, nested: bool | None = None
+) -> list[Workspace]:
+    """The workspaces that a path stands for, each with `found_in` unless the path names it.
+
+    nested: with the repositories inside a repository; None for those that were indexed with it. Raises UsageError."""
+    workspace = _named(path)
     root = workspace.repository.root
-    if workspace.below and workspace.top.is_dir() and Nested(workspace.below, False) in submodules(root):
-        raise UsageError(
-            f"{workspace.top} is a submodule that is not initialised",
-            hint=f"git -C {root} submodule update --init {workspace.below}",
-        )
     if workspace.repository.common_git_dir is None and not workspace.below:
-        inside = look_inside(root)
-        if inside.repositories:
-            opened = _open_each(inside.repositories, root, rev, local)
+        found = look_inside(root)
+        if found.repositories:
+            opened = _open_each(found.repositories, root, rev, local)
             own = replace(workspace, found_in=root)
-            has_own = rev is None and (inside.has_files or own.layout.exists)
+            has_own = rev is None and (found.has_files or own.layout.exists)
             return [own, *opened] if has_own or not opened else opened
     if rev or local:
         workspace = Workspace.open(path, rev=rev, local=local)
-    inner = [] if rev else remembered_nested(workspace)
-    return [
-        workspace,
-        *_open_each([root / name for name in inner if is_below(name, workspace.below)], root, rev, local),
-    ]
+    inner = [] if rev or nested is False else all_nested(workspace.repository) if nested else _remembered(workspace)
+    inside = [root / name for name in inner if is_below(name, workspace.below)]
+    return [workspace, *_open_each(inside, root, rev, local)]
 
 
 def expand_for_index(
@@ -62,21 +57,29 @@ def expand_for_index(
 
     nested: with the repositories inside each, None for as it was indexed before. The files of a folder of repositories
     that are in none of them count as one more, if there are any. Raises UsageError."""
-    places: Sequence[Path | None] = paths or [None]
     workspaces = []
+    places: Sequence[Path | None] = paths or [None]
     for path in places:
-        for workspace in expand(path, rev=rev, local=local):
+        outer = _named(path)
+        is_wanted = bool(_remembered(outer)) if nested is None else nested
+        for workspace in expand(outer.repository.root, rev=rev, local=local, nested=is_wanted):
             repository = workspace.repository
-            if not repository.common_git_dir and workspace.found_in and not workspace.layout.exists:
-                if any(isinstance(file, SourceFile) for file in repository.scan()):
-                    workspaces.append(workspace)
-                continue
-            workspaces.append(replace(workspace, below=""))
-            if rev is None and workspace.found_in is None:
-                is_wanted = bool(remembered_nested(workspace)) if nested is None else nested
-                inside = [repository.root / name for name in all_nested(repository)] if is_wanted else []
-                workspaces += _open_each(inside, repository.root, rev, local)
+            is_own = repository.common_git_dir is None and workspace.found_in is not None
+            if not is_own or workspace.layout.exists or any(isinstance(f, SourceFile) for f in repository.scan()):
+                workspaces.append(workspace)
     return _each_once(workspaces)
+
+
+def _named(path: Path | None) -> Workspace:
+    """The workspace that a path names. Raises UsageError for a pack, and for a submodule that is not initialised."""
+    if path is not None and path.is_file() and is_pack(path):
+        raise UsageError(f"{path} is a pack, not a repository", hint=f"--memory {path}")
+    workspace = Workspace.open(path)
+    root, below = workspace.repository.root, workspace.below
+    if below and workspace.top.is_dir() and Nested(below, False) in submodules(root):
+        hint = f"git -C {root} submodule update --init {below}"
+        raise UsageError(f"{workspace.top} is a submodule that is not initialised", hint=hint)
+    return workspace
 
 
 def _open_each(folders: Sequence[Path], found_in: Path, rev: str | None, local: bool) -> list[Workspace]:
@@ -125,7 +128,7 @@ def only_workspace(path: Path | None, command: str, rev: str | None = None) -> W
     return workspace
 
 
-def remembered_nested(workspace: Workspace) -> list[str]:
+def _remembered(workspace: Workspace) -> list[str]:
     """The paths of the repositories inside that were indexed with this one (`remember_nested`)."""
     if not workspace.layout.exists:
         return []
@@ -140,6 +143,6 @@ def remember_nested(workspace: Workspace, indexed: Sequence[Workspace]) -> None:
     """From now on those of `indexed` that were found in this repository are searched with it. Raises IndexLocked."""
     root = workspace.repository.root
     paths = [other.repository.root.relative_to(root).as_posix() for other in indexed if other.found_in == root]
-    if workspace.found_in is None and paths != remembered_nested(workspace):
+    if workspace.found_in is None and paths != _remembered(workspace):
         with writing(workspace.layout), Store.open(workspace.layout) as store:
             store.remember(_NESTED + workspace.snapshot_name, json.dumps(paths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from awareness.model import model_files, presets, token_offsets
 from awareness.types import Chunk
 
 DEFAULT_QUANT = "int4"
+_token_starts = functools.lru_cache(maxsize=1)(token_offsets.token_starts)  # the next repository needs it again
 
 
 @dataclass
@@ -128,7 +130,7 @@ class Workspace:
                 self.repository,
                 model=folder.name,
                 fingerprint=folder.fingerprint,
-                token_starts=lambda: token_offsets.token_starts(folder.path),
+                token_starts=lambda: _token_starts(folder.path),
                 rev=self.rev,
                 scope=scope,
                 progress=progress,

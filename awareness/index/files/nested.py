@@ -104,7 +104,8 @@ def all_nested(repository: Repository) -> list[str]:
 
 def _entries(folder: Path) -> tuple[set[str], set[str]]:
     """The names of the folders and of the other entries in a folder; none if it cannot be read."""
-    folders, files = set(), set()
+    folders: set[str] = set()
+    files: set[str] = set()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
