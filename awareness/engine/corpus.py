@@ -141,7 +141,7 @@ def open_corpora(
         for workspace in empty:
             if not any(other.repository.root.is_relative_to(workspace.top) for other, _, _ in opened):
                 note_unsearched([workspace], reporter)
-                hint = f"awareness index {workspace.repository.root} --verbose"
+                hint = f"awareness status --repo {workspace.repository.root} --why {workspace.top}"
                 raise UsageError(f"nothing in {workspace.top} is indexed", hint=hint)
         _note_missing(missing, is_anything_left=bool(opened or packs), reporter=reporter)
         has_several = len(workspaces) + len(packs) > 1 or any(workspace.found_in for workspace in workspaces)

@@ -37,7 +37,8 @@ EMBEDDING_BATCH = 512  # chunks in one commit
 
 @dataclass(frozen=True)
 class Refreshed:
-    """The result of `refresh`. added, reused, removed: chunks of the snapshot. skipped: files that are not indexed."""
+    """The result of `refresh`. added, reused, removed: chunks of the snapshot; reused by a new snapshot: those that
+    others had. skipped: files that are not indexed."""
 
     snapshot: int
     files: int
@@ -132,11 +133,13 @@ def refresh(
         chunks = store.totals(known.id).chunks
         return Refreshed(known.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
     old = set(store.chunk_digests(known.id)) if known else set()
+    others = () if known else store.snapshots()  # a new work tree or commit shares its chunks with them
+    stored = old.union(*(store.chunk_digests(other.id) for other in others))
     files = (fresh.get(path) or IndexedFile(path, digest, None) for path, digest in current.items())
     snapshot = store.write_snapshot(name, files, chunking=chunking, model=model, rev=rev, scope=scope)
     listing.remember()
     new = store.chunk_digests(snapshot)
-    reused = sum(digest in old for digest in new)
+    reused = sum(digest in stored for digest in new)
     return Refreshed(
         snapshot, len(current), len(new), len(new) - reused, reused, len(old.difference(new)), skipped=listing.skipped
     )
