@@ -157,7 +157,9 @@ def _index_all(
     if format is options.Format.json:
         each = [_to_json(indexer, outcome) for indexer, outcome in done]
         failed = [{"repository": str(f.workspace.repository.root), "error": f.error.message} for f in failures]
-        render.data({**_sum(each), "repositories": each, "failed": failed})
+        folders = {str(workspace.found_in or workspace.repository.root) for workspace in workspaces}
+        whole = _sum(each) | {"repository": folders.pop() if len(folders) == 1 else None}
+        render.data({**whole, "repositories": each, "failed": failed})
     else:
         render.text(
             f"{_repositories(len(done))}: {sum(outcome.refreshed.files for outcome in outcomes)} files,"

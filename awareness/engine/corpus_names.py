@@ -32,7 +32,7 @@ class Named:
 
     def name(self, length: int) -> str:
         """Of this many parts."""
-        return self.typed if length <= self.shortest else "/".join(self.parts[-length:])
+        return self.typed if length <= self.shortest else PurePath(*self.parts[-length:]).as_posix()
 
 
 def unique_names(named: Sequence[Named]) -> list[str]:

@@ -80,7 +80,7 @@ def test_status_says_what_is_indexed(json_of, sample):
     found = json_of("status", "--budget", "512MiB")
     assert set(found) == {
         "repository", "index", "format_version", "quant", "router", "snapshots", "latents", "bytes", "budget", "drift",
-        "secret_files", "secrets",
+        "secret_files", "secrets", "below",
     }  # fmt: skip
     assert (found["repository"], found["index"]) == (str(sample), str(layout_of(sample).root))
     assert (found["format_version"], found["quant"], found["budget"]) == (FORMAT_VERSION, "int8", 512 << 20)

@@ -222,6 +222,17 @@ def test_a_question_is_answered_while_another_process_writes(sample, encoder):
 
 
 NAMES = st.sampled_from(["a.py", "b.py", "d/c.py", "notes.md"])
+
+
+def test_a_new_work_tree_reuses_the_chunks_of_the_others(sample, tmp_path, encoder):
+    layout = IndexLayout(tmp_path / "index")
+    first, _ = index(sample, layout, encoder)
+    git(sample, "worktree", "add", "-q", str(tmp_path / "side"))
+    write_tree(tmp_path / "side", {"src/new.py": "new = 1\n"})
+    second, encoded = index(tmp_path / "side", layout, encoder)
+    assert (second.added, second.reused, second.removed, encoded.latents) == (1, first.chunks, 0, 1)
+
+
 TEXTS = st.lists(
     st.sampled_from(["x = 1", "def f():\n    return 2", "class A:\n    def g(self):\n        pass", "", "# note"]),
     max_size=4,

@@ -16,7 +16,7 @@ import pytest
 from awareness.errors import UsageError
 from awareness.index.files import git_objects, work_tree
 from awareness.index.files.decoding import decode
-from awareness.index.files.repository import Repository, SkippedFile, SourceFile, build_scope
+from awareness.index.files.repository import Repository, SkippedFile, SourceFile, build_scope, is_below
 from awareness.index.files.safe_read import MAX_FILE_BYTES
 
 ENVIRONMENT = {
@@ -351,12 +351,50 @@ def test_a_folder_without_git(tmp_path: Path) -> None:
         repository.resolve("main")
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("missing", "does not exist"), ("file", "is not a folder")])
-def test_a_missing_folder_is_refused(tmp_path: Path, name: str, wrong: str) -> None:
+@pytest.mark.parametrize("name", ["missing", "~missing", "missing/", "file/x"])
+def test_a_missing_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match=f"{name} {wrong}") as caught:
-        Repository.open(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="does not exist") as caught:
+        Repository.open(Path(name))
     assert caught.value.hint
+
+
+def test_a_file_is_in_the_repository_of_its_folder(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "r", {"a/b.py": "1"})
+    write(tmp_path, {"plain/c.py": "2"})
+    assert Repository.open(root / "a/b.py").root == root
+    assert Repository.open(tmp_path / "plain/c.py").root == tmp_path / "plain"
+
+
+def test_the_part_of_a_repository_that_a_path_names(tmp_path: Path, no_user_config: Path) -> None:
+    root = make_repo(tmp_path / "r", {"a/b/c.py": "1"})
+    git(tmp_path, "clone", "-q", "--bare", str(root), "bare.git")
+    (tmp_path / "link").symlink_to(root / "a")
+    (no_user_config / "r").symlink_to(root)
+    parts = {
+        root: "", root / "a": "a", root / "a/b/": "a/b", root / "a/../a/b/c.py": "a/b/c.py", tmp_path / "link": "a",
+        root / ".git": "", root / ".git/refs": "", root / ".git/HEAD": "", Path("~/r/a/b"): "a/b",
+    }  # fmt: skip
+    for path, part in parts.items():
+        repository = Repository.open(path)
+        assert (repository.root, repository.below(path)) == (root, part)
+    bare = Repository.open(tmp_path / "bare.git/refs")
+    assert bare.below(tmp_path / "bare.git/refs") == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "inside"),
+    [
+        ("a/b.py", "", True),
+        ("a/b.py", "a", True),
+        ("a/b.py", "a/b.py", True),
+        ("ab.py", "a", False),
+        ("a", "a/b", False),
+    ],
+)
+def test_is_below(path: str, folder: str, inside: bool) -> None:
+    assert is_below(path, folder) is inside
 
 
 def test_submodules_and_nested_repositories_are_left_out(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from awareness.index.search.ranking import HybridRouter
 from awareness.index.store import pack
 from awareness.index.store.layout import FORMAT_VERSION, IndexLayout, indexes_dir
 from awareness.index.store.lock import writing
-from awareness.index.store.pack import About, OpenPack, open_pack, write_pack
+from awareness.index.store.pack import About, OpenPack, is_pack, open_pack, write_pack
 from awareness.index.store.shards import read_places, tensor_info
 from awareness.index.store.store import Store
 from awareness.index.store.tensorfile import ITEMSIZE, checksum_of
@@ -177,6 +177,14 @@ def test_the_same_snapshot_gives_the_same_bytes(packed, sample, tmp_path):
     write(tmp_path / "half.awm", lazy, snapshot, encoder)
     assert 0 < len(encoder.seen) < len(set(encoder.seen)) + len(some)
     assert (tmp_path / "half.awm").read_bytes() == want
+
+
+def test_is_pack(packed, tmp_path):
+    assert is_pack(packed.path)
+    for name, data in {"empty": b"", "text": b"x = 1\n" * 9, "short": packed.path.read_bytes()[:99]}.items():
+        (tmp_path / name).write_bytes(data)
+        assert not is_pack(tmp_path / name)
+    assert not is_pack(tmp_path / "missing") and not is_pack(tmp_path)
 
 
 def test_a_pack_is_plain_safetensors(packed):
