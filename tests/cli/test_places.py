@@ -236,7 +236,8 @@ def test_packs_of_one_file_name(json_of, at, shop, clones, tmp_path):
     for folder, repo in (("p", shop), ("q", clones / "till")):
         (tmp_path / folder).mkdir()
         json_of("pack", str(tmp_path / folder / "x.awm"), "--repo", str(repo))
-    line = ("search", "api_total till_night_audit", "--memory", "x.awm", "--memory", "../q/x.awm", "--memory", "./x.awm")
+    packs = [part for name in ("x.awm", "../q/x.awm", "./x.awm") for part in ("--memory", name)]
+    line = ("search", "api_total till_night_audit", *packs)
     found = {(hit["origin"], hit["path"]) for hit in json_of(*line, folder=tmp_path / "p")["hits"]}
     assert found >= {("p/x.awm", "services/api/api.py"), ("../q/x.awm", "till.py")}
     assert {origin for origin, _ in found} == {"p/x.awm", "../q/x.awm"}
