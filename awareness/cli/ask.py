@@ -93,7 +93,7 @@ def ask(
                     on_begun=shown.begun,
                 )
         except NotAnswered as refusal:
-            _print_nearest(refusal) if is_shown else render.data(refusal.to_json())
+            _print_nearest(engine, refusal) if is_shown else render.data(refusal.to_json())
             engine.note_unsearched()
             raise
     _print_sources(answer) if is_shown else render.data(answer.to_json())
@@ -118,11 +118,11 @@ def _print_sources(answer: Answer) -> None:
     )
 
 
-def _print_nearest(refusal: NotAnswered) -> None:
+def _print_nearest(engine: Engine, refusal: NotAnswered) -> None:
     if not refusal.nearest:
         return
     searched = counted(refusal.looked_at, "chunk")
-    render.text(f"Not found in this repository ({searched} searched). Nearest:")
+    render.text(f"Not found in {engine.searched} ({searched} searched). Nearest:")
     for hit in refusal.nearest[:3]:
         render.text(f"  {hit.place}  {hit.symbol}  score {hit.score:.2f}")
         render.text(f"      {hit.preview(lines=1).strip()}")

@@ -75,9 +75,9 @@ def index(
     """Build or refresh the index: only what changed is encoded again."""
     limit = parse_bytes(budget)
     seconds = _seconds(context, minutes, everything=everything, lazy=lazy)
-    workspaces = expand_for_index(
-        repos or [], rev=rev, local=local, nested=False if watch and nested is None else nested
-    )
+    if watch and nested is None:
+        nested = False
+    workspaces = expand_for_index(repos or [], rev=rev, local=local, nested=nested, reporter=render.REPORTER)
     if watch and (len(workspaces) > 1 or workspaces[0].found_in is not None):
         raise UsageError("--watch follows one repository, which has to be named", hint="awareness index REPO --watch")
     if watch and (workspaces[0].rev or workspaces[0].repository.is_bare):
@@ -151,8 +151,6 @@ def _index_all(
         if format is options.Format.text:
             render.text(f"{names[indexer.workspace.repository.root]}: {_summary(outcome)}")
             _note_nested(indexer.workspace, among=workspaces)
-    for workspace in workspaces:
-        remember_nested(workspace, workspaces)
     outcomes = [outcome for _, outcome in done]
     if format is options.Format.json:
         each = [_to_json(indexer, outcome) for indexer, outcome in done]
@@ -171,6 +169,8 @@ def _index_all(
             render.text(f"{counted(pending, 'chunk')} without a latent yet: made when a question needs them")
         if skipped := [file for outcome in outcomes for file in outcome.refreshed.skipped]:
             _note_skipped(skipped)
+    for indexer, _ in done:
+        remember_nested(indexer.workspace, workspaces)
     if failures:
         raise failures[-1].error
 

@@ -47,7 +47,7 @@ def search(
         render.data({"query": query, **results, "seconds": seconds})
     else:
         if is_weak and hits:
-            render.text("Not found in this repository. Nearest:")
+            render.text(f"Not found in {engine.searched}. Nearest:")
         for hit, is_stale in zip(hits, stale, strict=True):
             mark = "  (changed or gone since it was indexed)" if is_stale else ""
             render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}{mark}", style="bold")

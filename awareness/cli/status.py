@@ -42,7 +42,7 @@ def status(
     if files or why is not None:
         _show_files(only_workspace(repo, "awareness status --files"), why, format)
         return
-    workspaces = open_workspaces([repo] if repo else [], [])
+    workspaces = open_workspaces([repo] if repo else [], [], reporter=render.REPORTER)
     indexed = [workspace for workspace in workspaces if workspace.layout.exists]
     first = workspaces[0]
     if first.found_in is None or not indexed:

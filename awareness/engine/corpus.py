@@ -28,7 +28,7 @@ class Corpus:
     """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of a
     pack's latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the
     chunk. below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it
-    searched?), or None for all."""
+    searched?), or None for all. is_found: it was found in a folder, not named."""
 
     name: str | None
     store: Store
@@ -39,6 +39,7 @@ class Corpus:
     spec: MemorySpec | None
     verify: Callable[[Chunk], bool]
     below: str = ""
+    is_found: bool = False
     build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = lambda patterns: (
         build_scope(patterns) if patterns else None
     )
@@ -160,6 +161,7 @@ def open_corpora(
                 spec=None,
                 verify=workspace.shows,
                 below=workspace.below,
+                is_found=workspace.found_in is not None,
                 build_scope=workspace.build_scope,
             )
             for (workspace, store, snapshot), name in zip(opened, names, strict=False)
@@ -228,4 +230,17 @@ def search_corpora(
             in_scope, embedder = corpus.build_scope(scope), embedder_of(corpus.store, reporter)
             router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder, rules)
             hits += [CorpusHit(corpus, hit) for hit in router.search(query, top_k=top_k)]
-    return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+    return _without_twins(sorted(hits, key=lambda hit: -hit.score))[:top_k]
+
+
+def _without_twins(hits: Sequence[CorpusHit]) -> list[CorpusHit]:
+    """Work trees of one repository that were found, not named, show the code that they share once."""
+    seen: set[tuple[Path, str, int, str]] = set()
+    kept = []
+    for hit in hits:
+        chunk = hit.chunk
+        code = (hit.corpus.store.layout.root, chunk.path, chunk.start_line, chunk.digest)
+        if not (hit.corpus.is_found and code in seen):
+            kept.append(hit)
+        seen.add(code)
+    return kept

@@ -80,7 +80,7 @@ class Engine:
             None if adapter is None else str(adapter), None if mode is None else _mode(mode), model, reporter
         )
         self._packs = [Path(path) for path in packs]
-        self._workspaces = open_workspaces([Path(path) for path in repos], self._packs, rev)
+        self._workspaces = open_workspaces([Path(path) for path in repos], self._packs, rev, reporter)
         self._weights, self._router, self._budget = weights, router, budget
         self._model: LoadedModel | None = None
         self._corpora: list[Corpus] | None = None
@@ -201,6 +201,16 @@ class Engine:
             raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
         with self._index_lock:
             return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter)
+
+    @property
+    def searched(self) -> str:
+        """What is searched, in words: `this repository`, `services/api`, `these 3 repositories`."""
+        number = len(self._workspaces) + len(self._packs)
+        if number > 1:
+            return f"these {number} {'repositories' if not self._packs else 'repositories and packs'}"
+        if self._packs:
+            return "this pack"
+        return self._workspaces[0].below or "this repository"
 
     def note_unsearched(self) -> None:
         """Tells the reporter which repositories inside those that are searched, such as submodules, are not searched:

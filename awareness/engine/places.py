@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.units import named_list
 from awareness.engine.workspace import Workspace
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
-from awareness.index.files.nested import Nested, all_nested, look_inside, submodules
-from awareness.index.files.repository import SourceFile, is_below
+from awareness.index.files.nested import MAX_FOLDERS, Nested, all_nested, look_inside, submodules
+from awareness.index.files.repository import Repository, SourceFile, is_below
+from awareness.index.store.layout import layout_for
 from awareness.index.store.lock import writing
 from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
@@ -19,55 +21,92 @@ from awareness.index.store.store import Store
 _NESTED = "nested."
 
 
-def open_workspaces(repos: Sequence[Path], packs: Sequence[Path], rev: str | None = None) -> list[Workspace]:
+def open_workspaces(
+    repos: Sequence[Path], packs: Sequence[Path], rev: str | None = None, reporter: Reporter = SILENT
+) -> list[Workspace]:
     """What is searched, each place once: the places named; else the working folder's, unless only packs are named.
 
     A folder without git stands for the repositories in it, if there are any, and for its files in no repository; a
     repository that was indexed with those inside it, for all of them. Raises UsageError."""
     places: Sequence[Path | None] = repos or ([] if packs else [None])
-    return _each_once([workspace for place in places for workspace in expand(place, rev=rev)])
+    return _each_once([workspace for path in places for workspace in _searched(path, rev, reporter)])
 
 
-def expand(
-    path: Path | None, *, rev: str | None = None, local: bool = False, nested: bool | None = None
-) -> list[Workspace]:
-    """The workspaces that a path stands for, each with `found_in` unless the path names it.
-
-    nested: with the repositories inside a repository; None for those that were indexed with it. Raises UsageError."""
+def _searched(path: Path | None, rev: str | None, reporter: Reporter) -> list[Workspace]:
+    """The workspaces that a path stands for, each with `found_in` unless the path names it."""
     workspace = _named(path)
-    root = workspace.repository.root
-    if workspace.repository.common_git_dir is None and not workspace.below:
-        found = look_inside(root)
-        if found.repositories:
-            opened = _open_each(found.repositories, root, rev, local)
-            own = replace(workspace, found_in=root)
-            has_own = rev is None and (found.has_files or own.layout.exists)
-            return [own, *opened] if has_own or not opened else opened
-    if rev or local:
-        workspace = Workspace.open(path, rev=rev, local=local)
-    inner = [] if rev or nested is False else all_nested(workspace.repository) if nested else _remembered(workspace)
-    inside = [root / name for name in inner if is_below(name, workspace.below)]
-    return [workspace, *_open_each(inside, root, rev, local)]
+    if found := _in_folder(workspace, rev=rev, reporter=reporter):
+        return [*found, *(inner for outer in found for inner in _inside(outer))]
+    around = _indexed_around(workspace)
+    if path is None and around is not workspace:
+        return _searched(around.repository.root, rev, reporter)
+    if rev:
+        workspace = Workspace.open(path, rev=rev)
+    return [around, *_inside(workspace)] if rev is None else [workspace]
 
 
 def expand_for_index(
-    paths: Sequence[Path], *, rev: str | None = None, local: bool = False, nested: bool | None = None
+    paths: Sequence[Path],
+    *,
+    rev: str | None = None,
+    local: bool = False,
+    nested: bool | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Workspace]:
     """The whole repositories that the paths stand for, each once; without paths, the working folder's.
 
     nested: with the repositories inside each, None for as it was indexed before. The files of a folder of repositories
     that are in none of them count as one more, if there are any. Raises UsageError."""
-    workspaces = []
+    workspaces: list[Workspace] = []
     places: Sequence[Path | None] = paths or [None]
     for path in places:
-        outer = _named(path)
-        is_wanted = bool(_remembered(outer)) if nested is None else nested
-        for workspace in expand(outer.repository.root, rev=rev, local=local, nested=is_wanted):
+        root = _named(path).repository.root
+        outer = _in_folder(Workspace.open(root), rev=rev, local=local, reporter=reporter)
+        for workspace in outer or [Workspace.open(root, rev=rev, local=local)]:
             repository = workspace.repository
             is_own = repository.common_git_dir is None and workspace.found_in is not None
-            if not is_own or workspace.layout.exists or any(isinstance(f, SourceFile) for f in repository.scan()):
-                workspaces.append(workspace)
+            if is_own and not workspace.layout.exists:
+                if not any(isinstance(file, SourceFile) for file in repository.scan()):
+                    continue
+                workspace = replace(Workspace.open(root, local=local), found_in=root)
+            is_wanted = bool(_remembered(workspace)) if nested is None else nested
+            names = all_nested(repository) if is_wanted and rev is None and repository.common_git_dir else []
+            inside = [repository.root / name for name in names]
+            workspaces += [workspace, *_open_each(inside, repository.root, local=local)]
     return _each_once(workspaces)
+
+
+def _in_folder(workspace: Workspace, *, rev: str | None, local: bool = False, reporter: Reporter) -> list[Workspace]:
+    """The repositories in a folder without git, after the folder itself if it has files of its own; else none."""
+    root = workspace.repository.root
+    if workspace.repository.common_git_dir is not None or workspace.below:
+        return []
+    found = look_inside(root)
+    if not found.is_complete:
+        reporter.note(f"{root} has more than {MAX_FOLDERS} folders; repositories are looked for in the first ones only")
+    opened = _open_each(found.repositories, root, rev=rev, local=local)
+    has_own = rev is None and (found.has_files or workspace.layout.exists)
+    return [replace(workspace, found_in=root), *opened] if opened and has_own else opened
+
+
+def _inside(workspace: Workspace) -> list[Workspace]:
+    """Those inside a repository that were indexed with it, as far as they are below what is searched."""
+    if workspace.rev is not None:
+        return []
+    root = workspace.repository.root
+    return _open_each([root / name for name in _remembered(workspace) if is_below(name, workspace.below)], root)
+
+
+def _indexed_around(workspace: Workspace) -> Workspace:
+    """The folder without git around a part of it, if only the outer one is indexed."""
+    if workspace.repository.common_git_dir is not None or workspace.layout.exists:
+        return workspace
+    for folder in workspace.repository.root.parents:
+        layout = layout_for(folder, folder)
+        if layout.exists:
+            outer = Repository(folder, None, is_bare=False, git_dir=None)
+            return Workspace(outer, layout, None, outer.below(workspace.top))
+    return workspace
 
 
 def _named(path: Path | None) -> Workspace:
@@ -82,7 +121,9 @@ def _named(path: Path | None) -> Workspace:
     return workspace
 
 
-def _open_each(folders: Sequence[Path], found_in: Path, rev: str | None, local: bool) -> list[Workspace]:
+def _open_each(
+    folders: Sequence[Path], found_in: Path, *, rev: str | None = None, local: bool = False
+) -> list[Workspace]:
     """Repositories that were found; with `rev`, those that have such a commit. Raises UsageError if none has."""
     opened, failure = [], None
     for folder in folders:
@@ -119,6 +160,9 @@ def only_workspace(path: Path | None, command: str, rev: str | None = None) -> W
     """The one repository that a path means. command: what is refused for a folder of several. Raises UsageError."""
     workspace = Workspace.open(path, rev=rev)
     if workspace.repository.common_git_dir is None and not workspace.layout.exists:
+        around = _indexed_around(workspace)
+        if around is not workspace:
+            return around if path else replace(around, below="")
         folders = look_inside(workspace.repository.root).repositories
         if folders:
             raise UsageError(
@@ -143,6 +187,6 @@ def remember_nested(workspace: Workspace, indexed: Sequence[Workspace]) -> None:
     """From now on those of `indexed` that were found in this repository are searched with it. Raises IndexLocked."""
     root = workspace.repository.root
     paths = [other.repository.root.relative_to(root).as_posix() for other in indexed if other.found_in == root]
-    if workspace.found_in is None and paths != _remembered(workspace):
+    if workspace.repository.common_git_dir is not None and paths != _remembered(workspace):
         with writing(workspace.layout), Store.open(workspace.layout) as store:
             store.remember(_NESTED + workspace.snapshot_name, json.dumps(paths))

@@ -292,3 +292,54 @@ def test_a_submodule_that_is_not_initialised_is_named(outer):
         with pytest.raises(UsageError, match="libs/a is a submodule that is not initialised") as refusal:
             call([outer / "libs/a"], [])
         assert refusal.value.hint == f"git -C {outer} submodule update --init libs/a"
+
+
+# --- folders without git ---
+
+
+def test_a_part_of_an_indexed_folder_without_git(tmp_path, opened, monkeypatch):
+    notes = write_tree(tmp_path / "notes", {"a/one.py": "def one_note(): ...\n", "b/two.py": "def two_note(): ...\n"})
+    assert places(open_workspaces([notes / "a"], [])) == [("a", "")]
+    opened(notes)
+    assert places(open_workspaces([notes / "a"], [])) == [("notes", "a")]
+    assert places([only_workspace(notes / "a", "awareness check")]) == [("notes", "a")]
+    assert found(opened(notes / "a"), "one_note two_note") == {(None, "a/one.py")}
+    monkeypatch.chdir(notes / "a")
+    assert places(open_workspaces([], [])) == [("notes", "")]
+    assert places(expand_for_index([notes / "a"])) == [("a", "")]
+
+
+def test_work_trees_in_a_folder_show_shared_code_once(shop, tmp_path, opened):
+    git(shop, "worktree", "add", "-q", str(tmp_path / "fix"))
+    write_tree(tmp_path / "fix", {"new.py": "def new_total(day):\n    return day\n"})
+    hits = found(opened(tmp_path), "web_total new_total")
+    assert {path for _, path in hits} >= {"services/web/web_total.py", "new.py"}
+    assert len([path for _, path in hits if path == "services/web/web_total.py"]) == 1
+    named = found(opened(shop, tmp_path / "fix"), "web_total")
+    assert {name for name, path in named if path == "services/web/web_total.py"} == {"shop", "fix"}
+
+
+def test_a_folder_that_is_too_large_is_noted(clones, monkeypatch):
+    monkeypatch.setattr("awareness.index.files.nested.MAX_FOLDERS", 2)
+    notes = Notes()
+    assert places(open_workspaces([clones], [], reporter=notes)) == [("depot", "")]
+    assert len(notes.notes) == 1 and "repositories are looked for in the first ones only" in notes.notes[0]
+
+
+def test_what_was_searched_is_said_in_words(shop, clones):
+    for repos, words in (
+        ([shop], "this repository"), ([shop / "services/api"], "services/api"), ([clones], "these 2 repositories"),
+    ):  # fmt: skip
+        with Engine(repos) as engine:
+            assert engine.searched == words
+
+
+def test_nested_ones_of_clones_are_searched_in_their_folder(outer, opened):
+    opened(outer)
+    everything = expand_for_index([outer.parent], nested=True)
+    assert places(everything) == [("library", ""), ("outer", ""), ("a", ""), ("own", "")]
+    for workspace in everything:
+        if workspace.layout.exists:
+            remember_nested(workspace, everything)
+    assert {name for name, _ in places(open_workspaces([outer.parent], []))} == {"library", "outer", "a", "own"}
+    assert places(expand_for_index([outer.parent], nested=False)) == [("library", ""), ("outer", "")]
