@@ -3,7 +3,12 @@
 repository.py   finds a repository, lists the files to index: start here
 nested.py       finds the repositories in a folder, and those inside another one
 work_tree.py    lists the files on disk through git, without the repository's config
-git_objects.py  reads refs, commits, trees and blobs without git
+git_dirs.py     finds git dirs, and which formats a repository uses
+git_objects.py  follows revisions, lists the files of a commit: without git, as the next four files
+git_refs.py     reads refs
+reftable.py     reads refs that are in tables
+object_files.py  reads loose objects and packs
+random_access.py  reads parts of a file by their position
 safe_read.py    reads one path
 file_stat.py    whether a file has changed since it was last read
 unwanted.py     files that are not worth indexing, by their name or their content

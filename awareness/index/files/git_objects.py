@@ -1,8 +1,8 @@
-"""Refs, commits, trees and blobs of a git repository, read in pure Python: no process, no config, no fetch.
+"""Commits, trees and blobs of a git repository, read in pure Python: no process, no config, no fetch.
 
-Objects are read by gitdb, the object database of GitPython. `git.Repo` itself is not used: it reads the config of the
-repository, obeys `GIT_*` variables and runs `git version` when it is imported. Supported are SHA-1 repositories with
-refs in files, and revisions such as `main`, `v1.0`, `HEAD~2^2`, `1f3a9c`.
+git_dirs.py finds a repository, git_refs.py reads its refs, object_files.py reads one object. This file follows
+revisions such as `main`, `v1.0`, `HEAD~2^2`, `1f3a9c` or `v1.0-3-g1f3a9c`, and lists the files of a commit. Grafts and
+replacements (`refs/replace`) are ignored.
 """
 
 from __future__ import annotations
@@ -16,50 +16,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from awareness.errors import UsageError
+from awareness.index.files.git_dirs import count_hash_bytes
+from awareness.index.files.git_refs import GitRefs
+from awareness.index.files.object_files import MAX_OBJECT_BYTES, BaseTooLarge, ObjectFiles, TooLarge
+from awareness.index.files.random_access import NotRegular
 from awareness.index.files.safe_read import MAX_FILE_BYTES, MAX_PATH_CHARS, Skip, is_safe, read_small
 
-MAX_OBJECT_BYTES = 1 << 26  # of a commit or a tree, and of packed-refs
 MAX_PATHS = 1 << 20  # of one commit: a few small trees that contain each other make billions of paths
+MAX_SHALLOW_BYTES = 1 << 24
+MAX_TAGS = 10  # that tag each other
+MAX_SHOWN = 4  # hashes in a message
 
 REF_PLACES = ("{}", "refs/{}", "refs/tags/{}", "refs/heads/{}", "refs/remotes/{}", "refs/remotes/{}/HEAD")
 REVISION = re.compile(r"(.+?)((?:\^\{(?:commit)?\}|[~^]\d{0,6})*)")
 STEP = re.compile(r"([~^])(\d*)(?!\{)")
-HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-TREE_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
+START_OF_HASH = re.compile(r"(?:.*-g)?([0-9a-fA-F]{4,63})")  # `-g`: as `git describe` writes it
 GITLINK = 0o160000
 DAMAGE = (
-    *(OSError, ValueError, LookupError, TypeError, AssertionError, ArithmeticError, MemoryError, RecursionError),
+    *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
     *(zlib.error, struct.error),
 )
 
 
-def find_git_dir(folder: Path) -> Path | None:
-    """The real path of a work tree's git dir: `.git`, or the target of the file `.git` (worktree, submodule)."""
-    dot_git = folder / ".git"
-    if not os.path.isdir(dot_git):
-        pointer = read_small(str(dot_git))
-        if not pointer.startswith(b"gitdir:"):
-            return None
-        dot_git = folder / os.fsdecode(pointer[len(b"gitdir:") :].strip())
-    git_dir = Path(os.path.realpath(dot_git))
-    return git_dir if find_common_dir(git_dir) else None
-
-
-def find_common_dir(git_dir: Path) -> Path | None:
-    """The git dir with the objects: itself, or that of the main work tree. None if it is not a git dir."""
-    head = read_small(f"{git_dir}/HEAD").strip()
-    if not head.startswith(b"ref:") and not HASH.fullmatch(os.fsdecode(head)):
-        return None
-    pointer = read_small(f"{git_dir}/commondir").strip()
-    common = Path(os.path.realpath(git_dir / os.fsdecode(pointer))) if pointer else git_dir
-    return common if os.path.isdir(common / "objects") and os.path.isdir(common / "refs") else None
-
-
 class GitObjects:
-    """The objects and refs of one work tree or bare repository. A hash (`sha`) is 40 hex digits."""
+    """The objects and refs of one work tree or bare repository. A hash (`sha`) is 40 hex digits, or 64 (SHA-256)."""
 
     def __init__(self, git_dir: Path, common_git_dir: Path) -> None:
         self._git_dir = git_dir
@@ -67,131 +49,134 @@ class GitObjects:
         self._trees: dict[str, dict[str, tuple[int, str]]] = {}
 
     @cached_property
-    def _db(self) -> Any:
-        from gitdb import GitDB
-
-        return GitDB(str(self._common / "objects"))
+    def _hash_bytes(self) -> int:
+        return count_hash_bytes(self._common)
 
     @cached_property
-    def _has_special_pack(self) -> bool:
-        """Is a pack a FIFO or a device, which would block a reader for ever?"""
-        return any(not path.is_file() for path in (self._common / "objects/pack").glob("*"))
+    def _refs(self) -> GitRefs:
+        return GitRefs(self._git_dir, self._common, self._hash_bytes)
+
+    @cached_property
+    def _files(self) -> ObjectFiles:
+        return ObjectFiles(self._common / "objects", self._hash_bytes)
+
+    @cached_property
+    def _shallow(self) -> set[str]:
+        """The commits whose parents a shallow clone does not have."""
+        return set(read_small(f"{self._common}/shallow", MAX_SHALLOW_BYTES).decode("ascii", "replace").split())
 
     def resolve(self, rev: str) -> str | None:
-        """The commit that a revision names, or None."""
+        """The commit that a revision names, or None. Raises UsageError for the start of several hashes."""
         match = REVISION.fullmatch(rev)
         if match is None:
             return None
         name, steps = match.groups()
-        commit = self._commit(name if HASH.fullmatch(name) else self._named(name) or self._complete(name))
+        commit = self._commit(self._full_hash(name) or self._named(name)) or self._complete(name)
         for kind, digits in STEP.findall(steps):
             count = int(digits or 1)
             for nth in [1] * count if kind == "~" else [count]:
-                candidates = [commit, *self._header(commit, b"parent")] if commit else []
+                candidates = [commit, *self._parents(commit)] if commit else []
                 commit = self._commit(candidates[nth]) if nth < len(candidates) else None
                 if commit is None:
                     return None
         return commit
 
     def ref(self, name: str) -> str | None:
-        """The hash in a ref (full name), loose or packed, through symbolic refs; it may be of a tag. Or None."""
-        for _ in range(5):
-            if not is_safe(name):
-                return None
-            content = read_small(f"{self._git_dir}/{name}") or read_small(f"{self._common}/{name}")
-            value = os.fsdecode(content).strip()
-            if value.startswith("ref:"):
-                name = value[len("ref:") :].strip()
-                continue
-            if HASH.fullmatch(value):
-                return value
-            packed = read_small(f"{self._common}/packed-refs", MAX_OBJECT_BYTES)
-            line = re.search(rb"^([0-9a-f]{40,64}) " + re.escape(os.fsencode(name)) + rb"$", packed, re.MULTILINE)
-            return line[1].decode("ascii") if line else None
-        return None
+        """The hash in a ref (full name), through symbolic refs; it may be of a tag. Or None."""
+        return self._refs.read(name)
 
     def tree_of(self, commit: str) -> str:
         """The hash of a commit's top tree."""
-        with self._checked(commit):
-            return self._header(commit, b"tree")[0]
+        trees = self._header(commit, "tree")
+        if not trees:
+            raise self._damaged(commit, "a commit without a tree")
+        return trees[0]
 
     def tree(self, sha: str) -> dict[str, tuple[int, str]]:
         """name -> (mode, hash) of the entries of a tree."""
         if sha not in self._trees:
-            entries = TREE_ENTRY.findall(self._read(sha, b"tree"))
+            data = self._read(sha, "tree")
+            pattern = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{%d})" % self._hash_bytes, re.DOTALL)
+            entries = pattern.findall(data)
+            if sum(len(mode) + len(name) + len(binary) + 2 for mode, name, binary in entries) != len(data):
+                raise self._damaged(sha, "an entry of a tree")
             self._trees[sha] = {os.fsdecode(name): (int(mode, 8), binary.hex()) for mode, name, binary in entries}
         return self._trees[sha]
 
     def blob(self, sha: str) -> bytes:
-        return self._read(sha, b"blob", limit=MAX_FILE_BYTES)
+        return self._read(sha, "blob", limit=MAX_FILE_BYTES)
+
+    def _full_hash(self, name: str) -> str | None:
+        return name.lower() if re.fullmatch(rf"[0-9a-fA-F]{{{2 * self._hash_bytes}}}", name) else None
 
     def _named(self, name: str) -> str | None:
         name = "HEAD" if name == "@" else name
         return next((sha for place in REF_PLACES if (sha := self.ref(place.format(name)))), None)
 
-    def _complete(self, start: str) -> str | None:
-        """The hash of the only object whose hash starts with `start`, else None."""
-        from gitdb.exc import ODBError
-
-        if not re.fullmatch(r"[0-9a-f]{4,39}", start):
+    def _complete(self, name: str) -> str | None:
+        """The only commit, or tag of a commit, whose hash starts with `name`, else None."""
+        match = START_OF_HASH.fullmatch(name)
+        if match is None or len(match[1]) >= 2 * self._hash_bytes:
             return None
+        start = match[1].lower()
         with self._checked(start):
-            try:
-                return str(self._db.partial_to_complete_sha_hex(start).hex())
-            except ODBError:  # no object, or several
-                return None
+            found = sorted(self._files.starting_with(start))
+        commits = {sha: commit for sha in found if (commit := self._commit(sha))}
+        if len(commits) > 1:
+            shown = ", ".join(list(commits)[:MAX_SHOWN]) + (", ..." if len(commits) > MAX_SHOWN else "")
+            message = f"{start} is the start of {len(commits)} commits or tags: {shown}"
+            raise UsageError(message, hint="give more digits of the hash")
+        return next(iter(commits.values()), None)
 
     def _commit(self, sha: str | None) -> str | None:
         """`sha` if it is a commit, else the commit that it tags, else None."""
-        for _ in range(10):
-            if sha is None or len(sha) != 40 or not self._has(sha):
+        for _ in range(MAX_TAGS):
+            if sha is None:
                 return None
-            kind = self._info(sha)[0]
-            if kind != b"tag":
-                return sha if kind == b"commit" else None
-            sha = next(iter(self._header(sha, b"object")), None)
+            with self._checked(sha):
+                kind = self._files.kind(sha)
+            if kind != "tag":
+                return sha if kind == "commit" else None
+            sha = next(iter(self._header(sha, "object")), None)
         return None
 
-    def _header(self, sha: str, field: bytes) -> list[str]:
+    def _parents(self, commit: str) -> list[str]:
+        return [] if commit in self._shallow else self._header(commit, "parent")
+
+    def _header(self, sha: str, field: str) -> list[str]:
         """The hashes in the header lines of a commit or tag that start with `field`."""
-        head = self._read(sha, b"commit", b"tag").partition(b"\n\n")[0]
-        return [value.decode("ascii") for value in re.findall(rb"^%b ([0-9a-f]{40})$" % field, head, re.MULTILINE)]
+        head = self._read(sha, "commit", "tag").partition(b"\n\n")[0]
+        line = rb"^%b ([0-9a-f]{%d})$" % (field.encode("ascii"), 2 * self._hash_bytes)
+        return [value.decode("ascii") for value in re.findall(line, head, re.MULTILINE)]
 
-    def _has(self, sha: str) -> bool:
-        with self._checked(sha):
-            return bool(self._db.has_object(bytes.fromhex(sha)))
-
-    def _info(self, sha: str) -> tuple[bytes, int]:
-        """Type and size in bytes, without reading the object."""
-        with self._checked(sha):
-            info = self._db.info(bytes.fromhex(sha))
-            return info.type, info.size
-
-    def _read(self, sha: str, *kinds: bytes, limit: int = MAX_OBJECT_BYTES) -> bytes:
-        kind, size = self._info(sha)
-        if size > limit:
-            raise Skip("larger than 1 MiB")
-        with self._checked(sha):
-            if kind not in kinds:
-                raise ValueError(f"{kind!r} in place of {kinds}")
-            data: bytes = self._db.stream(bytes.fromhex(sha)).read()
-            return data
+    def _read(self, sha: str, *kinds: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
+        try:
+            with self._checked(sha):
+                found = self._files.read(sha, limit)
+        except TooLarge as error:
+            if "blob" in kinds:
+                raise Skip("unreadable" if isinstance(error, BaseTooLarge) else "larger than 1 MiB") from None
+            raise UsageError(f"object {sha} is larger than {limit} bytes: {self._common}", hint="git fsck") from None
+        if found is None:
+            hint = "git fetch --refetch --no-filter"
+            raise UsageError(f"object {sha} is missing, as in a partial clone: {self._common}", hint=hint)
+        kind, data = found
+        if kind not in kinds:
+            raise self._damaged(sha, f"a {kind} in place of a {' or '.join(kinds)}")
+        return data
 
     @contextmanager
     def _checked(self, sha: str) -> Iterator[None]:
-        """Turns any exception of gitdb for a missing or damaged object into a UsageError."""
-        from gitdb.exc import BadObject, ODBError
-
-        loose = self._common / "objects" / sha[:2] / sha[2:]
-        if self._has_special_pack or (loose.exists() and not loose.is_file()):
-            raise UsageError(f"object {sha} is not in a regular file: {self._common}", hint="git fsck")
+        """Turns any exception for a damaged file into a UsageError."""
         try:
             yield
-        except BadObject:
-            hint = "git fetch --refetch --no-filter"
-            raise UsageError(f"object {sha} is missing, as in a partial clone: {self._common}", hint=hint) from None
-        except (ODBError, *DAMAGE) as error:
-            raise UsageError(f"object {sha} is damaged ({error!r}): {self._common}", hint="git fsck") from error
+        except NotRegular as error:
+            raise UsageError(f"object {sha} is not in a regular file: {error}", hint="git fsck") from None
+        except DAMAGE as error:
+            raise self._damaged(sha, repr(error)) from error
+
+    def _damaged(self, sha: str, problem: str) -> UsageError:
+        return UsageError(f"object {sha} is damaged ({problem}): {self._common}", hint="git fsck")
 
 
 class CommitFiles:

@@ -19,7 +19,8 @@ from typing import Any
 from awareness.errors import UsageError
 from awareness.index.files.decoding import decode
 from awareness.index.files.file_stat import FileStat, KnownFile
-from awareness.index.files.git_objects import CommitFiles, GitObjects, find_common_dir, find_git_dir
+from awareness.index.files.git_dirs import find_common_dir, find_git_dir
+from awareness.index.files.git_objects import CommitFiles, GitObjects
 from awareness.index.files.safe_read import Skip, is_safe
 from awareness.index.files.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles

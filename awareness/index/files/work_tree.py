@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from awareness.errors import UsageError, storage_errors
 from awareness.index.files.file_stat import FileStat, stat_of
-from awareness.index.files.safe_read import MAX_FILE_BYTES, is_safe, read_beneath, read_small
+from awareness.index.files.git_dirs import count_hash_bytes
+from awareness.index.files.safe_read import is_safe, read_beneath
 from awareness.types import printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ GIT_CONFIG = """[core]
     untrackedCache = false
     hooksPath = /dev/null
 """
-SHA256 = re.compile(rb"^\s*objectformat\s*=\s*sha256", re.IGNORECASE | re.MULTILINE)
+SHA256_BYTES = 32
 SHA256_CONFIG = "[extensions]\n    objectFormat = sha256\n"
 
 TOOL_FOLDERS = (
@@ -128,7 +128,7 @@ class WorkTreeFiles:
         for index in (self._git_dir / "index", *self._git_dir.glob("sharedindex.*")):
             _link(stand_in / index.name, index)
         _link(stand_in / "info/exclude", self._common_git_dir / "info/exclude")
-        if SHA256.search(read_small(f"{self._common_git_dir}/config", MAX_FILE_BYTES)):
+        if count_hash_bytes(self._common_git_dir) == SHA256_BYTES:
             (stand_in / "config").write_text(GIT_CONFIG + SHA256_CONFIG)
         return {"GIT_OBJECT_DIRECTORY": f"{self._common_git_dir}/objects"}  # a sparse index refers to trees
 
