@@ -33,6 +33,7 @@ HEADER_BYTES = 64
 
 KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 OFFSET_DELTA, HASH_DELTA = 6, 7
+SHIFTS = [[8 * byte for byte in range(4) if present >> byte & 1] for present in range(16)]  # of a delta's numbers
 LOOSE_HEADER = re.compile(rb"(commit|tree|blob|tag) (\d{1,19})\0")
 ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 ESCAPED = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -347,20 +348,19 @@ def _delta_sizes(delta: bytes) -> tuple[int, int, int]:
 def _apply(delta: bytes, base: bytes) -> bytes:
     """The result of a delta: pieces of the base and of the delta. Raises ValueError or IndexError."""
     base_size, size, at = _delta_sizes(delta)
+    end = len(delta)
     result = bytearray()
-    while at < len(delta) and len(result) <= size:
+    while at < end and len(result) <= size:
         code = delta[at]
         at += 1
         if code & 0x80:
             position = count = 0
-            for bit in range(4):
-                if code >> bit & 1:
-                    position |= delta[at] << 8 * bit
-                    at += 1
-            for bit in range(3):
-                if code >> bit & 16:
-                    count |= delta[at] << 8 * bit
-                    at += 1
+            for shift in SHIFTS[code & 15]:
+                position |= delta[at] << shift
+                at += 1
+            for shift in SHIFTS[code >> 4 & 7]:
+                count |= delta[at] << shift
+                at += 1
             count = count or 0x10000
             result += base[position : position + count]
         elif code:
