@@ -362,6 +362,8 @@ def _apply(delta: bytes, base: bytes) -> bytes:
                 count |= delta[at] << shift
                 at += 1
             count = count or 0x10000
+            if position + count > base_size:
+                break
             result += base[position : position + count]
         elif code:
             result += delta[at : at + code]
