@@ -1,4 +1,4 @@
-"""repo, worktree, gitobjects, safe_read: which files are read, and that no repository can make us read or run more."""
+"""repository, work_tree, safe_read: which files are read, and that no repository can make us read or run more."""
 
 from __future__ import annotations
 
@@ -940,7 +940,7 @@ def test_a_tree_inside_itself_ends(tmp_path: Path) -> None:
 
 
 def test_importing_costs_nothing(tmp_path: Path) -> None:
-    program = "import sys, awareness.index.files.repository; heavy = {'git', 'gitdb', 'pathspec', 'torch'}\n"
+    program = "import sys, awareness.index.files.repository; heavy = {'git', 'pathspec', 'torch'}\n"
     program += "print(sorted(heavy & sys.modules.keys()))"
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True).stdout == b"[]\n"
