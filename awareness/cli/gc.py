@@ -14,6 +14,7 @@ from awareness.engine.places import only_workspace
 from awareness.engine.units import counted, human_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import UsageError
+from awareness.index import build
 from awareness.index.store.garbage import collect_garbage
 from awareness.index.store.lock import writing
 from awareness.index.store.store import Store
@@ -49,12 +50,12 @@ def gc(
 def _snapshot_name(workspace: Workspace, store: Store, text: str) -> str:
     """The name of a snapshot, given its folder, a branch or tag, or a prefix of its commit. Raises UsageError."""
     snapshots = store.snapshots()
-    wanted = {text, f"tree:{text}", f"tree:{Path(text).resolve()}"}
+    wanted = {text, build.tree_name(Path(text)), build.tree_name(Path(text).resolve())}
     with contextlib.suppress(UsageError):
         wanted.add(f"rev:{workspace.repository.resolve(text)}")
     matches = [s.name for s in snapshots if s.name in wanted or (s.rev and len(text) >= 4 and s.rev.startswith(text))]
     if len(matches) != 1:
-        listed = ", ".join(s.rev[:12] if s.rev else s.name.removeprefix("tree:") for s in snapshots) or "none"
+        listed = ", ".join(s.rev[:12] if s.rev else str(build.folder_of(s.name)) for s in snapshots) or "none"
         how_many = "more than one" if matches else "none"
         raise UsageError(f"'{text}' is {how_many} of what is indexed: {listed}", hint="awareness status")
     return matches[0]

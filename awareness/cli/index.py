@@ -138,7 +138,9 @@ def _index_all(
 ) -> None:
     """Indexes several repositories and prints a line for each. Raises the last error, once the others are indexed."""
     named = [Named.of_folder(workspace.repository.root) for workspace in workspaces]
-    names = dict(zip((workspace.repository.root for workspace in workspaces), unique_names(named), strict=True))
+    names = dict(
+        zip((workspace.repository.root for workspace in workspaces), map(printable, unique_names(named)), strict=True)
+    )
     done: list[tuple[Indexer, Outcome]] = []
     failures: list[Failure] = []
     for result in index_each(workspaces, indexer_of, seconds, rebuild=rebuild):
@@ -205,12 +207,12 @@ def _note_nested(workspace: Workspace, *, among: Sequence[Workspace] = ()) -> No
     inside = [nested for nested in _nested(workspace) if root / nested.path not in known]
     if there := [nested.path for nested in inside if nested.is_there]:
         render.note(
-            f"{_repositories(len(there))} inside, not part of this index: {printable(named_list(there))};"
+            f"{_repositories(len(there))} inside, not part of this index: {named_list(there)};"
             f" to index and search {'it' if len(there) == 1 else 'them'} too: awareness index {root} --nested"
         )
     if empty := [nested.path for nested in inside if not nested.is_there]:
         render.note(
-            f"{counted(len(empty), 'submodule')} not initialised: {printable(named_list(empty))};"
+            f"{counted(len(empty), 'submodule')} not initialised: {named_list(empty)};"
             f" to fetch: git -C {root} submodule update --init"
         )
 

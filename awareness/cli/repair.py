@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from awareness.cli import options, render
 from awareness.engine.embedders import renew_vectors
@@ -97,7 +96,7 @@ def _remake(workspace: Workspace, model: str | None) -> None:
 def _workspace_of(workspace: Workspace, snapshot: Snapshot) -> Workspace:
     if snapshot.rev:
         return Workspace(workspace.repository, workspace.layout, snapshot.rev)
-    return Workspace.open(Path(snapshot.name.removeprefix("tree:")))
+    return Workspace.open(build.folder_of(snapshot.name))
 
 
 def _encode_again(workspace: Workspace, store: Store, damage: Damage, model: str | None) -> _Encoded:

@@ -129,7 +129,7 @@ def _show_files(workspace: Workspace, why: Path | None, format: options.Format) 
 
 def _snapshot(store: Store, snapshot: Snapshot, here: Snapshot | None) -> dict[str, Any]:
     totals = store.totals(snapshot.id)
-    folder = None if snapshot.rev else snapshot.name.removeprefix("tree:")
+    folder = None if snapshot.rev else str(build.folder_of(snapshot.name))
     return {
         "folder": folder,
         "rev": snapshot.rev,
@@ -165,9 +165,9 @@ def _bytes(workspace: Workspace, store: Store) -> dict[str, int]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    render.text(report["repository"], style="bold")
+    render.text(printable(report["repository"]), style="bold")
     for snapshot in report["snapshots"]:
-        name = f"commit {snapshot['rev'][:12]}" if snapshot["rev"] else snapshot["folder"]
+        name = f"commit {snapshot['rev'][:12]}" if snapshot["rev"] else printable(snapshot["folder"])
         marks = (
             "  (here)" if snapshot["here"] else "" if snapshot["exists"] else "  (gone; awareness gc --drop removes it)"
         )

@@ -83,7 +83,7 @@ class CorpusHit:
     def place(self) -> str:
         """`path:first-last`, with the commit and the corpus where they are needed."""
         rev = f"@{self.corpus.rev[:12]}" if self.corpus.rev else ""
-        return f"{self.chunk.place}{rev}" + (f" ({self.corpus.name})" if self.corpus.name else "")
+        return f"{self.chunk.place}{rev}" + (f" ({printable(self.corpus.name)})" if self.corpus.name else "")
 
     @property
     def symbol(self) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from awareness.errors import UsageError
+from awareness.types import printable
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -17,8 +18,8 @@ def counted(number: int, noun: str) -> str:
 
 
 def named_list(names: Sequence[str], most: int = 4) -> str:
-    """`a, b, c`; of more than `most` names the first, and how many more there are."""
-    shown = ", ".join(names[:most])
+    """`a, b, c` on one line; of more than `most` names the first, and how many more there are."""
+    shown = ", ".join(map(printable, names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 

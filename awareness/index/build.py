@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from awareness.errors import IndexLocked, StorageFailed
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_TOKENS = 256
 EAGER_SHARE = 0.9  # of the budget; the rest is for latents that questions need
+_PRIVATE = 0x10F000 - 0xDC00
 EMBEDDING_BATCH = 512  # chunks in one commit
 
 
@@ -89,7 +92,19 @@ class Missing:
 
 def snapshot_name(repository: Repository, rev: str | None) -> str:
     """The name of the snapshot of a commit (rev: its full hash) or of the work tree."""
-    return f"rev:{rev}" if rev else f"tree:{repository.root}"
+    return f"rev:{rev}" if rev else tree_name(repository.root)
+
+
+def tree_name(folder: Path) -> str:
+    """The name of the snapshot of a work tree. A byte of the path that is not UTF-8 becomes a private-use character:
+    SQLite has no place for a lone surrogate."""
+    return "tree:" + "".join(chr(ord(c) + _PRIVATE) if "\udc80" <= c <= "\udcff" else c for c in os.fspath(folder))
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a work tree, by the name of its snapshot (`tree_name`)."""
+    first, last = 0xDC80 + _PRIVATE, 0xDCFF + _PRIVATE
+    return Path("".join(chr(ord(c) - _PRIVATE) if first <= ord(c) <= last else c for c in name.removeprefix("tree:")))
 
 
 def refresh(

@@ -229,6 +229,11 @@ def test_one_commit_of_two_work_trees_is_searched_once(shop, tmp_path):
     assert places(open_workspaces([shop, tmp_path / "fix"], [], "HEAD")) == [("shop", "")]
 
 
+def test_a_name_stays_on_one_line(tmp_path, opened):
+    engine = opened(make(tmp_path / "a\nb", a_audit="."), make(tmp_path / "c", c_audit="."))
+    assert engine.search("a_audit")[0].place == "a_audit.py:1-2 (a\\nb)"
+
+
 # --- repositories inside ---
 
 

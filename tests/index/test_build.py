@@ -224,6 +224,18 @@ def test_a_question_is_answered_while_another_process_writes(sample, encoder):
 NAMES = st.sampled_from(["a.py", "b.py", "d/c.py", "notes.md"])
 
 
+@pytest.mark.parametrize("name", [b"plain", b"caf\xe9", "caf\u00e9".encode(), b"\x80\xff"])
+def test_a_folder_of_any_name_is_indexed(tmp_path, encoder, name):
+    root = tmp_path / os.fsdecode(name)
+    write_tree(root, {"a.py": "x = 1\n"})
+    git(root, "init", "-q")
+    layout = IndexLayout(tmp_path / "index")
+    index(root, layout, encoder)
+    with Store.open(layout) as store:
+        (snapshot,) = store.snapshots()
+    assert snapshot.name == build.tree_name(root) and build.folder_of(snapshot.name) == root
+
+
 def test_a_new_work_tree_reuses_the_chunks_of_the_others(sample, tmp_path, encoder):
     layout = IndexLayout(tmp_path / "index")
     first, _ = index(sample, layout, encoder)
