@@ -16,7 +16,8 @@ from awareness.engine.units import named_list
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
 from awareness.index.files.nested import nested_repositories
-from awareness.index.files.repository import build_scope, is_below
+from awareness.index.files.patterns import build_scope
+from awareness.index.files.repository import is_below
 from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
 from awareness.index.store.pack import open_pack
 from awareness.index.store.store import Snapshot, Store

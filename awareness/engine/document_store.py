@@ -20,7 +20,7 @@ from torch import Tensor
 
 from awareness.errors import IndexCorrupt, UsageError
 from awareness.index.chunks.chunking import chunk_file
-from awareness.index.files.repository import build_scope
+from awareness.index.files.patterns import build_scope
 from awareness.index.store.check import Report
 from awareness.index.store.check import check as check_store
 from awareness.index.store.garbage import collect_garbage

@@ -10,7 +10,7 @@ from awareness.engine.workspace import Workspace
 from awareness.errors import UsageError
 from awareness.index.chunks.languages import language_of
 from awareness.index.files.file_kinds import kind_of
-from awareness.index.files.repository import build_scope
+from awareness.index.files.patterns import build_scope
 from awareness.index.listing import Listing
 from awareness.index.store.store import Snapshot, Store
 from awareness.types import printable

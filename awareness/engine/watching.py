@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from awareness.index.files.work_tree import TOOL_FOLDERS
+from awareness.index.files.foreign import BY_NAME
+from awareness.index.files.repository import SkippedFile
 from awareness.index.store.layout import LOCAL_FOLDER
 
 QUIET_MS = 100  # milliseconds without a change after which the changes are reported
 STORM_MS = 5_000  # milliseconds of uninterrupted changes after which they are reported all the same
-_IGNORED = {".git", LOCAL_FOLDER, *TOOL_FOLDERS}
+_IGNORED = frozenset({".git", LOCAL_FOLDER})
 
 
 class Changes:
@@ -21,6 +22,20 @@ class Changes:
     def __init__(self) -> None:
         self._changed, self._ready = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
+        self._left_out: frozenset[str] = frozenset()
+
+    def ignore(self, skipped: Iterable[SkippedFile]) -> None:
+        """From now on, changes in the folders among these files do not count. Replaces those of the last call."""
+        self._left_out = frozenset(file.path.rstrip("/") for file in skipped if file.is_whole_folder)
+
+    def _is_left_out(self, path: str) -> bool:
+        """path: relative, with `/`."""
+        left_out = self._left_out
+        while left_out and path:
+            if path in left_out:
+                return True
+            path = path.rpartition("/")[0]
+        return False
 
     def pending(self) -> bool:
         return self._changed.is_set()
@@ -36,11 +51,14 @@ class Changes:
         if self._failure is not None:
             raise self._failure
 
-    def _watch(self, root: Path, own: Path, stop: threading.Event) -> None:
+    def _watch(self, root: Path, own: Path, names: frozenset[str], stop: threading.Event) -> None:
         from watchfiles import watch
 
         def matters(_: object, path: str) -> bool:
-            return _IGNORED.isdisjoint(Path(path).relative_to(root).parts) and not Path(path).is_relative_to(own)
+            inner = Path(path).relative_to(root)
+            if not names.isdisjoint(inner.parts) or Path(path).is_relative_to(own):
+                return False
+            return not self._is_left_out(inner.as_posix())
 
         try:
             for changes in watch(
@@ -64,13 +82,16 @@ class Changes:
 
 
 @contextmanager
-def watching(root: Path, own: Path) -> Iterator[Changes]:
-    """Inside the block a thread watches for changes below `root`, except below `own` (the index).
+def watching(root: Path, own: Path, names: frozenset[str] = BY_NAME) -> Iterator[Changes]:
+    """Inside the block a thread watches for changes below `root`, except below `own` (the index) and below folders of
+    these names.
 
     The block is entered once the watcher is ready, so no change after that is missed.
     """
     changes, stop = Changes(), threading.Event()
-    thread = threading.Thread(target=changes._watch, args=(root, own, stop), name="awareness-watch", daemon=True)
+    thread = threading.Thread(
+        target=changes._watch, args=(root, own, _IGNORED | names, stop), name="awareness-watch", daemon=True
+    )
     thread.start()
     try:
         changes._ready.wait()

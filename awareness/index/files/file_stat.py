@@ -32,9 +32,12 @@ class KnownFile:
 def stat_of(path: str) -> FileStat | None:
     """The stat of a path, which is not followed if it is a symlink; None if it is missing."""
     try:
-        status = os.lstat(path)
+        return stat_from(os.lstat(path))
     except (OSError, ValueError):
         return None
+
+
+def stat_from(status: os.stat_result) -> FileStat:
     return FileStat(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 

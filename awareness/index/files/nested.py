@@ -14,8 +14,12 @@ from pathlib import Path
 from awareness.index.files.git_dirs import find_common_dir, find_git_dir
 from awareness.index.files.repository import Repository
 from awareness.index.files.safe_read import Skip, is_safe, read_beneath
-from awareness.index.files.work_tree import TOOL_FOLDERS
 
+TOOL_FOLDERS = (
+    *(".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox", ".eggs", ".cache", ".gradle", ".terraform"),
+    *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints", ".idea", ".hg", ".svn"),
+)
+"""Names of folders that are not looked into: the walk is a bounded look around, and tools keep many folders."""
 MAX_FOLDERS = 5_000
 MAX_DEPTH = 5  # as in src/github.com/owner/name of a Go workspace
 _BARE = {"HEAD", "objects", "refs"}

@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from awareness.errors import UsageError
 from awareness.index.files.decoding import decode
 from awareness.index.files.file_stat import FileStat, KnownFile
 from awareness.index.files.git_dirs import find_common_dir, find_git_dir
 from awareness.index.files.git_objects import CommitFiles, GitObjects
+from awareness.index.files.own_code import listed_in
+from awareness.index.files.own_files import is_own_file
+from awareness.index.files.patterns import IGNORE_FILE, Choices, build_scope
 from awareness.index.files.safe_read import Skip, is_safe
 from awareness.index.files.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles
 from awareness.types import printable
 
-IGNORE_FILE = ".awarenessignore"
+LOCAL_FOLDER = ".awareness"
+"""Where `--local` keeps an index; never read, even if it comes with a cloned repository."""
+BROUGHT_BACK = frozenset({"generated", "minified"})
+"""Reasons for leaving a file out that an included path is free of."""
+TOO_LARGE = "larger than 1 MiB"
+ANY_NAME = "\N{REPLACEMENT CHARACTER}"
+"""Stands for any file in a folder, when patterns are tried."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,20 @@ class UnchangedFile:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is not indexed. reason: one of a few constant phrases. stat: if the reason is its content."""
+    """A file that is not indexed, or a folder (with a `/` at its end). reason: one of a few constant phrases. stat: if
+    the reason is its content. files: how many are in the folder, if it is known. is_partial: true for a folder of which
+    a pattern may bring files back."""
 
     path: str
     reason: str
     stat: FileStat | None = field(default=None, compare=False, repr=False)
+    files: int | None = field(default=None, compare=False)
+    is_partial: bool = field(default=False, compare=False)
+
+    @property
+    def is_whole_folder(self) -> bool:
+        """True for a folder of which nothing is indexed, whatever changes in it."""
+        return self.path.endswith("/") and not self.is_partial
 
 
 @dataclass(frozen=True)
@@ -117,22 +133,45 @@ class Repository:
         return commit
 
     def scan(
-        self, *, rev: str | None = None, scope: Sequence[str] = (), known: Mapping[str, KnownFile] | None = None
+        self,
+        *,
+        rev: str | None = None,
+        scope: Sequence[str] = (),
+        include: Sequence[str] = (),
+        known: Mapping[str, KnownFile] | None = None,
     ) -> Iterator[SourceFile | UnchangedFile | SkippedFile]:
         """Every file in scope, sorted by the bytes of its path, one file in memory at a time.
 
-        Reads the work tree (tracked or not, but not ignored), or with `rev` and in a bare repository a commit. known:
+        Reads the work tree (tracked or not, but not ignored), or with `rev` and in a bare repository a commit. Of other
+        people's code and of what a tool made only the folder is listed, of an index of ours nothing. include: patterns
+        of gitignore that bring back what is left out for such a folder, ignored by git, generated or minified. known:
         files as they were last read; those that have not changed since are not read again.
         """
         in_scope = build_scope(scope)
         files = self._files(rev)
-        is_ignored = _build_ignore(files)
-        paths = (path for path in files.paths() if in_scope(path) and path.split("/")[0] != ".awareness")
-        return filter(None, (_examine(files, path, is_ignored, known or {}) for path in paths))
+        listed = files.listed() if isinstance(files, WorkTreeFiles) else listed_in(files)
+        choices = Choices(include, _ignore_files(files, listed.paths))
+        paths = listed.paths
+        if choices.brings_back:
+            paths = paths | {path for path in listed.inside if choices.is_included(path)}
+            if isinstance(files, WorkTreeFiles):
+                paths |= files.untracked(choices.places, choices.is_included)
+        left_out = {path: why for path, why in listed.left_out.items() if not choices.is_included(f"{path}{ANY_NAME}")}
+        entries = [path for path in (*paths, *left_out) if in_scope(path) and path.split("/")[0] != LOCAL_FOLDER]
+        entries.sort(key=os.fsencode)
+        return filter(
+            None,
+            (
+                SkippedFile(path, why.reason, files=why.files, is_partial=choices.brings_back)
+                if (why := left_out.get(path))
+                else _examine(files, path, choices, known or {})
+                for path in entries
+            ),
+        )
 
     def source(self, path: str, *, rev: str | None = None) -> SourceFile | None:
         """A file that `scan` lists, read now; None if it is gone or is left out now."""
-        entry = _examine(self._files(rev), path, lambda path: False, {})
+        entry = _examine(self._files(rev), path, Choices(("*",), {}), {})
         return entry if isinstance(entry, SourceFile) else None
 
     def read(self, path: str, *, rev: str | None = None) -> bytes | None:
@@ -168,64 +207,53 @@ def _existing(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def build_scope(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """A function path -> is it in scope? patterns: of gitignore; the last match decides, `!` excludes.
-
-    Without patterns, or with only `!` patterns, every other path is in scope. Raises UsageError.
-    """
-    compiled = list(_compile(patterns, "scope"))
-    if any(pattern.include is None for pattern in compiled) or len(compiled) < len(patterns):
-        raise UsageError(f"a scope is empty or a comment: {list(patterns)}", hint="--scope 'src/**'")
-    default = not any(pattern.include for pattern in compiled)
-    latest_first = compiled[::-1]
-
-    def in_scope(path: str) -> bool:
-        return next((p.include for p in latest_first if p.match_file(path) is not None), default)
-
-    return in_scope
-
-
-def _build_ignore(files: WorkTreeFiles | CommitFiles) -> Callable[[str], bool]:
-    """A function path -> does `.awarenessignore`, in the top folder, exclude it?"""
-    try:
-        lines = decode(files.load(IGNORE_FILE)).splitlines()
-    except (Skip, FileNotFoundError):
-        return lambda path: False
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec(list(_compile(lines, IGNORE_FILE))).match_file
-
-
-def _compile(patterns: Iterable[str], where: str) -> Iterator[Any]:
-    from pathspec import GitIgnoreSpec
-
-    for pattern in patterns:
+def _ignore_files(files: WorkTreeFiles | CommitFiles, paths: Iterable[str]) -> dict[str, list[str]]:
+    """folder -> the lines of its `.awarenessignore`; the top folder's also if git does not list it."""
+    found = {}
+    for path in (IGNORE_FILE, *(path for path in paths if path.endswith(f"/{IGNORE_FILE}"))):
         try:
-            yield from GitIgnoreSpec.from_lines([pattern]).patterns
-        except (ValueError, re.error):
-            raise UsageError(f"not a pattern in {where}: {printable(pattern)}", hint="git help gitignore") from None
+            found[path.rpartition("/")[0]] = decode(files.load(path)).splitlines()
+        except (Skip, FileNotFoundError):
+            continue
+    return found
+
+
+def _is_brought_back(check: Callable[[], None], path: str, choices: Choices) -> bool:
+    """Runs a check of unwanted.py. True for a file that it leaves out and the user wants all the same."""
+    try:
+        check()
+    except Skip as skip:
+        if skip.reason in BROUGHT_BACK and choices.is_included(path):
+            return True
+        raise
+    return False
 
 
 def _examine(
     files: WorkTreeFiles | CommitFiles,
     path: str,
-    is_ignored: Callable[[str], bool],
+    choices: Choices,
     known: Mapping[str, KnownFile],
 ) -> SourceFile | UnchangedFile | SkippedFile | None:
     stat = files.stat(path)  # before it is read, so that a change meanwhile is seen the next time
     judged = None  # the stat of a file that is left out for its content
     try:
-        if is_ignored(path):
+        if choices.is_ignored(path):
             raise Skip(f"ignored by {IGNORE_FILE}")
-        check_name(path)
+        is_brought_back = _is_brought_back(lambda: check_name(path), path, choices)
         last = known.get(path)
-        if last is not None and last.stat == stat:
+        if last is not None and last.stat == stat and not (last.reason in BROUGHT_BACK and choices.is_included(path)):
             return SkippedFile(path, last.reason, stat) if last.reason else UnchangedFile(path, last.digest)
         data = files.load(path)
         judged = stat
-        check_content(data)
+        if is_own_file(data):
+            return None
+        is_brought_back |= _is_brought_back(lambda: check_content(data), path, choices)
     except FileNotFoundError:
         return None
     except Skip as skip:
+        if skip.reason == TOO_LARGE and isinstance(files, WorkTreeFiles) and is_own_file(files.start(path)):
+            return None
         return SkippedFile(path, skip.reason, judged) if files.has(path) else None
-    return SourceFile(path, hashlib.blake2b(data, digest_size=32).hexdigest(), data, stat)
+    # A file that is only here because it is included is not remembered: without the pattern it is left out again.
+    return SourceFile(path, hashlib.blake2b(data, digest_size=32).hexdigest(), data, None if is_brought_back else stat)

@@ -6,6 +6,7 @@ import os
 import stat
 
 MAX_FILE_BYTES = 1 << 20
+START_BYTES = 512
 MAX_PATH_CHARS = 4096
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -27,8 +28,9 @@ def is_safe(path: str) -> bool:
     return not any(part in ("", ".", "..") or part.lower() == ".git" for part in path.split("/"))
 
 
-def read_beneath(root: str, path: str) -> bytes:
-    """The bytes of a regular file below `root`. Raises Skip or FileNotFoundError.
+def read_beneath(root: str, path: str, *, only_start: bool = False) -> bytes:
+    """The bytes of a regular file below `root`. Raises Skip or FileNotFoundError. only_start: the first 512 bytes of
+    a file of any size.
 
     Each folder is opened from the one above it, so that no symlink, even one made meanwhile, leads out of the root.
     """
@@ -40,7 +42,7 @@ def read_beneath(root: str, path: str) -> bytes:
         for folder in folders:
             outer, here = here, _open(folder, FOLDER_FLAGS, here)
             os.close(outer)
-        return _read(_open(name, FILE_FLAGS, here), MAX_FILE_BYTES)
+        return _read(_open(name, FILE_FLAGS, here), MAX_FILE_BYTES, only_start=only_start)
     finally:
         os.close(here)
 
@@ -73,7 +75,7 @@ def _skip_reason(name: str, folder: int | None) -> str:
     return "unreadable" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "not a regular file"
 
 
-def _read(fd: int, limit: int) -> bytes:
+def _read(fd: int, limit: int, *, only_start: bool = False) -> bytes:
     """Reads and closes the descriptor. A folder in place of a file is the work tree of a submodule."""
     try:
         status = os.fstat(fd)
@@ -81,6 +83,8 @@ def _read(fd: int, limit: int) -> bytes:
             raise Skip("submodule")
         if not stat.S_ISREG(status.st_mode):
             raise Skip("not a regular file")
+        if only_start:
+            return os.read(fd, START_BYTES)
         if status.st_size <= limit:
             with os.fdopen(fd, "rb", closefd=False) as file:
                 data = file.read(limit + 1)

@@ -16,7 +16,8 @@ import pytest
 from awareness.errors import UsageError
 from awareness.index.files import git_objects, work_tree
 from awareness.index.files.decoding import decode
-from awareness.index.files.repository import Repository, SkippedFile, SourceFile, build_scope, is_below
+from awareness.index.files.patterns import build_scope
+from awareness.index.files.repository import Repository, SkippedFile, SourceFile, is_below
 from awareness.index.files.safe_read import MAX_FILE_BYTES
 
 ENVIRONMENT = {
@@ -345,7 +346,11 @@ def test_a_folder_without_git(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc")
     repository = Repository.open(tmp_path)
     assert (repository.key, repository.common_git_dir, repository.is_bare) == (tmp_path, None, False)
-    assert listed(tmp_path) == {".gitignore": b"*.log\n", "a.py": b"1", "link": "symlink", "sub/b.py": b"2"}
+    assert listed(tmp_path) == {
+        **{".gitignore": b"*.log\n", "a.py": b"1", "link": "symlink", "sub/b.py": b"2"},
+        **{f"sub/{name}/": "dependencies" for name in (".venv", "node_modules")},
+        **{f"sub/{name}/": "build or cache" for name in ("__pycache__", ".tox", ".mypy_cache")},
+    }
     assert repository.head() is None
     with pytest.raises(UsageError, match="main names no commit"):
         repository.resolve("main")
