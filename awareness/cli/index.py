@@ -23,12 +23,16 @@ from awareness.engine.watching import watching
 from awareness.engine.workspace import Workspace
 from awareness.errors import IndexLocked, UsageError
 from awareness.index import build
+from awareness.index.files.foreign import BY_NAME, DEPENDENCIES, MADE
 from awareness.index.files.nested import Nested, nested_repositories
+from awareness.index.files.patterns import IGNORE_FILE
 from awareness.index.files.repository import SkippedFile
 from awareness.types import printable
 
 SHOWN_REASONS = 3
 """Reasons for leaving files out that are named, the most frequent first."""
+SHOWN_FOLDERS = 5
+"""Folders that are named, the outermost first."""
 SLICE_S = 30.0
 """Seconds that --watch encodes at a time while nothing changes; between two slices other processes may write."""
 
@@ -46,6 +50,7 @@ def index(
     model: options.ModelOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
+    include: options.IncludeOption = None,
     quant: options.QuantOption = None,
     router: options.RouterOption = None,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
@@ -90,7 +95,8 @@ def index(
     def indexer_of(workspace: Workspace) -> Indexer:
         folder = pull_model(workspace.model_name(model), render.REPORTER)
         stored_as = quant.value if quant else None
-        return Indexer(workspace, folder, tuple(scope or ()), stored_as, resolved, limit, render.REPORTER, models)
+        globs, wanted = tuple(scope or ()), tuple(include or ())
+        return Indexer(workspace, folder, globs, stored_as, resolved, limit, render.REPORTER, models, wanted)
 
     if len(workspaces) > 1 or workspaces[0].found_in is not None:
         _index_all(workspaces, indexer_of, seconds, format, rebuild=rebuild)
@@ -105,8 +111,10 @@ def index(
 def _watch(indexer: Indexer, seconds: float, format: options.Format, *, rebuild: bool) -> None:
     """Indexes now, and then every change until Ctrl-C."""
     workspace = indexer.workspace
-    with watching(workspace.repository.root, workspace.layout.root) as changes:
+    names: frozenset[str] = frozenset() if indexer.include else BY_NAME
+    with watching(workspace.repository.root, workspace.layout.root, names) as changes:
         outcome = indexer.run(seconds, rebuild=rebuild, is_interrupted=changes.pending)
+        changes.ignore(outcome.refreshed.skipped)
         _report(indexer, outcome, format)
         render.note(f"watching {workspace.repository.root}; Ctrl-C ends it")
         unreported, at_once = build.Encoded(), False
@@ -122,6 +130,7 @@ def _watch(indexer: Indexer, seconds: float, format: options.Format, *, rebuild:
                 at_once = True  # the change was not read yet
                 continue
             at_once = False
+            changes.ignore(outcome.refreshed.skipped)
             unreported = outcome.encoded.after(unreported)
             if outcome.has_changed or (unreported.latents and not unreported.pending):
                 _report(indexer, replace(outcome, encoded=unreported), format)
@@ -261,7 +270,10 @@ def _to_json(indexer: Indexer, outcome: Outcome) -> dict[str, Any]:
         "tokens": encoded.tokens,
         "bytes": totals.latent_bytes,
         "seconds": round(outcome.seconds, 3),
-        "skipped": [{"path": file.path, "reason": file.reason} for file in refreshed.skipped],
+        "skipped": [
+            {"path": file.path, "reason": file.reason, **({"files": file.files} if file.files else {})}
+            for file in refreshed.skipped
+        ],
         "nested": [{"path": n.path, "initialised": n.is_there} for n in _nested(indexer.workspace)],
     }
 
@@ -303,7 +315,24 @@ def _report(indexer: Indexer, outcome: Outcome, format: options.Format) -> None:
 
 
 def _note_skipped(skipped: Sequence[SkippedFile]) -> None:
-    reasons = Counter(file.reason for file in skipped)
-    biggest = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(SHOWN_REASONS))
-    more = ", …" if len(reasons) > SHOWN_REASONS else ""
-    render.note(f"{counted(len(skipped), 'file')} left out: {biggest}{more}; awareness status --files")
+    """The most frequent reasons for leaving files out, and the folders that are left out as a whole."""
+    files = [file for file in skipped if not file.path.endswith("/")]
+    if files:
+        reasons = Counter(file.reason for file in files)
+        biggest = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(SHOWN_REASONS))
+        more = ", …" if len(reasons) > SHOWN_REASONS else ""
+        render.note(f"{counted(len(files), 'file')} left out: {biggest}{more}; awareness status --files")
+    for reason, what in (DEPENDENCIES, "of dependencies"), (MADE, "of builds and caches"):
+        _note_folders([file.path for file in skipped if file.path.endswith("/") and file.reason == reason], what)
+
+
+def _note_folders(paths: list[str], what: str) -> None:
+    """One line for the folders that are left out, and how to have the first of them."""
+    if not paths:
+        return
+    names = [printable(path.rstrip("/")) for path in sorted(paths, key=lambda path: (path.count("/"), path))]
+    shown = ", ".join(names[:SHOWN_FOLDERS]) + (", …" if len(names) > SHOWN_FOLDERS else "")
+    render.note(
+        f"left out {counted(len(names), 'folder')} {what}: {shown}"
+        f" (--include '{names[0]}/**' or a line !{names[0]}/ in {IGNORE_FILE} has them)"
+    )

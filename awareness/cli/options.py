@@ -71,6 +71,14 @@ ScopeOption = Annotated[
     list[str] | None,
     typer.Option("--scope", help="Only paths that match this glob ('src/**/*.py'); repeatable, a leading ! excludes."),
 ]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        help="Also paths that match this glob ('vendor/**') and would be left out as dependencies, build or cache,"
+        " generated, minified or ignored by git; repeatable. Never secrets or binaries.",
+    ),
+]
 TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, max=256, help="Maximum number of chunks.")]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Output format on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only errors on stderr.")]

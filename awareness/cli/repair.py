@@ -85,7 +85,11 @@ def _remake(workspace: Workspace, model: str | None) -> None:
             other = _workspace_of(workspace, snapshot)
             with Store.open(workspace.layout) as store:
                 other.refresh(
-                    store, pull_model(snapshot.model, render.REPORTER), scope=snapshot.scope, reporter=render.REPORTER
+                    store,
+                    pull_model(snapshot.model, render.REPORTER),
+                    scope=snapshot.scope,
+                    include=snapshot.include,
+                    reporter=render.REPORTER,
                 )
         except AwarenessError as error:
             render.note(f"{snapshot.name} is left out: {error.message}")

@@ -45,7 +45,7 @@ class Indexer:
 
     scope: globs of the paths that are indexed. quant: how latents are stored, None for as before. router: what
     `resolve_router` returned. budget: bytes of latents on disk. models: those that are loaded, by fingerprint; indexers
-    that share it load a model once.
+    that share it load a model once. include: globs of paths that would be left out.
     """
 
     workspace: Workspace
@@ -56,6 +56,7 @@ class Indexer:
     budget: int
     reporter: Reporter = SILENT
     models: dict[str, LoadedModel] = field(default_factory=dict)
+    include: tuple[str, ...] = ()
     _encoders: dict[str, KVEncoder] = field(default_factory=dict, init=False)
 
     def run(
@@ -76,7 +77,9 @@ class Indexer:
                 store.latents.sweep()
                 quant = quant_of(store, self.quant)
                 choose_router(store, self.router)
-                refreshed = self.workspace.refresh(store, self.folder, scope=self.scope, reporter=self.reporter)
+                refreshed = self.workspace.refresh(
+                    store, self.folder, scope=self.scope, include=self.include, reporter=self.reporter
+                )
                 renew_vectors(store, self.reporter)
                 layers = default_layers(self.folder.num_layers)
                 spec = store.latents.spec_made_by(self.folder.fingerprint, layers, quant)

@@ -13,7 +13,8 @@ from awareness.errors import IndexCorrupt, NoIndex
 from awareness.index import build
 from awareness.index.chunks.documents import document_of
 from awareness.index.files.decoding import decode
-from awareness.index.files.repository import Repository, build_scope, is_below
+from awareness.index.files.patterns import build_scope
+from awareness.index.files.repository import Repository, is_below
 from awareness.index.store.layout import IndexLayout, layout_for
 from awareness.index.store.store import Snapshot, Store
 from awareness.model import model_files, presets, token_offsets
@@ -117,13 +118,16 @@ class Workspace:
         folder: model_files.ModelFolder,
         *,
         scope: Sequence[str] | None = None,
+        include: Sequence[str] | None = None,
         reporter: Reporter = SILENT,
     ) -> build.Refreshed:
-        """Brings the routing index up to date. scope: globs of the paths that are indexed, None for those of the last
-        time. Call inside `writing(layout)`."""
+        """Brings the routing index up to date. scope: globs of the paths that are indexed, include: of what would be
+        left out; None for those of the last time. Call inside `writing(layout)`."""
+        known = store.snapshot(self.snapshot_name)
         if scope is None:
-            known = store.snapshot(self.snapshot_name)
             scope = known.scope if known else ()
+        if include is None:
+            include = known.include if known else ()
         with reporter.progress() as progress:
             return build.refresh(
                 store,
@@ -133,6 +137,7 @@ class Workspace:
                 token_starts=lambda: _token_starts(folder.path),
                 rev=self.rev,
                 scope=scope,
+                include=include,
                 progress=progress,
             )
 

@@ -116,19 +116,20 @@ def refresh(
     token_starts: Callable[[], TokenStarts],
     rev: str | None = None,
     scope: Sequence[str] = (),
+    include: Sequence[str] = (),
     max_tokens: int = MAX_CHUNK_TOKENS,
     progress: Progress = silent,
 ) -> Refreshed:
     """Updates the snapshot to the files as they are now. Call inside `writing(layout)`.
 
-    model, fingerprint: of the model whose tokens limit the chunks. token_starts: loads its tokenizer; called at most
-    once, for the first new file. max_tokens: of a chunk.
+    scope, include: patterns, as in `Repository.scan`. model, fingerprint: of the model whose tokens limit the chunks.
+    token_starts: loads its tokenizer; called at most once, for the first new file. max_tokens: of a chunk.
     """
     renew_vectors(store)
     name = snapshot_name(repository, rev)
     chunking = _chunking(max_tokens, fingerprint)
     before = store.snapshot_files(name, chunking)
-    listing = Listing(store, repository, name, rev=rev, scope=scope)
+    listing = Listing(store, repository, name, rev=rev, scope=scope, include=include)
     starts = functools.cache(token_starts)
     current: dict[str, str] = {}
     fresh: dict[str, IndexedFile] = {}
@@ -143,7 +144,8 @@ def refresh(
         else:
             current[entry.path] = entry.digest
     known = store.snapshot(name)
-    if known and current == before and (known.model, known.scope) == (model, tuple(scope)):
+    choice = (model, tuple(scope), tuple(include))
+    if known and current == before and (known.model, known.scope, known.include) == choice:
         listing.remember()
         chunks = store.totals(known.id).chunks
         return Refreshed(known.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
@@ -151,7 +153,7 @@ def refresh(
     others = () if known else store.snapshots()  # a new work tree or commit shares its chunks with them
     stored = old.union(*(store.chunk_digests(other.id) for other in others))
     files = (fresh.get(path) or IndexedFile(path, digest, None) for path, digest in current.items())
-    snapshot = store.write_snapshot(name, files, chunking=chunking, model=model, rev=rev, scope=scope)
+    snapshot = store.write_snapshot(name, files, chunking=chunking, model=model, rev=rev, scope=scope, include=include)
     listing.remember()
     new = store.chunk_digests(snapshot)
     reused = sum(digest in stored for digest in new)

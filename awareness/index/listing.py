@@ -18,12 +18,24 @@ FEW = 16
 class Listing:
     """Iterate over it once for the files to index; then `skipped` has the others."""
 
-    def __init__(self, store: Store, repository: Repository, name: str, *, rev: str | None, scope: Sequence[str]):
-        """name: of the snapshot, whose files of the last refresh are in the store."""
+    def __init__(
+        self,
+        store: Store,
+        repository: Repository,
+        name: str,
+        *,
+        rev: str | None,
+        scope: Sequence[str],
+        include: Sequence[str] | None = None,
+    ):
+        """name: of the snapshot, whose files of the last refresh are in the store. include: None for its patterns."""
+        if include is None:
+            snapshot = store.snapshot(name)
+            include = snapshot.include if snapshot else ()
         self._store, self._name, self._rules = store, name, str(RULES_VERSION)
         self._known = read_known(store, name, self._rules)
         self._started = time.time_ns()
-        self._entries = repository.scan(rev=rev, scope=scope, known=self._known)
+        self._entries = repository.scan(rev=rev, scope=scope, include=include, known=self._known)
         self._present: set[str] = set()
         self._news: dict[str, KnownFile] = {}
         self.skipped: list[SkippedFile] = []

@@ -54,7 +54,8 @@ class Snapshot:
     """A named set of files.
 
     name: `tree:` and a folder, or `rev:` and a commit. rev: the commit or None. model: name of the model whose tokens
-    limit the chunks. scope: the patterns it is limited to. updated: Unix time.
+    limit the chunks. scope: the patterns it is limited to. updated: Unix time. include: the patterns of what else is in
+    it.
     """
 
     id: int
@@ -63,6 +64,7 @@ class Snapshot:
     model: str
     scope: tuple[str, ...]
     updated: float
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,14 @@ class Store:
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, by name."""
-        rows = self.rows("SELECT id, name, rev, model, scope, updated FROM snapshot ORDER BY name")
+        rows = self.rows(
+            "SELECT id, name, rev, model, scope, updated, (SELECT value FROM meta WHERE key = ? || name) FROM snapshot"
+            " ORDER BY name",
+            _INCLUDE,
+        )
         return [
-            Snapshot(i, name, rev, model, tuple(scope.split("\n")) if scope else (), updated)
-            for i, name, rev, model, scope, updated in rows
+            Snapshot(i, name, rev, model, _patterns(scope), updated, _patterns(include))
+            for i, name, rev, model, scope, updated, include in rows
         ]
 
     def snapshot(self, name: str) -> Snapshot | None:
@@ -202,9 +208,13 @@ class Store:
         model: str,
         rev: str | None,
         scope: Sequence[str] = (),
+        include: Sequence[str] = (),
     ) -> int:
         """Replaces the files of a snapshot in one transaction and returns its id. Drops files that no snapshot has."""
         with self.changing():
+            self.db.execute("DELETE FROM meta WHERE key = ?", (_INCLUDE + name,))
+            if include:
+                self.db.execute("INSERT INTO meta VALUES (?, ?)", (_INCLUDE + name, "\n".join(include)))
             self.db.execute(
                 "INSERT INTO snapshot(name, rev, model, scope, updated) VALUES (?, ?, ?, ?, ?) ON CONFLICT(name)"
                 " DO UPDATE SET rev = excluded.rev, model = excluded.model, scope = excluded.scope, encoded = NULL,"
@@ -226,6 +236,7 @@ class Store:
         with self.changing():
             self.db.execute("DELETE FROM snapshot WHERE name = ?", (name,))
             dropped = self.db.changes() > 0
+            self.db.execute("DELETE FROM meta WHERE key = ?", (_INCLUDE + name,))
             self._drop_unused_files()
         return dropped
 
@@ -381,6 +392,13 @@ def path_in(path: str) -> bytes:
 
 def path_out(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
+
+
+_INCLUDE = "include:"  # and the name of a snapshot: the key in `meta` of the patterns of its Snapshot.include
+
+
+def _patterns(text: str | None) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
 
 
 _CHUNK_COLUMNS = "c.id, f.path, c.start_line, c.end_line, c.symbol, c.text, c.tokens, c.digest"
