@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from awareness.evals.intervals import Estimate
+from awareness.index.files.own_files import PICTURE_SOFTWARE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def panels(columns: int, rows: int = 1, *, width: float = 4.1, height: float = 3
 def save(figure: Figure, title: str, folder: Path, name: str) -> str:
     """Writes the figure; returns `name`."""
     figure.suptitle(title, fontsize=9)
-    figure.savefig(folder / name, bbox_inches="tight")
+    figure.savefig(folder / name, bbox_inches="tight", metadata={"Software": PICTURE_SOFTWARE})
     return name
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from awareness.index.files.own_files import REPORT_MARK
+
 NOT_MEASURED = "—"
 
 
@@ -37,10 +39,11 @@ class Report:
 
 
 def write_json(folder: Path, name: str, content: Mapping[str, Any]) -> Path:
-    """The file `name`.json in `folder`, which is made if necessary."""
+    """The file `name`.json in `folder`, which is made if necessary. Its first field says who made it, so that it is not
+    indexed where it lies in a work tree."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    path.write_text(json.dumps(dict((REPORT_MARK, *content.items())), indent=2) + "\n", "utf-8")
     return path
 
 

@@ -13,6 +13,7 @@ import torch
 
 from awareness.config.training import TrainConfig
 from awareness.errors import UsageError
+from awareness.index.files.own_files import PICTURE_SOFTWARE
 from awareness.model.model_files import ModelFolder
 from awareness.train.log import loss_axes, smooth
 from awareness.train.run import prepare
@@ -88,4 +89,4 @@ def draw_rates(result: RangeTest, path: Path) -> None:
     axes.set_xlabel("learning rate of the memory")
     axes.set_ylabel("loss, nats, smoothed")
     axes.legend()
-    figure.savefig(path, bbox_inches="tight")
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": PICTURE_SOFTWARE})

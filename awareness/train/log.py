@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from awareness.index.files.own_files import PICTURE_SOFTWARE
 from awareness.types import Progress, silent
 
 LOG, PICTURE = "log.jsonl", "loss.png"
@@ -92,7 +93,7 @@ def draw_losses(runs: Sequence[Path], path: Path) -> None:
     axes.set_ylabel("loss, nats")
     axes.set_yscale("log")
     axes.legend()
-    figure.savefig(path, bbox_inches="tight")
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": PICTURE_SOFTWARE})
 
 
 def loss_axes(width: float, height: float) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ def writing(layout: IndexLayout) -> Iterator[None]:
 
     lock = FileLock(layout.lock, timeout=0.2)
     with storage_errors(layout.root):
-        layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        layout.create_root()
         try:
             lock.acquire()
         except Timeout:
