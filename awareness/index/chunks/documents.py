@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from awareness.index.chunks.long_lines import LongLine, shorten_long_lines
+
 
 @dataclass(frozen=True)
 class Document:
     """The rows of a file that are worth reading.
 
     text: the rows, joined by `\\n`. line_numbers: the line of the file, from 1, that each row stands on, ascending;
-    None if row r is line r + 1, as in most files.
+    None if row r is line r + 1, as in most files. shortened: the lines of which a part is left out, ascending.
     """
 
     text: str
     line_numbers: Sequence[int] | None = None
+    shortened: tuple[LongLine, ...] = ()
 
     def line_of(self, row: int) -> int:
         """The line of the file, from 1, that this row, from 0, stands on."""
@@ -32,4 +35,5 @@ class Document:
 
 def document_of(path: str, text: str) -> Document:
     """The document of a file. text: the whole file, decoded."""
-    return Document(text)
+    text, shortened = shorten_long_lines(text)
+    return Document(text, shortened=shortened)

@@ -248,7 +248,7 @@ def _examine(
         judged = stat
         if is_own_file(data):
             return None
-        is_brought_back |= _is_brought_back(lambda: check_content(data), path, choices)
+        is_brought_back |= _is_brought_back(lambda: check_content(path, data), path, choices)
     except FileNotFoundError:
         return None
     except Skip as skip:
