@@ -2,7 +2,8 @@
 
 Such a line is shortened to its start, a remark and its last characters, so that the rows of a file stay where they are
 and a quotation mark or bracket that it opens is mostly closed again. A long line of words stays whole: a paragraph, a
-query, a signature, a text in a language without spaces.
+query, a signature, a text in a language without spaces. The lines of a
+wrapped block of base64 or hex (a certificate, a picture in a text) count as one: the first stays, the others are empty.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from dataclasses import dataclass
 LONG = 1000  # characters; about one chunk. A shorter line costs little, whatever it is
 LONG_RUN = 500  # characters without a space
 HEAD, TAIL = 120, 12  # characters of a line that are kept
-SAMPLE = 10_000  # characters, from each end of a line, that are judged
+BLOCK = 4  # lines of wrapped data that are a block
+SAMPLE = 4000  # characters, from each end of a line, that are judged
 
 _SPACES = re.compile(r"\s")
 _DIGITS_AND_SIGNS = re.compile(r"[\d_\W]")
+_WRAPPED = re.compile(  # a line of base64, or of hex
+    r"[ \t]*(?=.*\d)(?:(?=.*[a-z])(?=.*[A-Z])[\w+/-]{60,1000}={0,2}|[0-9a-f]{60,1000}|[0-9A-F]{60,1000})[ \t]*",
+    re.ASCII,
+)
 _RUN = re.compile(rf"\S{{{LONG_RUN},}}")
 
 
@@ -33,7 +39,17 @@ def shorten_long_lines(text: str) -> tuple[str, tuple[LongLine, ...]]:
     if len(text) <= LONG:
         return text, ()
     lines, shortened = text.split("\n"), []
-    for row, line in enumerate(lines):
+    block = 0  # rows of wrapped data above this one
+    for row, line in enumerate((*lines, "")):
+        if 60 <= len(line) <= LONG and _WRAPPED.fullmatch(line):
+            block += 1
+            continue
+        if block >= BLOCK:
+            first = row - block
+            left_out = sum(map(len, lines[first + 1 : row]))
+            lines[first:row] = [_remark(lines[first], left_out), *[""] * (block - 1)]
+            shortened.append(LongLine(first + 1, left_out))
+        block = 0
         if len(line) > LONG:
             short, left_out = _shorten(line)
             if left_out:
@@ -86,4 +102,8 @@ def _shorten(line: str) -> tuple[str, int]:
 
 
 def _cut(data: str) -> str:
-    return f"{data[:HEAD]} … [{len(data) - HEAD - TAIL:,} characters left out] {data[-TAIL:]}"
+    return f"{_remark(data[:HEAD], len(data) - HEAD - TAIL)} {data[-TAIL:]}"
+
+
+def _remark(start: str, left_out: int) -> str:
+    return f"{start} … [{left_out:,} characters left out]"

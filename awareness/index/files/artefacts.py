@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-_JSON_KEYS = 65536  # bytes of a file that are searched for the keys of its top
-
 
 def _all(*parts: str) -> tuple[re.Pattern[bytes], ...]:
     """Patterns of which each has to be found."""
@@ -108,8 +106,7 @@ def is_artefact(path: str, data: bytes) -> bool:
             return b'"version"' in data or b'"root"' in data
         if not any(key in data for key in _KEYS):
             return False
-        ends = data if len(data) <= 2 * _JSON_KEYS else data[:_JSON_KEYS] + data[-_JSON_KEYS:]
-        return any(all(pattern.search(ends) for pattern in artefact) for artefact in _JSON_ARTEFACTS)
+        return any(all(pattern.search(data) for pattern in artefact) for artefact in _JSON_ARTEFACTS)
     if start == b"[":
         return name.endswith((".json", ".abi")) and _ABI.match(data[:16384]) is not None
     if start == b"<":

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from awareness.index.chunks.long_lines import LONG, is_text
 
-SMALLEST = 5000  # bytes; below it a file costs little
+SMALLEST = 5000  # bytes; below it a file costs little, unless its name says that it is minified
 DENSE = 200  # characters: a longer line of code with few spaces is not written by hand
-WRAPPERS = 3  # other lines of code that may stand around the long ones; more if there are many long ones
-SHARE = 0.9  # of the characters, in long lines
+SHARE, SHARE_IF_NAMED = 0.9, 0.6  # of the characters, in long lines
+WRAPPERS = 3  # other lines that may stand around the long ones; in code and JSON also half as many as there are long ones
 
 _CODE = (".js", ".mjs", ".cjs", ".css", ".html", ".htm")
 _COMMENTS = ((b"/*", b"*/"), (b"<!--", b"-->"))
@@ -20,24 +20,22 @@ _LINE_COMMENTS = (b"//", b"#", b"--", b";")
 def is_minified(path: str, data: bytes) -> bool:
     """Is nearly all of a file in long lines of data, apart from comments? data: the whole file."""
     name = path.rpartition("/")[2].lower()
-    shortest = DENSE if ".min." in name or "-min." in name else SMALLEST
-    if len(data) < shortest:
+    is_named = ".min." in name or "-min." in name
+    is_code = is_named or name.endswith(_CODE)
+    limit = DENSE if is_code else LONG // 2 if name.endswith(".json") else LONG
+    if len(data) < (DENSE if is_named else SMALLEST) or len(data) < 0.3 * limit * (data.count(b"\n") + 1):
         return False
-    is_code = name.endswith(_CODE)
-    limit = DENSE if is_code else LONG
-    lines = data.split(b"\n")
-    if not any(len(line) > limit for line in lines) or len(data) < limit * len(lines) * (0.2 if is_code else 0.4):
-        return False
-    long, longs, other, others = 0, 0, 0, 0
+    longs, others = [], []
     for line in _without_blocks(data).split(b"\n"):
         line = line.strip()
         if len(line) > limit and not is_text(line.decode("utf-8", errors="replace")):
-            long += len(line)
-            longs += 1
+            longs.append(len(line))
         elif line and not line.startswith(_LINE_COMMENTS):
-            other += len(line)
-            others += 1
-    return long >= SHARE * (long + other) > 0 and others <= max(WRAPPERS, longs // 10)
+            others.append(len(line))
+    share = sum(longs) / (sum(longs) + sum(others) or 1)
+    if is_named:
+        return share >= SHARE_IF_NAMED
+    return share >= SHARE and len(others) <= max(WRAPPERS, 0 if limit == LONG else len(longs) // 2)
 
 
 def _without_blocks(data: bytes) -> bytes:
