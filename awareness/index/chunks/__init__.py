@@ -8,4 +8,4 @@ languages.py    the language of a file, and its grammar
 languages.yaml  the table of languages: add one here
 """
 
-CHUNKER_VERSION = 1  # part of the key of stored chunks: raise it when the cuts change
+CHUNKER_VERSION = 2  # part of the key of stored chunks: raise it when the cuts change

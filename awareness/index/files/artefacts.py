@@ -76,7 +76,7 @@ _KEYS = (
     b'"libraries"',
 )
 _ABI = re.compile(
-    rb'\A\s*\[\s*\{(?=[^\]]{0,4000}?"type"\s*:\s*"(?:function|constructor|event|error|fallback|receive)")'
+    rb'\A\s*\[\s*\{(?=.{0,4000}?"type"\s*:\s*"(?:function|constructor|event|error|fallback|receive)")'
     rb'(?=.{0,4000}?"(?:inputs|outputs|stateMutability)"\s*:)(?=.{0,8000}?"(?:stateMutability|anonymous|payable|internalType)"\s*:)',
     re.DOTALL,
 )

@@ -10,7 +10,9 @@ from awareness.index.chunks.long_lines import LONG, is_text
 SMALLEST = 5000  # bytes; below it a file costs little, unless its name says that it is minified
 DENSE = 200  # characters: a longer line of code with few spaces is not written by hand
 SHARE, SHARE_IF_NAMED = 0.9, 0.6  # of the characters, in long lines
-WRAPPERS = 3  # other lines that may stand around the long ones; in code and JSON also half as many as there are long ones
+WRAPPERS = (
+    3  # other lines that may stand around the long ones; in code and JSON also half as many as there are long ones
+)
 
 _CODE = (".js", ".mjs", ".cjs", ".css", ".html", ".htm")
 _COMMENTS = ((b"/*", b"*/"), (b"<!--", b"-->"))
@@ -30,7 +32,7 @@ def is_minified(path: str, data: bytes) -> bool:
         line = line.strip()
         if len(line) > limit and not is_text(line.decode("utf-8", errors="replace")):
             longs.append(len(line))
-        elif line and not line.startswith(_LINE_COMMENTS):
+        elif line.strip(b"{}()[];,") and not line.startswith(_LINE_COMMENTS):
             others.append(len(line))
     share = sum(longs) / (sum(longs) + sum(others) or 1)
     if is_named:

@@ -144,7 +144,9 @@ def test_hand_written_files_stay(name: str) -> None:
     assert not is_generated(f"src/{name}", KEPT[name].encode())
 
 
-@pytest.mark.parametrize("piece", ["/*", "# generated ", "// Do not edit, ", "this file is generated ", "<!-- ", "\n*", "changes "])
+@pytest.mark.parametrize(
+    "piece", ["/*", "# generated ", "// Do not edit, ", "this file is generated ", "<!-- ", "\n*", "changes "]
+)
 def test_the_time_is_bounded(piece: str) -> None:
     data = ("generated\n" + piece * 200_000).encode()
     started = time.process_time()
