@@ -1,4 +1,4 @@
-"""Files that a tool wrote from other files, known by their content: lock files, source maps, ABIs, reports and the like.
+"""Files that a tool wrote from other files, known by their content: lock files, source maps, ABIs, reports.
 
 A name alone proves nothing: `yarn.lock` may be a module, `.map` a level of a game. Kept is what cannot be made again
 from other files: a project file of Xcode, a drawing, a linker map that somebody annotated, an amalgamation of C.

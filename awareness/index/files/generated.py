@@ -6,70 +6,28 @@ marker is not generated, and neither is a template. Python has its module docstr
 generators, Java an annotation.
 
 Kept are files that a tool starts or rewrites but that say what no other file says: `db/schema.rb` of Rails (the only
-list of all tables and columns), the manifest of a published crate, migrations of Django, what `init` commands write once for people to edit.
+list of all tables and columns), the same of Diesel, the manifest of a published crate, migrations of Django, and what
+`init` commands write once for people to edit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+
+from awareness.index.files.top_comments import Comment, top_comments
 
 TOP_BYTES = 16384  # a licence, or a description of an API in one line, may stand above the marker
-TOP_LINES = 60  # that are not imports
 
 _HINTS = tuple(
     hint.encode()
     for hint in "gnu bison|do not edit|do not modify|produced by gperf|$antlr|created by:|object code".split("|")
 )
 
-_C, _HASH, _DASH, _SEMICOLON, _PERCENT = ("//",), ("#",), ("--",), (";",), ("%",)
-_C_BLOCK, _XML_BLOCK = (("/*", "*/"),), (("<!--", "-->"),)
-_Syntax = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]  # openings of line comments; ends of block comments
-_OF_LANGUAGES: tuple[tuple[str, _Syntax], ...] = (
-    (
-        "c h cc cpp cxx c++ hh hpp hxx h++ inl ipp tcc m mm cs java kt kts scala sc groovy gradle js jsx mjs cjs ts tsx mts "
-        "cts go rs swift dart proto thrift fbs css scss less sol zig v sv svh d glsl hlsl cu cuh metal wgsl idl jsonc "
-        "json5 hx y yy l ll g4 pde ino prisma qml vala pas as cue jsonnet dts styl snap",
-        (_C, _C_BLOCK),
-    ),
-    ("php phtml hcl tf tfvars rego nix", (("//", "#"), _C_BLOCK)),
-    (
-        "py pyi pyw pyx pxd pxi rb rake gemspec rbi rbs sh bash zsh ksh fish pl pm t r yaml yml toml cfg conf mk mak make "
-        "cmake properties ex exs jl nim cr tcl awk graphql gql graphqls ps1 psm1 psd1 po bzl bazel star coffee gyp gypi gn "
-        "gni capnp ac am desktop service txt lock resolved bats rdoc namespace",
-        (_HASH, ()),
-    ),
-    ("ini el lisp cl clj cljs cljc scm rkt asm s edn nsi", (("#", ";", "//"), _C_BLOCK)),
-    ("sql hs lhs lua elm ada adb ads vhd vhdl purs idr dhall", (_DASH, (("/*", "*/"), ("{-", "-}"), ("--[[", "]]")))),
-    ("erl hrl tex sty cls bib rd pro", (_PERCENT, ())),
-    ("ml mli mly mll fs fsi fsx sml", (("//", "#"), (("(*", "*)"),))),
-    ("xml html htm xhtml svg md markdown mdx xaml csproj props targets resx plist vue svelte", ((), _XML_BLOCK)),
-    ("f f90 f95 f03 f08 for", (("!", "C "), ())),
-    ("vb bas vbs", (("'",), ())),
-    ("bat cmd", (("REM ", "rem ", "::"), ())),
-    ("m4", (("#", "dnl "), ())),
-    ("vim", (('"',), ())),
-    ("1 2 3 4 5 6 7 8 man", (('.\\"',), ())),
-    ("rst adoc asciidoc org json ipynb csv tsv", ((), ())),
-)
-_SYNTAX = {f".{ending}": syntax for endings, syntax in _OF_LANGUAGES for ending in endings.split()}
-_UNKNOWN: _Syntax = (("#", "//", "dnl "), (("/*", "*/"), ("<!--", "-->")))
-_DOCSTRING = re.compile(r"""[rRuU]?('''|\"\"\")""")
-_STARS = re.compile(r"^\s*\*+(?!/)")
 _TEMPLATE = re.compile(
     r"\.(?:tmpl|tpl|template|mustache|hbs|handlebars|j2|jinja2?|erb|ejs|ftl|vm|gotmpl|stg|tt|t4|liquid|in|mako|xslt?|dot|"
     r"njk|twig|eex|heex|leex|gsp|scriban|cookiecutter|skel|snippets?)(?:\.\w{1,6})?$"
 )
 _PLACEHOLDER = re.compile(r"\{\{|\{%|<%|\$\{|\$\(|%\(?[sdr]\b|@[A-Z_]+@|\{[\w.]*\}")
-_PREAMBLE = re.compile(  # code that may stand above a marker
-    r"""(?ix) <\?(?:php|xml|hh)? | <!doctype | </?(?:html|head|meta|title|link|project)\b | declare\s*\(
-    | (?:package|import|from|use|using|namespace|module|library|open|part|syntax|option|edition|require\w*|include|extern)\b
-    | ["']use\s\w+["'] | @(?:file:|import\b|charset\b|use\b|\w[\w.]*(?:\(|$)) | \#!?\[ | \#!
-    | \#\s*(?:pragma|ifn?def|if|endif|define|undef|include|import|line|nullable)\b | [{}()]+$ | "name"\s*:
-    """
-)
-
 _FORBID = (
     r"(?:(?:please )?(?:do not|do n[o']t|don'?t|never|must not(?: be)?|should not(?: be)?|not to be) "
     r"(?:(?:ever|manually|directly|be|hand|attempt to|try to|make (?:any )?(?:manual )?) ?-?){0,3}"
@@ -80,34 +38,38 @@ _FORBID = (
 )
 _OPENING = r"(?:(?:warning|note|notice|attention|caution|important|nb|info)\b[:!,. -]*)?"
 _AUTO = r"@?(?:(?:auto(?:matically|matic|magically)?|machine|programmatically|mechanically)[- ]*)"
-_THING = (
-    r"(?:this|the) (?:[\w.+#/-]+ ){0,2}?(?:file|code|source|class|module|script|header|document|page|makefile|unit|package|"
-    r"interface|stub|crate|library|client|sdk)s?(?: \S+)? (?:is|was|has been|have been|were|are) (?:\*+)?"
-)
-_MADE = r"@?(?:generated|created|built|produced|written|auto-?created|maintained)\b\*{0,2}"
-_END = (
-    r"(?=\s*(?:$|[.,:;!()<—–-]|by |from |with |using |via |on |at |in |for |during |as |and (?:should|must|will)|do ))"
-)
-_STATES_AUTO = re.compile(
-    rf"(?i){_OPENING}(?:{_THING}(?:an? )?{_AUTO}(?:generated|created|built|produced|written)\b{_END}"
-    rf"|{_AUTO}generated (?:\w+ )?(?:by|from|with|using) \S"
-    rf"|{_AUTO}generated(?: (?:file|code|source|header|class|content))?[.!]*$)"
+_NOUN = r"(?:file|code|source|class|module|script|header|document|page|makefile|unit|interface|stub)s?"
+_THING = rf"(?:this|the) (?:[\w.+#/-]+ ){{0,2}}?{_NOUN}(?: \S+)? (?:is|was|has been|have been|were|are) (?:\*+)?"
+_MADE = r"(?:generated|created|built|produced|written)\b\*{0,2}"
+_PREPOSITION = r"by |from |with |using |via |on |at |in |for |during |as |and (?:should|must|will)|do "
+_END = rf"(?=\s*(?:$|[.,:;!()<—–-]|{_PREPOSITION}))"
+_STATES_AUTO = re.compile(  # says it so plainly that no ban of edits is needed
+    rf"(?i){_OPENING}(?:{_THING}(?:an? )?{_AUTO}generated\b{_END}"
+    rf"|(?P<participle>{_AUTO}generated (?:{_NOUN} )?(?:by|from|with|using) \S)"
+    rf"|{_AUTO}generated(?: {_NOUN})?[.!]*$)"
 )
 _STATES = re.compile(
-    rf"(?i){_OPENING}(?:{_THING}(?:{_AUTO})?{_MADE}{_END}"
-    rf"|(?:{_AUTO})?generated(?: (?:automatically|file|code|source|header|class|data|content|module|script))?{_END}"
-    rf"|code generated (?:by|from|with|using)\b"
-    rf"|(?:it|this) (?:is|was) (?:an? )?(?:{_AUTO})?generated(?: (?:file|code|header|class))?{_END})"
+    rf"(?i){_OPENING}(?:{_THING}(?:(?:{_AUTO}{_MADE})|generated\b\*{{0,2}}){_END}"
+    rf"|(?P<participle>(?:{_AUTO})?generated(?: automatically| data| content| {_NOUN})?{_END}"
+    rf"|code generated (?:by|from|with|using)\b)"
+    rf"|(?:it|this) (?:is|was) (?:an? )?(?:{_AUTO})?generated(?: {_NOUN})?{_END})"
+)
+_PROSE = re.compile(  # after "generated by x": the sentence says something else about what is generated
+    r"(?i)[^.,;:!—–(-]*?(?<!and )(?<!that )"
+    r"\b(?:is|are|was|were|lives?|goes|must|should|will|can|may|needs?|ha[sd]|have)\b"
 )
 _FORBIDS = re.compile(rf"(?i)(?:{_OPENING}|.*?[.!;:,(—–-] ?(?:so |and |please |therefore ){{0,2}}){_FORBID}")
 _FORBIDS_FIRST = re.compile(
-    rf"(?i){_OPENING}{_FORBID}\b.{{0,60}}?\b(?:(?:it|this|file|this file) (?:is|was|has been) )?(?:{_AUTO})?generated{_END}"
+    rf"(?i){_OPENING}{_FORBID}\b(?:.{{0,60}}?\b(?:it|this|(?:this|the) {_NOUN}) (?:is |was |has been |have been )?"
+    rf"|[^.]{{0,40}}?[—–:,.!(;-] ?)(?:{_AUTO})?generated{_END}"
 )
 _BY_HAND = re.compile(
     r"(?i)feel free|edit (?:it |this |this file )?(?:freely|as you|to your|at will|to taste|to suit)|safe to edit"
-    r"|\b(?:can|may|should|could|has been|was|were|then|since|now|is now) (?:safely |then |been |be )*(?:hand-?)?(?:edited|modified|customi[sz]ed|adapted|maintained)\b"
-    r"|(?:maintained|edited|modified|written|changed) by hand\b(?<!not changed by hand)(?<!not be changed by hand)"
-    r"|no longer|not generated|starting point|current state of the database|generated by cargo\b|hand-?(?:edited|maintained|written|tuned)"
+    r"|\b(?:can|may|should|could|has been|was|were|then|since|now) (?:safely |then |been |be )*(?:hand-?)?"
+    r"(?:edited|modified|customi[sz]ed|adapted|maintained)\b"
+    r"|(?:maintained|edited|modified|written) by hand\b|(?<!not )(?<!not be )changed by hand\b"
+    r"|no longer|not generated|starting point|hand-?(?:edited|maintained|written|tuned)"
+    r"|current state of the database|generated (?:automatically )?by (?:cargo|diesel)\b"
 )
 _MENTION = re.compile(  # a line that cannot be the end of a sentence: the next line is part of a text
     r"(?i)(?:[,(:]|\b(?:a|an|the|this|that|these|is|are|was|be|and|or|not|no|of|in|to|for|with|without|by|as|like|on|at|"
@@ -117,47 +79,54 @@ _MENTION = re.compile(  # a line that cannot be the end of a sentence: the next 
 _GOES_ON = re.compile(
     r"(?i)(?:is|are|means|tells|marks?|makes|was|at the|in the|to the|on the|and|or|so|which|that|as|but|appears?)\b"
 )
-_KNOWN = re.compile(
-    r"""(?x)
-    [Cc]ode\ generated\ .*\ DO\ NOT\ EDIT\.?$
-    | (?:(?i:this\ (?:file|code|module)\ (?:is|was)\ )?(?i:automatically\ )?)@generated(?![\w-])
-      (?:$ | [.,:;(<{] | \s+(?!NOT\b)(?:$|(?i:by|from|with|using|via|and|at|on|automatically|do)\b|SignedSource|[-–—:(<{"]))
-    | <auto-?generated\s*/?>
-    | (?i:generated\ by\ the\ (?:protocol\ buffer|grpc|swift\ generator\ plugin|nanopb|protobuf|protoc)\b)
-    | Generated\ by\ (?:gRPC|Cap'?n\ Proto)\b
-    | (?:gRPC-Web|@fileoverview\ gRPC-Web)\ generated\ client\ stub
-    | Auto-?generated\ by\ (?:Apache\ )?(?:Thrift|Avro|Frugal)\b
-    | (?:NOTE:\ )?This\ class\ is\ auto\ generated\ by\ (?:the\ )?(?i:OpenAPI|swagger)
-    | Generated\ by:?\ (?:OpenAPI\ Generator|https?://(?:www\.)?(?:openapi-generator\.tech|github\.com/swagger-api/swagger-codegen))
-    | Do\ not\ edit\ the\ class\ manually\.$
-    | Generated\ from\ .*\.g4?\ by\ ANTLR\ \d | \$ANTLR\ [\d.]
-    | Generated\ from\ \S+\.sbl\ by\ Snowball | Automatically\ generated\ by\ Pod::Man
-    | A\ Bison\ parser,\ made\ (?:by|from)\ GNU\ Bison | A\ lexical\ scanner\ generated\ by\ flex$
-    | (?i:generated\ by\ re2c\ \d) | (?:ANSI-C|C\+\+|C|KR-C)\ code\ produced\ by\ gperf\ version
-    | This\ file\ was\ automatically\ generated\ by\ SWIG
-    | Generated\ by\ Cython\ [\d.]+\S*(?:\ on\ .*)?$
-    | automatically\ generated\ by\ rust-bindgen | (?:A|a)utomatically\ generated\ by\ the\ FlatBuffers\ compiler
-    | Generated\ (?:with|by)\ cbindgen | This\ file\ is\ generated\ by\ jOOQ\.?$
-    | Generated\ by\ (?:roxygen2:|using\ Rcpp::compileAttributes)
-    | Generated\ by\ GNU\ Autoconf\ [\d.]+ | generated\ automatically\ by\ aclocal\ [\d.]+
-    | \S*Makefile\.in\ generated\ by\ automake\ [\d.]+ | [\w./-]+\.\s+Generated\ from\ \S+\ by\ (?:autoheader|configure|config\.status)\.?$
-    | Generated\ automatically\ (?:from\ \S+\ )?by\ (?:config\.status|configure)\b
-    | CMAKE\ generated\ file:\ DO\ NOT\ EDIT
-    | Form\ (?:implementation\ )?generated\ from\ reading\ (?:UI|ui)\ file | Meta\ object\ code\ from\ reading\ C\+\+\ file
-    | Resource\ object\ code(?:\ \(Python\ \d\))?$
-    | Created\ by:\ (?:The\ Qt|Qt\ User|PyQt\d?|PySide\d?|The\ Resource\ Compiler|Qt\b)
-    | smithy-typescript\ generated\ code | Generated\ by\ Microsoft\ Kiota | Code\ generated\ by\ Microsoft\ \(R\)\ AutoRest
-    | (?:WARNING:\ )?this\ file\ was\ generated\ by\ (?:the\ )?(?:pulumi|Pulumi|crd2pulumi)
-    | This\ is\ code\ generated\ by\ Prisma
-    | (?i:(?:parser\ )?generated\ by\ (?:wayland-scanner|gdbus-codegen|glib-mkenums|peg\.js|peggy|jison|xtext|valac|doxygen|javadoc|
-      haxe|coffeescript|jflex|racc|ffigen|datamodel-codegen|js_of_ocaml|rescript|bucklescript|purs|gyp|pub$|ragel|buf\b|dagger|
-      nswag|fern|speakeasy|stainless|orval|hey-api|graphql-codegen|mockery|counterfeiter|ent\b|sqlboiler|xo\b|oapi-codegen|
-      vcr|spark|phpgrpc|betterproto|sourcery|swiftgen|r\.swift|kotlinpoet|jaxb|axis|wsimport|xjc)\b)
-    | (?i:generated\ automatically\ by\ nearley) | The\ following\ code\ was\ generated\ by\ JFlex
-    | This\ file\ is\ maintained\ automatically\ by\ "terraform
-    | This\ is\ a\ Gradle\ generated\ file\ for\ dependency\ locking
-    | This\ file\ is\ machine-generated\ -\ editing\ it\ directly\ is\ not\ advised
-    """
+_KNOWN = (
+    r"[Cc]ode generated .* DO NOT EDIT\.?$",
+    r"<auto-?generated\s*/?>",
+    r"(?i:generated by the (?:protocol buffer|grpc|swift generator plugin|nanopb|protobuf|protoc)\b)",
+    r"Generated by (?:gRPC|Cap'?n Proto)\b",
+    r"(?:@fileoverview )?gRPC-Web generated client stub",
+    r"Auto-?generated by (?:Apache )?(?:Thrift|Avro|Frugal)\b",
+    r"(?:NOTE: )?This class is auto generated by (?:the )?(?i:OpenAPI|swagger)",
+    r"Generated by:? (?:OpenAPI Generator|https?://(?:openapi-generator\.tech|github\.com/swagger-api/swagger-codegen))",
+    r"Do not edit the class manually\.$",
+    r"Generated from .*\.g4? by ANTLR \d",
+    r"\$ANTLR [\d.]",
+    r"Generated from \S+\.sbl by Snowball",
+    r"A Bison parser, made (?:by|from) GNU Bison",
+    r"A lexical scanner generated by flex$",
+    r"(?:ANSI-C|C\+\+|C|KR-C) code produced by gperf version",
+    r"Generated by Cython [\d.]+\S*(?: on .*)?$",
+    r"Generated (?:with|by) cbindgen",
+    r"This file is generated by jOOQ\.?$",
+    r"Generated by (?:roxygen2:|using Rcpp::compileAttributes)",
+    r"Generated by GNU Autoconf [\d.]+",
+    r"generated automatically by aclocal [\d.]+",
+    r"\S*Makefile\.in generated by automake [\d.]+",
+    r"[\w./-]+\. Generated from \S+ by (?:autoheader|configure|config\.status)\.?$",
+    r"Generated automatically (?:from \S+ )?by (?:config\.status|configure)\b",
+    r"CMAKE generated file: DO NOT EDIT",
+    r"Form (?:implementation )?generated from reading (?:UI|ui) file",
+    r"Meta object code from reading C\+\+ file",
+    r"Resource object code(?: \(Python \d\))?$",
+    r"Created by: (?:The Qt|Qt\b|PyQt\d?|PySide\d?|The Resource Compiler)",
+    r"smithy-typescript generated code",
+    r"Code generated by Microsoft \(R\) (?:AutoRest|Python|TypeScript|Go|Java|C#)\b",
+    r"(?:WARNING: )?this file was generated by (?:the )?(?:pulumi|Pulumi|crd2pulumi)",
+    r"This is code generated by Prisma",
+    r"Generated automatically by nearley",
+    r"The following code was generated by JFlex",
+    r"This file is maintained automatically by \"terraform",
+    r"This is a Gradle generated file for dependency locking",
+    r"This file is machine-generated - editing it directly is not advised",
+    r"Bindings generated by `windows-bindgen`",
+    r"(?i:(?:automatically |parser |bindings )?generated by (?:microsoft kiota|wayland-scanner|gdbus-codegen"
+    r"|glib-mkenums|peg\.js|peggy|jison|xtext|valac|doxygen|javadoc|haxe|coffeescript|jflex|racc|ffigen|datamodel-codegen"
+    r"|js_of_ocaml|rescript|bucklescript|purs|gyp|ragel|re2c|pod::man|orval|counterfeiter|betterproto|sourcery|swiftgen|r\.swift)\b)",
+)
+_IS_KNOWN = re.compile("|".join(_KNOWN))
+_AT_GENERATED = re.compile(  # a tag that starts the line, alone or followed by who wrote the file
+    r"(?i:this (?:file|code|module) (?:is|was) )?(?i:automatically )?@generated(?![\w-])"
+    r"(?:$|[.,:;(<{]| (?:(?i:by|from|with|using|via|at|on|automatically|do)\b|SignedSource|[-–—:(<{\"]))"
 )
 _IN_DOCSTRING = re.compile(
     r"(?:Generated by: https?://\S+|Do not edit the class manually\.|@generated by \S+.*[Dd]o not edit.*"
@@ -172,16 +141,6 @@ _JAVA = re.compile(
 _JAVA_IMPORT = re.compile(r"^import (?:javax|jakarta)\.annotation\.(?:processing\.)?(?:Generated|\*);?", re.MULTILINE)
 
 
-@dataclass(slots=True)
-class _Comment:
-    """A line of a comment. text: without decoration. block: number of its block: comments without code between."""
-
-    text: str
-    indent: int  # of the text behind the sign of the comment, tabs as four
-    block: int
-    is_docstring: bool = False
-
-
 def is_generated(path: str, data: bytes) -> bool:
     """Does the top of the file say that a program wrote it? data: the whole file; UTF-8, else only its ASCII counts."""
     top = data[:TOP_BYTES]
@@ -190,7 +149,7 @@ def is_generated(path: str, data: bytes) -> bool:
         return False
     text = top.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
     name = path.rpartition("/")[2].lower()
-    comments = list(_comments(name, text))
+    comments = list(top_comments(name, text))
     if _TEMPLATE.search(name):
         return any(_OF_AUTOTOOLS.match(comment.text) for comment in comments)
     if name.endswith((".java", ".kt", ".scala", ".groovy")) and _is_annotated(text):
@@ -198,24 +157,31 @@ def is_generated(path: str, data: bytes) -> bool:
     return any(_is_marker(comments, row) for row in range(len(comments))) and b"@generated NOT" not in data
 
 
-def _is_marker(comments: list[_Comment], row: int) -> bool:
+def _is_marker(comments: list[Comment], row: int) -> bool:
     comment = comments[row]
     if not comment.text or _PLACEHOLDER.search(comment.text) or _is_mentioned(comments, row):
         return False
     if comment.is_docstring:
         return _IN_DOCSTRING.match(comment.text) is not None
-    if _KNOWN.match(comment.text):
+    if _IS_KNOWN.match(comment.text):
         return True
     block = [(i, c.text) for i, c in enumerate(comments) if c.block == comment.block and abs(i - row) <= 8]
     near = " ".join(text for i, text in block if abs(i - row) <= 4)
     if _BY_HAND.search(near):
         return False
-    if _STATES_AUTO.match(comment.text) or _FORBIDS_FIRST.match(comment.text):
+    if _AT_GENERATED.match(comment.text):
         return True
-    return _STATES.match(comment.text) is not None and any(_FORBIDS.match(text) for _, text in block)
+    if _states(_STATES_AUTO, comment.text) or _FORBIDS_FIRST.match(comment.text):
+        return True
+    return _states(_STATES, comment.text) and any(_FORBIDS.match(text) for _, text in block)
 
 
-def _is_mentioned(comments: list[_Comment], row: int) -> bool:
+def _states(pattern: re.Pattern[str], text: str) -> bool:
+    match = pattern.match(text)
+    return match is not None and not (match["participle"] and _PROSE.match(text, match.end()))
+
+
+def _is_mentioned(comments: list[Comment], row: int) -> bool:
     """Is the line part of a text or a quotation in a comment: does the text before lead to it, or go on after it?"""
     comment = comments[row]
     block = [c for c in comments[:row] if c.block == comment.block and c.text]
@@ -238,63 +204,3 @@ def _is_annotated(text: str) -> bool:
         if line[:1].isalpha() and not re.match(r"(?:package|import)\b", line):
             return False
     return False
-
-
-def _comments(name: str, text: str) -> Iterator[_Comment]:
-    """The comment lines above the first line of code; blank lines of a comment have the text ""."""
-    ending = name[name.rfind(".") :] if "." in name[1:] else ""
-    if name in ("cmakelists.txt", "makefile", "dockerfile", "gemfile", "rakefile", "podfile"):
-        ending = ".mk"
-    signs, blocks = _SYNTAX.get(ending, _UNKNOWN)
-    is_python = ending in (".py", ".pyi")
-    number, block, close, in_docstring = 0, 0, "", False
-    for line in text.split("\n"):
-        stripped = line.strip()
-        if number >= TOP_LINES:
-            return
-        number += 1
-        if close:
-            body, end, rest = line.partition(close)
-            yield _body(body, block, in_docstring)
-            if end:
-                close = ""
-                if rest.strip():
-                    return
-            continue
-        if not stripped:
-            yield _Comment("", 0, block)
-            continue
-        if is_python and (quote := _DOCSTRING.match(stripped)):
-            opening, close, in_docstring = quote[0], quote[1], True
-        else:
-            opening, close = next(((o, c) for o, c in blocks if stripped.startswith(o)), ("", ""))
-            in_docstring = False
-        if opening:
-            body, end, rest = stripped[len(opening) :].partition(close)
-            yield _body(body, block, in_docstring)
-            if end:
-                close = ""
-                if rest.strip(" ;"):
-                    return
-            continue
-        if sign := next((sign for sign in signs if stripped.startswith(sign)), ""):
-            yield _after(stripped, sign, block)
-        elif _PREAMBLE.match(stripped):
-            block += 1
-            number -= 1
-        else:
-            return
-
-
-def _after(line: str, sign: str, block: int) -> _Comment:
-    """A line comment. Text that starts with another sign of a comment is quoted, so it stays as it is."""
-    rest = line[len(sign) :]
-    rest = rest.lstrip(sign[-1]) if not sign[-1].isspace() else rest
-    return _body(rest, block, False)
-
-
-def _body(body: str, block: int, in_docstring: bool) -> _Comment:
-    body = _STARS.sub("", body).expandtabs(4)
-    bare = body.lstrip()
-    text = bare.lstrip(" *=~!_-").rstrip(" *=~#/_-")
-    return _Comment(text, len(body) - len(bare), block, in_docstring)

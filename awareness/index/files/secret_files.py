@@ -10,7 +10,8 @@ import re
 
 # Names in lower case, without the endings of a backup.
 _NAMES = frozenset(
-    ".envrc .netrc _netrc .htpasswd .pgpass .my.cnf .git-credentials .dockercfg .s3cfg .boto .vault-token .pypirc".split()
+    ".envrc .netrc _netrc .htpasswd .pgpass .pypirc .my.cnf .git-credentials .dockercfg .s3cfg .boto "
+    ".vault-token".split()
 )
 _ENDS = (".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk")
 _PATH_ENDS = ("/.aws/credentials", "/.docker/config.json", "/.kube/config", "/.gem/credentials")
@@ -26,8 +27,8 @@ _TEMPLATE_WORDS = frozenset(
 _PUBLIC_ENDS = (".pub", ".example", ".sample", ".template", ".dist", ".tmpl", ".tpl", ".j2", ".erb", ".default")
 _CODE_ENDS = tuple(
     f".{ending}"
-    for ending in "py pyi pyx ipynb js jsx mjs cjs ts tsx mts cts vue svelte go rs java kt kts scala groovy c h cc cpp cxx hh "
-    "hpp hxx cs fs vb rb php swift m mm lua pl pm r jl ex exs erl hs ml mli clj dart sql proto graphql zig nim d cu "
+    for ending in "py pyi pyx ipynb js jsx mjs cjs ts tsx mts cts vue svelte go rs java kt kts scala groovy c h cc cpp cxx "
+    "hh hpp hxx cs fs vb rb php swift m mm lua pl pm r jl ex exs erl hs ml mli clj dart sql proto graphql zig nim d cu "
     "md markdown mdx rst adoc org tex html htm css scss".split()
 )
 _SHELL_ENDS = (".sh", ".bash", ".zsh", ".fish", ".ps1", ".bat")

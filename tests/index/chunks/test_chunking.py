@@ -770,7 +770,7 @@ def test_nesting_deeper_than_the_stack(line_end: str) -> None:
     text = f"({line_end}" * depth + f"1{line_end}" + f"){line_end}" * depth
     chunks = chunk_file("a.py", text, words, max_tokens=256)
     check_promises(chunks, text, 256)
-    assert len(chunks) >= 2 * depth // 256
+    assert len(chunks) >= 2 * depth // 256 if line_end else len(chunks) == 1, "a line of brackets is shortened"
 
 
 def test_a_long_line_becomes_parts_of_that_line() -> None:

@@ -28,14 +28,43 @@ CERTIFICATE = block("CERTIFICATE")
 @pytest.mark.parametrize(
     "path",
     [
-        *(".env", ".env.local", ".env.production", ".env.test", "deploy/.ENV", ".env.bak", ".env~", ".env.old", ".env_prod"),
+        *(
+            ".env",
+            ".env.local",
+            ".env.production",
+            ".env.test",
+            "deploy/.ENV",
+            ".env.bak",
+            ".env~",
+            ".env.old",
+            ".env_prod",
+        ),
         *(".env-staging", "prod.env", "config/docker.env", ".env.json", ".env.sh", ".env.production.local", ".envrc"),
         *("id_rsa", "id_rsa.bak", "id_rsa.old", "ssh/id_ed25519", "id_ed25519_work", "id_ecdsa.1", "id_ed25519_sk"),
-        *("id_rsa-2020", "id_rsa.txt", "ID_RSA", ".netrc", "_netrc", ".pypirc", ".htpasswd", ".pgpass", ".git-credentials"),
-        *("a.p12", "a.pfx.bak", "a.jks", "a.keystore", "pw.kdbx", "a.ppk", "home/.aws/credentials", ".docker/config.json"),
+        *(
+            "id_rsa-2020",
+            "id_rsa.txt",
+            "ID_RSA",
+            ".netrc",
+            "_netrc",
+            ".pypirc",
+            ".htpasswd",
+            ".pgpass",
+            ".git-credentials",
+        ),
+        *(
+            "a.p12",
+            "a.pfx.bak",
+            "a.jks",
+            "a.keystore",
+            "pw.kdbx",
+            "a.ppk",
+            "home/.aws/credentials",
+            ".docker/config.json",
+        ),
         *(".kube/config", ".netrc.orig"),
     ],
-)  # fmt: skip
+)
 def test_a_secret_name(path: str) -> None:
     assert is_secret_name(path)
 
@@ -45,12 +74,38 @@ def test_a_secret_name(path: str) -> None:
     [
         *(".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults", ".env.default", ".env-example"),
         *(".env.local.example", ".env.example.local", "example.env", "sample.env", "prod.env.template", ".env.schema"),
-        *(".env.ts", "env.py", ".env.js", ".env.d.ts", "env.go", "prod.env.js", "environment.rb", ".environment", "dotenv.md"),
+        *(
+            ".env.ts",
+            "env.py",
+            ".env.js",
+            ".env.d.ts",
+            "env.go",
+            "prod.env.js",
+            "environment.rb",
+            ".environment",
+            "dotenv.md",
+        ),
         *("id_rsa_parser.py", "id_rsa.md", "docs/id_rsa.rst", "id_rsa_keygen.sh", "id_rsa.pub", "id_ed25519.pub"),
-        *("id_rsandom", "id_dsatabase.c", "secrets.key.go", "test_pem.py", "keystore.py", "a.keystore.ts", "credentials"),
-        *("aws/credentials.py", "kube/config", "docker/config.json", "keys.py", "monkey", ".envoy.yaml", "server.key.example"),
+        *(
+            "id_rsandom",
+            "id_dsatabase.c",
+            "secrets.key.go",
+            "test_pem.py",
+            "keystore.py",
+            "a.keystore.ts",
+            "credentials",
+        ),
+        *(
+            "aws/credentials.py",
+            "kube/config",
+            "docker/config.json",
+            "keys.py",
+            "monkey",
+            ".envoy.yaml",
+            "server.key.example",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_name_of_code_or_of_a_template(path: str) -> None:
     assert not is_secret_name(path) and not is_secret_content(path, b"x = 1\n")
 

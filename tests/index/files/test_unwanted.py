@@ -37,11 +37,15 @@ def verdict(path: str, data: bytes) -> str:
         ("a.js.map", b'{"version":3,"sources":[],"mappings":"' + b"A" * 9000 + b'"}', "generated"),
         ("yarn.lock", b"__metadata:\n  version: 6\n", "generated"),
         ("a.js", b"x" * 9000, "minified"),
-        ("icons.py", b'LOGO = "' + b"QUFB" * 5000 + b'"\n\n\ndef f():\n    return LOGO\n\n\ndef g():\n    return f()\n', "kept"),
+        (
+            "icons.py",
+            b'LOGO = "' + b"QUFB" * 5000 + b'"\n\n\ndef f():\n    return LOGO\n\n\ndef g():\n    return f()\n',
+            "kept",
+        ),
         ("id_rsa_parser.py", b"x = 1\n", "kept"),
         ("empty.py", b"", "kept"),
     ],
-)  # fmt: skip
+)
 def test_the_reason(path: str, data: bytes, expected: str) -> None:
     assert verdict(path, data) == verdict(f"deep/{path}", data) == expected
 
