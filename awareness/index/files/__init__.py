@@ -11,7 +11,11 @@ object_files.py  reads loose objects and packs
 random_access.py  reads parts of a file by their position
 safe_read.py    reads one path
 file_stat.py    whether a file has changed since it was last read
-unwanted.py     files that are not worth indexing, by their name or their content
+unwanted.py     files that are not worth indexing: asks the next four
+secret_files.py keys and files of passwords
+generated.py    what generators write at the top of a file, as top_comments.py finds it
+artefacts.py    lock files, source maps, reports and the like
+minified.py     code without line breaks
 decoding.py     bytes -> text
 file_kinds.py   source, test, example, document or other, by the path
 credentials.py  finds credentials in text

@@ -27,9 +27,9 @@ _TEMPLATE_WORDS = frozenset(
 _PUBLIC_ENDS = (".pub", ".example", ".sample", ".template", ".dist", ".tmpl", ".tpl", ".j2", ".erb", ".default")
 _CODE_ENDS = tuple(
     f".{ending}"
-    for ending in "py pyi pyx ipynb js jsx mjs cjs ts tsx mts cts vue svelte go rs java kt kts scala groovy c h cc cpp cxx "
-    "hh hpp hxx cs fs vb rb php swift m mm lua pl pm r jl ex exs erl hs ml mli clj dart sql proto graphql zig nim d cu "
-    "md markdown mdx rst adoc org tex html htm css scss".split()
+    for ending in "py pyi pyx ipynb js jsx mjs cjs ts tsx mts cts vue svelte go rs java kt kts scala groovy c h cc cpp "
+    "cxx hh hpp hxx cs fs vb rb php swift m mm lua pl pm r jl ex exs erl hs ml mli clj dart sql proto graphql zig nim "
+    "d cu md markdown mdx rst adoc org tex html htm css scss".split()
 )
 _SHELL_ENDS = (".sh", ".bash", ".zsh", ".fish", ".ps1", ".bat")
 

@@ -16,15 +16,15 @@ _Syntax = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]  # openings of lin
 _LANGUAGES: tuple[tuple[str, _Syntax], ...] = (
     (
         "c h cc cpp cxx c++ hh hpp hxx h++ inl ipp tcc m mm cs java kt kts scala sc groovy gradle js jsx mjs cjs ts "
-        "tsx mts cts go rs swift dart proto thrift fbs css scss less sol zig v sv svh d glsl hlsl cu cuh metal wgsl idl "
-        "jsonc json5 hx y yy l ll g4 pde ino prisma qml vala pas as cue jsonnet dts styl snap",
+        "tsx mts cts go rs swift dart proto thrift fbs css scss less sol zig v sv svh d glsl hlsl cu cuh metal wgsl "
+        "idl jsonc json5 hx y yy l ll g4 pde ino prisma qml vala pas as cue jsonnet dts styl snap",
         (("//",), _C_BLOCK),
     ),
     ("php phtml hcl tf tfvars rego nix", (("//", "#"), _C_BLOCK)),
     (
         "py pyi pyw pyx pxd pxi rb rake gemspec rbi rbs sh bash zsh ksh fish pl pm t r yaml yml toml cfg conf mk mak "
-        "make cmake properties ex exs jl nim cr tcl awk graphql gql graphqls ps1 psm1 psd1 po bzl bazel star coffee gyp "
-        "gypi gn gni capnp ac am desktop service txt lock resolved bats rdoc namespace",
+        "make cmake properties ex exs jl nim cr tcl awk graphql gql graphqls ps1 psm1 psd1 po bzl bazel star coffee "
+        "gyp gypi gn gni capnp ac am desktop service txt lock resolved bats rdoc namespace",
         (("#",), ()),
     ),
     ("ini el lisp cl clj cljs cljc scm rkt asm s edn nsi", (("#", ";", "//"), _C_BLOCK)),

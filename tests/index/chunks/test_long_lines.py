@@ -80,10 +80,12 @@ def test_the_form_of_the_remark() -> None:
 
 
 def test_words_beside_data_stay() -> None:
-    line = f"The logo ![logo](data:image/png;base64,{BASE64[:3000]}) is followed by a word, and {BASE64[3000:5000]} ends it."
+    line = (
+        f"The logo ![logo](data:image/png;base64,{BASE64[:3000]}) is followed by a word, {BASE64[3000:5000]} ends it."
+    )
     (short, (place,)) = shorten_long_lines(line)
     assert place.line == 1 and short.startswith("The logo ![logo](data:")
-    assert ") is followed by a word, and " in short and short.endswith(" ends it.")
+    assert ") is followed by a word, " in short and short.endswith(" ends it.")
     assert short.count("characters left out]") == 2 and len(line) - len(short) < place.characters < len(line)
 
 

@@ -87,7 +87,7 @@ KEPT = {
     "boot.s": "\t.globl _start\n_start:\n\tmov $60, %rax\n\tsyscall\n",
     "fixtures.yml": "recorder: VCR\nplays: [tape]\n",
     "project.pbxproj": "// !$*UTF8*$!\n{\n\tarchiveVersion = 1;\n}\n",
-    "sqlite3.c": "/***\n** This file is an amalgamation of many separate C source files from SQLite\n** version 3.45.0.\n*/\n",
+    "sqlite3.c": "/***\n** This file is an amalgamation of many separate C source files from SQLite\n*/\n",
     "logo.svg": '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>\n',
     "build.ts": 'export const map = {"version": 3, "sources": [], "mappings": ""};\n',
     "empty.json": "",
