@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.metadata
 import os
+import platform
+import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from awareness import __version__
-from awareness.cli import render
-from awareness.errors import AwarenessError
+from awareness.cli import render, streams
+from awareness.cli.free_text import BadCommandLine, FreeTextCommand
+from awareness.errors import SURROUNDINGS, AwarenessError, StorageFailed, UsageError, reason, storage_failed
 
 # A command is the function or the Typer app of this name in the module of this name. The module is imported only when
 # the command runs, so the first line of its help is repeated here.
@@ -32,13 +38,17 @@ COMMANDS = {
 }
 
 
+FREE_TEXT = {"ask", "search"}
+"""Commands whose argument is text, which may begin with a dash."""
+
+
 def load_command(name: str) -> Any:
     """The click command of this name."""
     module = importlib.import_module(f"awareness.cli.{name}")
     group = getattr(module, "app", None)
     if group is None:
         group = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        group.command(name)(getattr(module, name))
+        group.command(name, cls=FreeTextCommand if name in FREE_TEXT else None)(getattr(module, name))
     command = typer.main.get_command(group)
     command.name = name
     return command
@@ -71,35 +81,110 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-# Depending on its version, Typer has its own copy of click or uses the installed one: the base class in either case.
-_BadCommandLine: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-INTERRUPTED = 130
+WRONG_USAGE, OURS, INTERRUPTED, READER_GONE, TERMINATED = 2, 70, 130, 141, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM, which ends the program as Ctrl-C does: locks and temporary files are cleaned up."""
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command line and returns its exit code."""
     render.set_volume(quiet=False, verbose=False)
     try:
+        return _run(arguments)
+    except streams.ReaderGone:
+        streams.discard_all()
+        return READER_GONE
+
+
+def _run(arguments: list[str] | None) -> int:
+    """As `run`. Raises ReaderGone."""
+    try:
         code = app(arguments, standalone_mode=False) or 0
         if code == INTERRUPTED:  # how some versions of Typer report Ctrl-C
             raise KeyboardInterrupt
+        streams.flush()
         return code
+    except streams.ReaderGone:
+        raise
     except AwarenessError as error:
-        render.error(error.message, error.hint)
-        return error.exit_code
+        return _refused(error)
     except (KeyboardInterrupt, typer.Abort):
         render.error("interrupted; what was committed stays", "the same command again, which continues from there")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except _Terminated:
+        render.error("terminated; what was committed stays", "the same command again, which continues from there")
+        return TERMINATED
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # how Typer and Rich end when they print help into a pipe
+            raise streams.ReaderGone from end
+        raise
     except Exception as error:  # noqa: BLE001 - the only place that may; --verbose shows the traceback
-        if isinstance(error, _BadCommandLine):
-            render.error(error.format_message(), f"awareness {_command_of(arguments)}--help")
-            return error.exit_code
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        render.error(f"{type(error).__name__}: {reason}", "the same command with --verbose, and report what it shows")
-        return 1
+        if isinstance(error, BadCommandLine):
+            render.error(error.format_message(), getattr(error, "hint", f"awareness {_command_of(arguments)}--help"))
+            return WRONG_USAGE
+        if known := _blamed(error):
+            return _refused(known)
+        render.error(f"{type(error).__name__}: {reason(error)} ({_described()})", _how_to_report())
+        return OURS
+
+
+def _refused(error: AwarenessError) -> int:
+    if error.exit_code == OURS:
+        render.error(f"{error.message} ({_described()})", error.hint or _how_to_report())
+    else:
+        render.error(error.message, error.hint)
+    return error.exit_code
+
+
+def _blamed(error: Exception) -> AwarenessError | None:
+    """The same error if the surroundings are to blame for it: a disk, memory, the working folder. None if we are."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error):
+        return StorageFailed("there is not enough memory", hint="a smaller --model, or a smaller --top-k")
+    if isinstance(error, OSError):
+        if isinstance(error, FileNotFoundError) and not _has_working_folder():
+            return UsageError("the working folder was deleted", hint="cd to a folder that exists, then the same again")
+        if "temporary directory" in str(error):  # of `tempfile`, whose list of folders is long
+            return StorageFailed("no folder for temporary files can be written", hint="export TMPDIR=FOLDER")
+        place = error.filename or "a stream or file"
+        return storage_failed(place, error) if error.errno in SURROUNDINGS else None
+    if (apsw := sys.modules.get("apsw")) and isinstance(error, apsw.Error):
+        from awareness.index.store.manifest import failures
+
+        try:
+            with failures(Path("the index")):
+                raise error
+        except AwarenessError as known:
+            return known
+        except apsw.Error:
+            return None
+    return None
+
+
+_NO_MEMORY = "can't allocate memory"  # in the RuntimeError of torch's allocator for the CPU
+
+
+def _has_working_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
+
+
+def _described() -> str:
+    """The versions that a report has to name."""
+    return f"awareness {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
+
+
+def _how_to_report() -> str:
+    """What to type to report an error of ours, and the address for it if the package names one."""
+    urls = []
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        urls = importlib.metadata.metadata("awareness").get_all("Project-URL") or []
+    addresses = dict(tuple(url.split(", ", 1)) for url in urls if ", " in url)
+    address = next((addresses[name] for name in ("Issues", "Bug Tracker", "Repository") if name in addresses), "")
+    return "the same command with --verbose, and report what it prints" + (f" to {address}" if address else "")
 
 
 def _command_of(arguments: list[str] | None) -> str:
@@ -108,7 +193,14 @@ def _command_of(arguments: list[str] | None) -> str:
     return next((f"{word} " for word in words if word in COMMANDS), "")
 
 
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+    raise _Terminated
+
+
 def main() -> None:
+    streams.prepare()
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
 
 

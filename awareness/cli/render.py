@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from awareness.cli.streams import writing_data, writing_notes
 from awareness.config.secrets import Secrets
 from awareness.engine.reporter import Reporter
 from awareness.engine.units import duration, quantity
@@ -40,8 +41,18 @@ UNFOLDED = 240
 
 _volume = _Volume()
 _hidden = Secrets()
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False)
+
+
+class _Console(Console):
+    """Leaves a closed pipe to streams.py; Rich would end the program with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        del self._buffer[:]
+        raise  # the error that is being handled
+
+
+_out = _Console(highlight=False, soft_wrap=True)
+_err = _Console(stderr=True, highlight=False)
 
 
 def set_volume(*, quiet: bool | None = None, verbose: bool | None = None) -> None:
@@ -77,13 +88,15 @@ def safe(text: str) -> str:
 
 def data(value: dict[str, Any]) -> None:
     """One JSON object on stdout, on one line."""
-    sys.stdout.write(json.dumps(_masked(value, _secrets())) + "\n")
-    sys.stdout.flush()
+    with writing_data():
+        sys.stdout.write(json.dumps(_masked(value, _secrets())) + "\n")
+        sys.stdout.flush()
 
 
 def text(line: str = "", style: str | None = None) -> None:
     """A line of the answer on stdout."""
-    _out.print(Text(safe(line), style=style or ""))
+    with writing_data():
+        _out.print(Text(safe(line), style=style or ""))
 
 
 class Shown(Protocol):
@@ -106,8 +119,9 @@ class _Plain(_Hidden):
     """Writes complete sentences only: in a pipe nothing can be erased."""
 
     def sentence(self, marked: str) -> None:
-        sys.stdout.write(safe(marked))
-        sys.stdout.flush()
+        with writing_data():
+            sys.stdout.write(safe(marked))
+            sys.stdout.flush()
 
 
 @contextmanager
@@ -134,14 +148,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(safe(f"{cell:.2f}" if isinstance(cell, float) else str(cell))) for cell in row))
-    console = _out if _out.is_terminal else Console(width=UNFOLDED, highlight=False)
-    console.print(drawn, soft_wrap=False)
+    console = _out if _out.is_terminal else _Console(width=UNFOLDED, highlight=False)
+    with writing_data():
+        console.print(drawn, soft_wrap=False)
 
 
 def note(message: str) -> None:
     """One line on stderr about what the program is doing; nothing with --quiet."""
     if not _volume.quiet:
-        _err.print(Text(safe(message), style="dim"), soft_wrap=True)
+        with writing_notes():
+            _err.print(Text(safe(message), style="dim"), soft_wrap=True)
 
 
 def detail(message: str) -> None:
@@ -155,9 +171,10 @@ def error(message: str, hint: str | None) -> None:
     line = Text.assemble(("error: ", "bold red"), safe(message).replace("\n", " "))
     if hint:
         line.append(f"\n  try: {safe(hint)}", style="cyan")
-    _err.print(line, soft_wrap=True)
-    if _volume.verbose:
-        _err.print(safe(traceback.format_exc()), markup=False, soft_wrap=True)
+    with writing_notes():
+        _err.print(line, soft_wrap=True)
+        if _volume.verbose:
+            _err.print(safe(traceback.format_exc()), markup=False, soft_wrap=True)
 
 
 @contextmanager
