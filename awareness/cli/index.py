@@ -95,7 +95,7 @@ def index(
     def indexer_of(workspace: Workspace) -> Indexer:
         folder = pull_model(workspace.model_name(model), render.REPORTER)
         stored_as = quant.value if quant else None
-        globs, wanted = tuple(scope or ()), tuple(include or ())
+        globs, wanted = workspace.scope(scope or ()), tuple(include or ())
         return Indexer(workspace, folder, globs, stored_as, resolved, limit, render.REPORTER, models, wanted)
 
     if len(workspaces) > 1 or workspaces[0].found_in is not None:

@@ -69,7 +69,11 @@ ModelOption = Annotated[
 RevOption = Annotated[str | None, typer.Option("--rev", help="A commit, branch or tag instead of the work tree.")]
 ScopeOption = Annotated[
     list[str] | None,
-    typer.Option("--scope", help="Only paths that match this glob ('src/**/*.py'); repeatable, a leading ! excludes."),
+    typer.Option(
+        "--scope",
+        help="Only these paths: a folder, a file or a glob ('src/**/*.py') from the top folder of the repository;"
+        " ./PATH counts from the working folder. Repeatable, a leading ! excludes.",
+    ),
 ]
 IncludeOption = Annotated[
     list[str] | None,

@@ -44,6 +44,7 @@ def pack(
     if file.exists() and not (force and file.is_file()):
         raise UsageError(f"{file} exists already", hint="--force replaces it, or name another file")
     workspace = only_workspace(repo, f"awareness pack {file}", rev)
+    in_scope = workspace.build_scope(workspace.scope(scope or ())) or (lambda path: True)
     folder = pull_model(workspace.model_name(model), render.REPORTER)
     with writing(workspace.layout), Store.create(workspace.layout) as store:
         snapshot = workspace.refresh(store, folder, reporter=render.REPORTER).snapshot
@@ -61,7 +62,7 @@ def pack(
                 encoder.sink,
                 lambda chunks: build.encode_chunks(encoder, chunks),
                 about,
-                in_scope=workspace.build_scope(scope) or (lambda path: True),
+                in_scope=in_scope,
                 progress=progress,
             )
     seconds = time.perf_counter() - started

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.engine.corpus import empty_scope
 from awareness.engine.engine import DEFAULT_TOP_K, Engine
 from awareness.errors import NothingFound
 from awareness.index.search.ranking import WEAK_SCORE
@@ -40,6 +41,7 @@ def search(
         hits = engine.search(query, scope=scope, top_k=top_k)
         stale = [not hit.is_current for hit in hits]
         listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
+        no_match = None if hits else empty_scope(engine.corpora, scope)
     seconds = round(time.perf_counter() - started, 4)
     is_weak = not hits or hits[0].score < WEAK_SCORE
     if format is options.Format.json:
@@ -55,4 +57,6 @@ def search(
                 render.text(f"    {line}")
     if is_weak:
         engine.note_unsearched()
+        if no_match:
+            raise NothingFound(no_match, hint="another --scope, or none")
         raise NothingFound(f"nothing found for '{printable(query[:80])}'", hint="other words, or a wider --scope")

@@ -117,16 +117,26 @@ def cite(hits: Sequence[CorpusHit], attention: dict[str, float]) -> tuple[Citati
 class NotAnswered(NothingFound):
     """No chunk seems to answer the question, so the decoder was not asked.
 
-    nearest: the hits that come nearest, best first. looked_at: how many chunks were searched.
+    nearest: the hits that come nearest, best first. looked_at: how many chunks were searched. no_match: the message if
+    the scope has no file at all.
     """
 
     def __init__(
-        self, question: str, nearest: Sequence[CorpusHit], looked_at: int, mode: Mode, model: str, timings: Timings
+        self,
+        question: str,
+        nearest: Sequence[CorpusHit],
+        looked_at: int,
+        mode: Mode,
+        model: str,
+        timings: Timings,
+        no_match: str | None = None,
     ) -> None:
         chunks = f"{looked_at} chunk" if looked_at == 1 else f"{looked_at} chunks"
         super().__init__(
-            f"none of {chunks} seems to answer '{printable(question[:80])}'",
-            hint="name a file, class or function you know of, or look yourself: awareness search WORDS",
+            no_match or f"none of {chunks} seems to answer '{printable(question[:80])}'",
+            hint="another --scope, or none"
+            if no_match
+            else "name a file, class or function you know of, or look yourself: awareness search WORDS",
         )
         self.question, self.nearest, self.looked_at = question, tuple(nearest), looked_at
         self.mode, self.model, self.timings = mode, model, timings

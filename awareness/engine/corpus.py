@@ -18,6 +18,7 @@ from awareness.errors import IndexCorrupt, NoIndex, UsageError
 from awareness.index.files.nested import nested_repositories
 from awareness.index.files.patterns import build_scope
 from awareness.index.files.repository import is_below
+from awareness.index.files.scopes import no_match, rooted
 from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
 from awareness.index.store.pack import open_pack
 from awareness.index.store.store import Snapshot, Store
@@ -42,7 +43,7 @@ class Corpus:
     below: str = ""
     is_found: bool = False
     build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = lambda patterns: (
-        build_scope(patterns) if patterns else None
+        build_scope(rooted(patterns, None)) if patterns else None
     )
 
     def count_chunks(self) -> int:
@@ -245,3 +246,17 @@ def _without_twins(hits: Sequence[CorpusHit]) -> list[CorpusHit]:
             kept.append(hit)
         seen.add(code)
     return kept
+
+
+def empty_scope(corpora: Sequence[Corpus], scope: Sequence[str] | None) -> str | None:
+    """A message if no indexed file is in the scope; None if one is, or without a scope."""
+    if not scope:
+        return None
+    paths: list[str] = []
+    for corpus in corpora:
+        in_scope = corpus.build_scope(scope)
+        for _, path, _ in corpus.store.files(corpus.snapshot):
+            if in_scope is None or in_scope(path):
+                return None
+            paths.append(path)
+    return no_match(scope, paths, "indexed files")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from awareness.config.environment import Environment
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
-from awareness.engine.corpus import Corpus, CorpusHit, note_unsearched, open_corpora, search_corpora
+from awareness.engine.corpus import Corpus, CorpusHit, empty_scope, note_unsearched, open_corpora, search_corpora
 from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
 from awareness.engine.models import LoadedModel, load_model, load_trained, pull_model
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
@@ -313,7 +313,8 @@ class Engine:
             if choice.mode is not Mode.none and (not hits or hits[0].score < WEAK_SCORE):
                 looked_at = sum(corpus.count_chunks() for corpus in corpora)
                 timings = Timings(route_s, total_s=time.perf_counter() - started)
-                raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings)
+                no_match = None if hits else empty_scope(corpora, scope)
+                raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings, no_match)
         from awareness.model.answering import answer
 
         if choice.mode is Mode.none:

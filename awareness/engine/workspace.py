@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awareness.engine.reporter import SILENT, Reporter
-from awareness.errors import IndexCorrupt, NoIndex
+from awareness.errors import IndexCorrupt, NoIndex, UsageError
 from awareness.index import build
 from awareness.index.chunks.documents import document_of
 from awareness.index.files.decoding import decode
 from awareness.index.files.patterns import build_scope
 from awareness.index.files.repository import Repository, is_below
+from awareness.index.files.scopes import no_match, rooted
 from awareness.index.store.layout import IndexLayout, layout_for
 from awareness.index.store.store import Snapshot, Store
 from awareness.model import model_files, presets, token_offsets
@@ -52,7 +53,7 @@ class Workspace:
 
     def build_scope(self, patterns: Sequence[str] | None) -> Callable[[str], bool] | None:
         """A function path -> is it searched? None for all paths. patterns: of a scope, relative to the root."""
-        in_scope = build_scope(patterns) if patterns else None
+        in_scope = build_scope(rooted(patterns, self.repository.root)) if patterns else None
         below = self.below
         if not below:
             return in_scope
@@ -112,6 +113,21 @@ class Workspace:
         now = document_of(chunk.path, decode(data)).between(chunk.start_line, chunk.end_line)
         return now == chunk.text or (chunk.start_line == chunk.end_line and chunk.text in now)
 
+    def scope(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """The patterns, as a user types them, from the repository's top folder. Raises UsageError if they match none of
+        its files."""
+        if not patterns:
+            return ()
+        scope = rooted(patterns, self.repository.root)
+        in_scope, paths = build_scope(scope), []
+        for path in self.repository.paths(rev=self.rev):
+            if in_scope(path):
+                return scope
+            paths.append(path)
+        if paths:
+            raise UsageError(no_match(patterns, paths, "files"), hint="another --scope, or none")
+        return scope
+
     def refresh(
         self,
         store: Store,
@@ -121,8 +137,8 @@ class Workspace:
         include: Sequence[str] | None = None,
         reporter: Reporter = SILENT,
     ) -> build.Refreshed:
-        """Brings the routing index up to date. scope: globs of the paths that are indexed, include: of what would be
-        left out; None for those of the last time. Call inside `writing(layout)`."""
+        """Brings the routing index up to date. scope: globs of the paths that are indexed, as `scope` makes them. include:
+        globs of what would be left out. None for those of the last time. Call inside `writing(layout)`."""
         known = store.snapshot(self.snapshot_name)
         if scope is None:
             scope = known.scope if known else ()

@@ -174,6 +174,10 @@ class Repository:
         entry = _examine(self._files(rev), path, Choices(("*",), {}), {})
         return entry if isinstance(entry, SourceFile) else None
 
+    def paths(self, *, rev: str | None = None) -> Iterator[str]:
+        """The paths that `scan` looks at, sorted; no file is opened."""
+        return iter(self._files(rev).paths())
+
     def read(self, path: str, *, rev: str | None = None) -> bytes | None:
         """The bytes of one file, even if `scan` would skip it; None if it is missing, too large or not safe."""
         try:
