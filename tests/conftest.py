@@ -94,7 +94,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen3 with its tokenizer on disk, loadable like any model."""
     folder = tmp_path_factory.mktemp("models") / "tiny-qwen3"
-    tiny_model("qwen3").save_pretrained(folder)
+    model = tiny_model("qwen3")
+    model.config.max_position_embeddings = 4096  # a byte is a token here, and questions come with eight chunks
+    model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 

@@ -34,6 +34,10 @@ def ask(
         ),
     ] = None,
     long: Annotated[bool, typer.Option("--long", help="Explain at length instead of in three sentences.")] = False,
+    cut: Annotated[
+        bool,
+        typer.Option("--cut", help="Leave the middle of a question out if it is too long for the model."),
+    ] = False,
     mode: Annotated[
         Mode | None,
         typer.Option(
@@ -88,6 +92,7 @@ def ask(
                     top_k=top_k,
                     max_new_tokens=max_new_tokens,
                     is_long=long,
+                    may_cut=cut,
                     sampling=Sampling(temperature, sampling_top_k, top_p, seed),
                     on_sentence=lambda sentence: shown.sentence(sentence.marked),
                     on_begun=shown.begun,

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MemorySize:
-    """What was attached: chunks in any mode, tokens and bytes of their latents."""
+    """What was attached: chunks in any mode, tokens and bytes of their latents. dropped: hits that did not fit into the
+    decoder's positions, the worst ones."""
 
     chunks: int = 0
     tokens: int = 0
     bytes: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Answer:
 
     sentences: each with the place of its source in `hits`. hits: the chunks that were attached, best first; citations:
     the same, as they are printed. adapter: the checkpoint that the decoder read with. weights: what it decoded with.
-    is_cancelled: True if the caller ended it early.
+    is_cancelled: True if the caller ended it early. cut: tokens that were cut out of the question.
     """
 
     question: str
@@ -59,6 +61,7 @@ class Answer:
     timings: Timings
     tokens_per_s: float
     is_cancelled: bool = False
+    cut: int = 0
 
     @property
     def text(self) -> str:
@@ -82,6 +85,7 @@ class Answer:
             "weights": self.weights,
             "citations": [asdict(citation) for citation in self.citations],
             "memory": asdict(self.memory),
+            "cut": self.cut,
             "timings": self.timings.to_json(),
             "tokens_per_s": round(self.tokens_per_s, 2),
         }

@@ -22,7 +22,7 @@ from awareness.engine.models import LoadedModel, load_model, load_trained, pull_
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
 from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
-from awareness.engine.units import parse_bytes
+from awareness.engine.units import counted, parse_bytes
 from awareness.engine.workspace import Workspace
 from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNotAvailable, StorageFailed, UsageError
 from awareness.index import build
@@ -31,6 +31,7 @@ from awareness.index.store.lock import writing
 from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
 from awareness.model import model_files, presets
+from awareness.model.context_length import fitting_question
 from awareness.types import Latent, MemorySpec, Sampling
 
 if TYPE_CHECKING:
@@ -291,6 +292,7 @@ class Engine:
         top_k: int = DEFAULT_TOP_K,
         max_new_tokens: int | None = None,
         is_long: bool = False,
+        may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         on_sentence: Callable[[Sentence], None] = lambda _: None,
         on_begun: Callable[[str], None] = lambda _: None,
@@ -298,6 +300,8 @@ class Engine:
     ) -> Answer:
         """Searches, attaches the hits that still read like the code, and answers.
 
+        Memory, question and answer share the decoder's positions. A question that leaves no room is refused before the
+        model is loaded, or with may_cut loses its middle; hits that do not fit are not attached, the worst first.
         max_new_tokens: a sentence that was begun is finished all the same; None for 128, or 512 if is_long, which
         explains instead of answering in three sentences. on_sentence: gets each sentence once it is complete; on_begun:
         the text of the next one as it grows. is_cancelled: asked after every token; if True, the answer ends
@@ -305,9 +309,19 @@ class Engine:
         ModelNotAvailable, UsageError."""
         started = time.perf_counter()
         choice, folder = self.reading()
+        wanted = max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS)
+        fitted = fitting_question(
+            question,
+            folder,
+            answer_tokens=min(wanted, BRIEF_TOKENS),
+            has_chunks=choice.mode is not Mode.none,
+            may_cut=may_cut,
+        )
+        if fitted.cut:
+            self._reporter.note(f"the question is too long: {fitted.cut:,} tokens of its middle are left out")
         with self._index_lock:
             corpora, route_started = self.corpora, time.perf_counter()
-            hits = self.search(question, scope=scope, top_k=top_k, rules=GATHERED)
+            hits = self.search(fitted.text, scope=scope, top_k=top_k, rules=GATHERED)
             route_s = time.perf_counter() - route_started
             hits = [hit for hit in hits if hit.is_current]
             if choice.mode is not Mode.none and (not hits or hits[0].score < WEAK_SCORE):
@@ -315,7 +329,7 @@ class Engine:
                 timings = Timings(route_s, total_s=time.perf_counter() - started)
                 no_match = None if hits else empty_scope(corpora, scope)
                 raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings, no_match)
-        from awareness.model.answering import answer
+        from awareness.model.answering import answer, count_fitting
 
         if choice.mode is Mode.none:
             hits = []
@@ -323,16 +337,31 @@ class Engine:
         with self._model_lock:
             load_started = time.perf_counter()
             model = self.load()
+            fitting = count_fitting(
+                model.decoder,
+                model.settings,
+                fitted.text,
+                [hit.chunk for hit in hits],
+                encoder=model.encoder if reads_memory else None,
+                is_long=is_long,
+                answer_tokens=min(wanted, LONG_TOKENS),
+            )
+            dropped, hits = len(hits) - fitting, hits[:fitting]
+            if dropped:
+                self._reporter.note(
+                    f"{counted(dropped, 'chunk')} left out: {folder.name} has {folder.num_positions:,} positions for"
+                    f" memory, question and answer, which {counted(fitting, 'chunk')} fill"
+                )
             memory = self.attach(hits) if reads_memory else None
             load_s = time.perf_counter() - load_started
             reply = answer(
                 model.decoder,
                 model.settings,
-                question,
+                fitted.text,
                 [hit.chunk for hit in hits],
                 memory,
                 texts=[hit.chunk.encoded_text for hit in reversed(hits)] if choice.mode is Mode.text else (),
-                max_new_tokens=max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS),
+                max_new_tokens=wanted,
                 is_long=is_long,
                 adapter=model.trained.adapter if model.trained is not None and reads_memory else None,
                 sampling=sampling,
@@ -350,10 +379,11 @@ class Engine:
             model=folder.name,
             adapter=choice.adapter,
             weights=model.weights,
-            memory=MemorySize(len(hits), memory.tokens if memory else 0, memory.nbytes if memory else 0),
+            memory=MemorySize(len(hits), memory.tokens if memory else 0, memory.nbytes if memory else 0, dropped),
             timings=Timings(route_s, load_s, generation.first_token_s, time.perf_counter() - started),
             tokens_per_s=generation.tokens_per_s,
             is_cancelled=is_cancelled(),
+            cut=fitted.cut,
         )
 
     def stream(
@@ -364,6 +394,7 @@ class Engine:
         top_k: int = DEFAULT_TOP_K,
         max_new_tokens: int | None = None,
         is_long: bool = False,
+        may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     ) -> AnswerStream:
         """As `ask`, in a thread: iterate over the sentences as they are completed, then read `.answer`."""
@@ -375,6 +406,7 @@ class Engine:
                 top_k=top_k,
                 max_new_tokens=max_new_tokens,
                 is_long=is_long,
+                may_cut=may_cut,
                 sampling=sampling,
                 on_sentence=on_sentence,
                 is_cancelled=is_cancelled,

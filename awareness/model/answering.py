@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention_record import AttentionRecord, retrieval_layers, span_shares
+from awareness.model.context_length import fitting_answer, fitting_chunks
 from awareness.model.generate import Generation, generate
 from awareness.model.load import Decoder
 from awareness.model.presets import ReadingSettings
-from awareness.model.prompts import question_ids
+from awareness.model.prompts import encode, question_ids
 from awareness.model.sentences import SENTENCES, Sentence, Sentences, Sources, is_whole, without_echo
 from awareness.types import Chunk, Memory, Sampling
+
+if TYPE_CHECKING:
+    from awareness.model.encoder import SelfEncoder
+    from awareness.model.projected import ProjectedEncoder
 
 GRACE = 64
 """Tokens beyond the limit in which a started sentence may end."""
@@ -91,6 +97,44 @@ class _Writer:
         return bool(self.done) and is_whole(self._cut.rest() or ".")
 
 
+def positions_of(decoder: Decoder) -> int:
+    """Tokens that the decoder has positions for: memory, prompt and answer together."""
+    return int(decoder.model.config.max_position_embeddings)
+
+
+def prompt_ids(
+    decoder: Decoder,
+    settings: ReadingSettings,
+    question: str,
+    *,
+    texts: Sequence[str] = (),
+    is_long: bool = False,
+    has_memory: bool,
+) -> list[int]:
+    """The prompt of `answer`, with the instruction of the settings after the question. texts: chunks in the prompt."""
+    instructed = question + (settings.long if is_long else settings.brief)
+    with_system = not has_memory or settings.system_with_memory
+    return question_ids(decoder.tokenizer, instructed, chunks=texts, with_system=with_system)
+
+
+def count_fitting(
+    decoder: Decoder,
+    settings: ReadingSettings,
+    question: str,
+    chunks: Sequence[Chunk],
+    *,
+    encoder: SelfEncoder | ProjectedEncoder | None,
+    is_long: bool = False,
+    answer_tokens: int,
+) -> int:
+    """How many of the chunks, the best first, fit beside the question and an answer of `answer_tokens`; at least one.
+    encoder: what makes their latents; None for chunks in the prompt."""
+    prompt = prompt_ids(decoder, settings, question, is_long=is_long, has_memory=encoder is not None)
+    sink, around = (0, 0) if encoder is None else (encoder.sink.tokens, encoder.around)
+    tokens = [len(encode(decoder.tokenizer, chunk.encoded_text)) + around for chunk in chunks]
+    return fitting_chunks(tokens, positions_of(decoder) - len(prompt) - sink - answer_tokens - GRACE)
+
+
 def answer(
     decoder: Decoder,
     settings: ReadingSettings,
@@ -113,7 +157,8 @@ def answer(
     is named by its place in `chunks`. texts: chunks in the prompt instead, in reading order. is_long: explain; a short
     answer ends after three sentences. max_new_tokens: a sentence that started before this limit is finished.
     on_sentence: called with each complete sentence. on_begun: called with the growing text of the next one.
-    is_cancelled: called after every token; True ends the answer with the complete sentences.
+    is_cancelled: called after every token; True ends the answer with the complete sentences. Memory, prompt and answer
+    stay within the decoder's positions: the answer is shortened. Raises UsageError if they leave no room for one.
     """
     record = AttentionRecord(retrieval_layers(decoder.model, memory), steps=True) if memory is not None else None
     sources = Sources(chunks, question)
@@ -125,13 +170,14 @@ def answer(
         tokens += 1
         return is_cancelled() or writer.is_full or (tokens >= max_new_tokens and writer.is_between_sentences)
 
-    instructed = question + (settings.long if is_long else settings.brief)
-    with_system = memory is None or settings.system_with_memory
+    has_memory = memory is not None
+    prompt = prompt_ids(decoder, settings, question, texts=texts, is_long=is_long, has_memory=has_memory)
+    taken = len(prompt) + (0 if memory is None else memory.tokens)
     generation = generate(
         decoder,
-        question_ids(decoder.tokenizer, instructed, chunks=texts, with_system=with_system),
+        prompt,
         memory,
-        max_new_tokens=max_new_tokens + GRACE,
+        max_new_tokens=fitting_answer(max_new_tokens + GRACE, positions_of(decoder), taken, decoder.folder.name),
         on_text=writer,
         record=record,
         repetition_penalty=settings.repetition_penalty,

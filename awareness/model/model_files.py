@@ -35,7 +35,15 @@ class ModelFolder:
     @property
     def num_layers(self) -> int:
         """Of a decoder, from its config.json."""
-        return int(json.loads((self.path / "config.json").read_text("utf-8")).get("num_hidden_layers", 0))
+        return self._number("num_hidden_layers", 0)
+
+    @property
+    def num_positions(self) -> int:
+        """Tokens that a decoder has positions for, from its config.json."""
+        return self._number("max_position_embeddings", 1 << 30)
+
+    def _number(self, key: str, default: int) -> int:
+        return int(json.loads((self.path / "config.json").read_text("utf-8")).get(key, default))
 
 
 _UNPACKED = {".safetensors", ".json", ".txt"}

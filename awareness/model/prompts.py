@@ -21,8 +21,8 @@ _FALLBACK_TURN = f"\n# Question: {_MARK}\n# Answer:"
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of untrusted text: special tokens are neither added nor recognised."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    """Ids of untrusted text: special tokens are neither added nor recognised. Nothing is printed about its length."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
 
 def _encode_trusted(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

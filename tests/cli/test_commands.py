@@ -163,7 +163,7 @@ def test_ask_indexes_first_and_answers_with_verified_citations(at, sample, model
     assert code == 0
     assert set(answer) == {
         "question", "answer", "sentences", "abstained", "mode", "model", "adapter", "weights", "citations", "memory",
-        "timings", "tokens_per_s",
+        "cut", "timings", "tokens_per_s",
     }  # fmt: skip
     assert (answer["abstained"], answer["mode"]) == (False, "joint")
     best = answer["citations"][0]
