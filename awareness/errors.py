@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,14 @@ class StorageFailed(AwarenessError):
 def storage_failed(place: object, error: OSError) -> StorageFailed:
     """The StorageFailed that says why `place` (a path) cannot be used, and what helps."""
     return StorageFailed(f"{place}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, FREE_SPACE))
+
+
+def make_writable(folder: Path) -> None:
+    """Makes the folder if it is missing. Raises StorageFailed if files cannot be made in it: before hours of work."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from awareness.config.environment import Environment, environment, variable
+from awareness.config.environment import Environment, cache_dir, environment, variable
+from awareness.errors import UsageError
+from awareness.index.store.layout import indexes_dir
+from awareness.model.model_files import models_dir
 
 
 def test_the_defaults(monkeypatch):
@@ -37,3 +40,23 @@ def test_an_env_file_of_a_stranger_sets_nothing(monkeypatch, tmp_path):
     (tmp_path / ".env").write_text("AWARENESS_MODEL=evil/model\n")
     monkeypatch.chdir(tmp_path)
     assert environment().model is None
+
+
+@pytest.mark.parametrize("found", ["~/.cache/awareness", RuntimeError("could not determine the home directory")])
+def test_a_user_without_a_home_folder_is_told_which_variables_to_set(monkeypatch, found):
+    def user_cache_dir(*_: object, **__: object) -> str:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr("platformdirs.user_cache_dir", user_cache_dir)
+    monkeypatch.delenv("AWARENESS_INDEX_DIR", raising=False)
+    for folder in (cache_dir, indexes_dir, models_dir):
+        with pytest.raises(UsageError, match="HOME is not set") as raised:
+            folder()
+        assert "AWARENESS_INDEX_DIR=" in str(raised.value.hint) and "AWARENESS_MODELS_DIR=" in str(raised.value.hint)
+
+
+def test_the_folder_of_the_models_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWARENESS_MODELS_DIR", str(tmp_path / "m"))
+    assert models_dir() == tmp_path / "m"

@@ -149,6 +149,8 @@ def _blamed(error: Exception) -> AwarenessError | None:
             return StorageFailed("no folder for temporary files can be written", hint="export TMPDIR=FOLDER")
         place = error.filename or "a stream or file"
         return storage_failed(place, error) if error.errno in SURROUNDINGS else None
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `expanduser`
+        return UsageError(reason(error), hint="export HOME=FOLDER, or a path without ~")
     if (apsw := sys.modules.get("apsw")) and isinstance(error, apsw.Error):
         from awareness.index.store.manifest import failures
 

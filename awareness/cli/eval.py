@@ -14,7 +14,7 @@ from typer import Option
 from awareness.cli import options, render
 from awareness.config.environment import variable
 from awareness.engine.models import pull_model
-from awareness.errors import UsageError
+from awareness.errors import UsageError, make_writable
 from awareness.evals.report import NOT_MEASURED, Report
 from awareness.evals.setup import DEFAULT_QUANT, Setup
 
@@ -54,6 +54,8 @@ def _run(
     verbose: options.VerboseOption = False,
 ) -> None:
     """What all commands do, with the options that they share."""
+    if out:
+        make_writable(out)
     repos = [repo] if isinstance(repo, Path) else repo or ()
     stored = quant.value if quant else DEFAULT_QUANT
     report = measure(Setup(repos, model, checkpoint or (), _names(arms), stored, seed, render.REPORTER))

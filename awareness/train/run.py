@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import platformdirs
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
 from transformers import PreTrainedTokenizerFast
 
+from awareness.config.environment import cache_dir
 from awareness.config.training import TrainConfig, TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.checkpoint import begin_with, save_checkpoint
@@ -276,7 +276,7 @@ def _teacher(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> Teacher
 
 def _cache(name: str) -> Path:
     """A path in the user's cache folder."""
-    return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / name
+    return cache_dir() / name
 
 
 def _about(config: TrainConfig, base: Decoder, data: _Data) -> dict[str, Any]:

