@@ -18,7 +18,7 @@ from awareness.types import Progress as ProgressCallback
 def shown(console: Console) -> Iterator[ProgressCallback]:
     """A bar with rate and time left; yields the callback that updates it."""
     columns = (
-        SpinnerColumn(),
+        SpinnerColumn("line" if console.options.ascii_only else "dots"),
         TextColumn("{task.description}"),
         BarColumn(24),
         _Count(),

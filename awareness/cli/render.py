@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from awareness.cli.lines import lines
 from awareness.cli.streams import writing_data, writing_notes
 from awareness.config.secrets import Secrets
 from awareness.engine.reporter import Reporter
-from awareness.engine.units import duration, quantity
 from awareness.types import Progress as ProgressCallback
 from awareness.types import printable, silent
 
@@ -34,7 +33,7 @@ class _Volume:
     verbose: bool = False
 
 
-LINE_S = 10.0
+LINE_S = 5.0
 """Seconds between two progress lines where no bar can be drawn."""
 UNFOLDED = 240
 """Width of a table outside a terminal, so that names are not folded."""
@@ -65,6 +64,11 @@ def hide(secrets: Secrets) -> None:
     """Also masks these from now on; secrets in environment variables are always masked."""
     global _hidden
     _hidden = _hidden | secrets
+
+
+def _draws(console: Console) -> bool:
+    """True for a terminal that can redraw lines. Rich also calls a pipe a terminal where FORCE_COLOR is set."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
 def _secrets() -> Secrets:
@@ -130,7 +134,7 @@ def answering(*, is_shown: bool) -> Iterator[Shown]:
     as sentences elsewhere."""
     if not is_shown:
         yield _Hidden()
-    elif _out.is_terminal and not _out.is_dumb_terminal:
+    elif _draws(_out):
         from awareness.cli.live import growing
 
         with growing(_out, safe) as shown:
@@ -179,35 +183,19 @@ def error(message: str, hint: str | None) -> None:
 
 @contextmanager
 def progress() -> Iterator[ProgressCallback]:
-    """A progress bar on stderr (bar.py), or occasional lines where stderr is not a terminal; yields the callback that
-    updates it. Nothing with --quiet."""
+    """A progress bar on stderr (bar.py), or a line every few seconds (lines.py) where stderr is not a terminal; yields
+    the callback that updates it. Nothing with --quiet."""
     if _volume.quiet:
         yield silent
         return
-    if not _err.is_terminal:
-        yield _Lines().move
+    if not _draws(_err):
+        with lines(note, lambda: LINE_S) as move:
+            yield move
         return
     from awareness.cli.bar import shown
 
     with shown(_err) as move:
         yield move
-
-
-class _Lines:
-    """Progress as a line every `LINE_S` seconds: the activity, how far it is, and the time left."""
-
-    def __init__(self) -> None:
-        self._what, self._first, self._began, self._printed = "", 0, 0.0, 0.0
-
-    def move(self, what: str, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        if what != self._what:
-            self._what, self._first, self._began, self._printed = what, done, now, now
-        if total is None or not self._first < done < total or now - self._printed < LINE_S:
-            return
-        self._printed = now
-        left = (now - self._began) * (total - done) / (done - self._first)
-        note(f"{what}: {quantity(done, what)} of {quantity(total, what)}, about {duration(left)} for the rest")
 
 
 class TerminalReporter(Reporter):

@@ -73,7 +73,10 @@ def load_model(
 
     use_idle_cores()
     reporter.detail(f"loading {folder.name} from {folder.path}")
-    decoder, used = _with_weights(load(folder), weights, reporter)
+    with reporter.progress() as progress:
+        progress(f"loading {folder.name}", 0, None)
+        loaded = load(folder)
+    decoder, used = _with_weights(loaded, weights, reporter)
     return LoadedModel(decoder, quant, used)
 
 
@@ -84,7 +87,9 @@ def load_trained(checkpoint: Path, weights: str | None = "none", reporter: Repor
 
     use_idle_cores()
     reporter.detail(f"loading {checkpoint}")
-    module, decoder = load_for_use(checkpoint, pull=lambda name: pull_known(name, reporter))
+    with reporter.progress() as progress:
+        progress("loading the model", 0, None)
+        module, decoder = load_for_use(checkpoint, pull=lambda name: pull_known(name, reporter))
     decoder, used = _with_weights(decoder, weights, reporter, is_trained=True)
     return LoadedModel(decoder, "none", used, module)
 
