@@ -176,7 +176,9 @@ class Repository:
 
     def paths(self, *, rev: str | None = None) -> Iterator[str]:
         """The paths that `scan` looks at, sorted; no file is opened."""
-        return iter(self._files(rev).paths())
+        files = self._files(rev)
+        listed = files.listed() if isinstance(files, WorkTreeFiles) else listed_in(files)
+        return iter(sorted(listed.paths, key=os.fsencode))
 
     def read(self, path: str, *, rev: str | None = None) -> bytes | None:
         """The bytes of one file, even if `scan` would skip it; None if it is missing, too large or not safe."""
