@@ -53,6 +53,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+TITLE = " > "
+"""Between the titles of a symbol (`Guide > Setup`), and between a title and a name of code (`cell 3 > Model.fit`)."""
+
+
+def last_name(symbol: str) -> str:
+    """The last title or name of a symbol: `cell 3 > Model.fit` -> `fit`, `Guide > Version 2.0` -> `Version 2.0`."""
+    scope, _, last = symbol.rpartition(TITLE)
+    return last if scope and " " in last else last.rpartition(".")[2]
+
+
 @dataclass(frozen=True)
 class Chunk:
     """A span of whole lines of one file: the unit that is searched, encoded and cited.

@@ -110,8 +110,7 @@ class Workspace:
         data = self.repository.read(chunk.path, rev=self.rev)
         if data is None:
             return False
-        now = document_of(chunk.path, decode(data)).between(chunk.start_line, chunk.end_line)
-        return now == chunk.text or (chunk.start_line == chunk.end_line and chunk.text in now)
+        return document_of(chunk.path, decode(data)).shows(chunk.start_line, chunk.end_line, chunk.text)
 
     def scope(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """The patterns, as a user types them, from the repository's top folder. Raises UsageError if they match none of

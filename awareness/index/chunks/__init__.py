@@ -3,7 +3,11 @@
 chunking.py     cuts a text into chunks, and states the rules: start here
 documents.py    the readable rows of a file, and the lines they stand on
 syntax.py       code -> parts, by tree-sitter
-headings.py     Markdown and reStructuredText -> sections
+headings.py     Markdown, reStructuredText, AsciiDoc, Org -> sections
+components.py   Vue, Svelte, Astro, HTML -> scripts, markup, styles
+notebooks.py    Jupyter notebooks -> the source of their cells
+data_files.py   large files of data -> the lines that show how they are made
+embedded.py     code inside another text -> parts
 languages.py    the language of a file, and its grammar
 languages.yaml  the table of languages: add one here
 """

@@ -37,11 +37,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import ceil, inf
 
+from awareness.index.chunks.components import component_parts, is_component
 from awareness.index.chunks.documents import Document, document_of
-from awareness.index.chunks.headings import markdown_sections, rst_sections
+from awareness.index.chunks.headings import sections_of
 from awareness.index.chunks.languages import PROSE, language_of
 from awareness.index.chunks.syntax import Part, syntax_parts
-from awareness.types import Chunk
+from awareness.types import TITLE, Chunk, last_name
 
 MAX_SYMBOL = 100  # characters
 _BRACKETS = r"[(){}\[\]<>;,]*"
@@ -63,19 +64,22 @@ def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens:
     document = document_of(path, text)
     if not document.text.strip():
         return []
-    language = language_of(path, document.text)
-    cutter = _Cutter(path, document, token_starts, max_tokens, prose=language in PROSE)
-    pieces = cutter.split(parts_of(language, document.text, cutter.lines))
-    return [sized for group in cutter.merge(pieces) for sized in cutter.chunks(group)]
+    cutter = _Cutter(path, document, token_starts, max_tokens)
+    if document.cells:
+        cut = [cutter.split([cell], cell.start, cell.stop) for cell in document.cells]
+    else:
+        cut = [cutter.split(parts_of(path, document.text, cutter.lines), 0, len(cutter.lines))]
+    return [sized for pieces in cut for group in cutter.merge(pieces) for sized in cutter.chunks(group)]
 
 
-def parts_of(language: str | None, text: str, lines: list[str]) -> list[Part]:
-    """The top-level parts of a text, ascending; empty if it can only be cut by lines. lines: `text.split("\\n")`."""
-    if language == "markdown":
-        return markdown_sections(lines)
-    if language == "rst":
-        return rst_sections(lines)
-    return syntax_parts(language, text) if language else []
+def parts_of(path: str, text: str, lines: list[str]) -> list[Part]:
+    """The top-level parts of a text, ascending; empty if it can only be cut by lines. lines: `text.split("\n")`."""
+    if is_component(path):
+        return component_parts(path, lines)
+    language = language_of(path, text)
+    if language is None:
+        return []
+    return sections_of(language, lines) if language in PROSE else syntax_parts(language, text)
 
 
 @dataclass(slots=True)
@@ -105,12 +109,10 @@ class _Group:
 class _Cutter:
     """Cuts one file. Holds its lines and the tokens of its rows."""
 
-    def __init__(
-        self, path: str, document: Document, token_starts: TokenStarts, max_tokens: int, *, prose: bool
-    ) -> None:
-        self.path, self.document, self.token_starts, self.prose = path, document, token_starts, prose
+    def __init__(self, path: str, document: Document, token_starts: TokenStarts, max_tokens: int) -> None:
+        self.path, self.document, self.token_starts = path, document, token_starts
         text = document.text
-        self.separator = " > " if prose else "."
+        self.titles: set[str] = set()  # the symbols that are titles, not names of code
         self.lines = text.split("\n")
         self.blank = [not line.strip() for line in self.lines]
         self.starts = token_starts(text)
@@ -138,7 +140,7 @@ class _Cutter:
     def label(self, symbol: str) -> tuple[str, int]:
         """The symbol, shortened so that half of the limit is left for the text, and the tokens of its header."""
         if symbol not in self.labels:
-            last = symbol.rpartition(self.separator)[2]
+            last = last_name(symbol)
             for short in (symbol, last, ""):
                 header = self.header_tokens(short)
                 if header <= self.limit // 2:
@@ -177,20 +179,22 @@ class _Cutter:
 
     # --- split ---
 
-    def split(self, parts: list[Part]) -> list[_Piece]:
-        """The leaves of the tree, opened as far as needed, in order. Uses a stack, as trees can be deep."""
+    def split(self, parts: list[Part], first: int, last: int) -> list[_Piece]:
+        """The leaves of the trees over rows `[first, last)`, opened as far as needed, in order. Trees can be deep."""
         pieces: list[_Piece] = []
-        stack = [*self.groups(parts, 0, len(self.lines), "", 0, 0)][::-1]
+        stack = [*self.groups(parts, first, last, "", 0, 0)][::-1]
         while stack:
             group = stack.pop()
             start, stop = self.trim(group.start, group.stop)
             if start == stop:
                 continue
-            name = next((part.name for part in group.parts if part.name), "")
-            symbol = self.qualify(group.scope, name)
+            named = next((part for part in group.parts if part.name), None)
+            name = named.name if named else ""
+            symbol = self.qualify(group.scope, name, title=named is not None and named.prose)
             several = stop - start > 1
             must_open = several and any(part.open for part in group.parts)
-            whole = bool(name) or self.prose or 2 * self.tokens(start, stop) <= self.limit
+            prose = any(part.prose for part in group.parts)
+            whole = bool(name) or prose or 2 * self.tokens(start, stop) <= self.limit
             if not several or (not must_open and whole and self.fits(start, stop, symbol)):
                 pieces.append(self.piece(start, stop, symbol, group.scope, bool(name), group.before))
                 continue
@@ -248,13 +252,18 @@ class _Cutter:
         line = self.lines[start].strip()
         return stop - start == 1 and len(line) < 80 and _CLOSES.match(line) is not None
 
-    def qualify(self, scope: str, name: str) -> str:
+    def qualify(self, scope: str, name: str, *, title: bool) -> str:
+        """`Class.method`, but `Guide > Setup` and `cell 3 > train` where the name or its scope is a title."""
         if not name:
             return scope
-        symbol = f"{scope}{self.separator}{name}" if scope else name
-        while len(symbol) > MAX_SYMBOL and self.separator in symbol:
-            symbol = symbol.partition(self.separator)[2]
-        return symbol[:MAX_SYMBOL]
+        separator = TITLE if title or scope in self.titles else "."
+        symbol = f"{scope}{separator}{name}" if scope else name
+        while len(symbol) > MAX_SYMBOL and separator in symbol:
+            symbol = symbol.partition(separator)[2]
+        symbol = symbol[:MAX_SYMBOL]
+        if title:
+            self.titles.add(symbol)
+        return symbol
 
     # --- merge ---
 
@@ -304,7 +313,7 @@ class _Cutter:
         if all(self.closes(piece.start, piece.stop) for piece in below):
             return True
         outer, inner = sorted((above[-1].scope, below[0].scope), key=len)
-        if outer and not f"{inner}{self.separator}".startswith(f"{outer}{self.separator}"):
+        if outer and inner != outer and not inner.startswith((f"{outer}.", f"{outer}{TITLE}")):
             return False
         if (outer == above[-1].scope and self.tiny(above)) or (outer == inner and self.tiny(below)):
             return True

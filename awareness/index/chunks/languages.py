@@ -38,7 +38,7 @@ def _language(row: Mapping[str, Any]) -> Language:
 LANGUAGES: dict[str, Language] = {
     name: _language(row) for name, row in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_bytes()).items()
 }
-PROSE = ("markdown", "rst")
+PROSE = ("markdown", "rst", "asciidoc", "org")
 
 
 def _by(field: str) -> dict[str, str]:
@@ -49,7 +49,12 @@ def _any_of(names: Iterable[str]) -> str:
     return "|".join(map(re.escape, names))
 
 
-_PROSE_EXTENSIONS = {".md": "markdown", ".markdown": "markdown", ".mdx": "markdown", ".rst": "rst"}
+_PROSE_EXTENSIONS = {
+    **dict.fromkeys([".md", ".markdown", ".mdx", ".rmd", ".qmd"], "markdown"),
+    ".rst": "rst",
+    **dict.fromkeys([".adoc", ".asciidoc"], "asciidoc"),
+    ".org": "org",
+}
 _EXTENSIONS = _by("extensions") | _PROSE_EXTENSIONS
 _FILENAMES = _by("filenames")
 _INTERPRETERS = _by("interpreters")

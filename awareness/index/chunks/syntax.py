@@ -20,7 +20,7 @@ class Part:
 
     name: of a definition or a section, else empty. open: always split, even if it fits (namespaces, `#ifdef`). leads:
     belongs to the part that starts on the next row (comments, attributes, decorators). children: called at most once,
-    and only if the part has to be split.
+    and only if the part has to be split. prose: of a text for people; it stays whole if it fits, and its name is a title.
     """
 
     start: int
@@ -29,6 +29,7 @@ class Part:
     open: bool = False
     leads: bool = False
     children: Callable[[], list[Part]] = list
+    prose: bool = False
 
 
 FUNCTIONS = frozenset(

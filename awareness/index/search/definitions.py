@@ -13,7 +13,7 @@ from typing import cast
 import apsw
 
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.types import Chunk
+from awareness.types import Chunk, last_name
 
 SCHEMA = """
 CREATE TABLE definition(name TEXT NOT NULL, chunk_id INTEGER NOT NULL REFERENCES chunk ON DELETE CASCADE,
@@ -54,10 +54,10 @@ class Definitions:
 
 def referred_names(chunk: Chunk) -> set[str]:
     """The names in a chunk's text, without its own."""
-    return set(_NAME.findall(chunk.text)) - {chunk.symbol.rpartition(".")[2]}
+    return set(_NAME.findall(chunk.text)) - {last_name(chunk.symbol)}
 
 
 def defined_name(chunk: Chunk) -> str:
     """The last part of the symbol of a chunk of source code, else an empty string."""
-    name = chunk.symbol.rpartition(".")[2]
+    name = last_name(chunk.symbol)
     return name if _NAME.fullmatch(name) and kind_of(chunk.path) is FileKind.SOURCE else ""

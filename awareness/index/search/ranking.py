@@ -26,7 +26,7 @@ from awareness.index.search.postings import Ranking
 from awareness.index.search.terms import names_in, query_terms, stem, weighted_terms
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
-from awareness.types import Chunk, Embedder, Hit, Vector
+from awareness.types import Chunk, Embedder, Hit, Vector, last_name
 
 _CANDIDATES = 64  # from each of the two rankings
 _LEAST_COSINE = 0.15  # of a candidate without any of the question's words
@@ -238,7 +238,7 @@ class HybridRouter:
         if rules.kinds and not words & _ASKS_FOR.get(kind, set()):
             relevance *= _KIND_WEIGHT[kind]
         if rules.definition and names and kind is FileKind.SOURCE:
-            named = chunk.symbol.rpartition(".")[2].lower() in names
+            named = last_name(chunk.symbol).lower() in names
             if named or any(_defines(chunk.text, name) for name in names):
                 relevance += rules.definition
         return relevance
