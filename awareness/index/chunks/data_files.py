@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 
 from awareness.index.files.file_kinds import FileKind, kind_of
 
-_SMALL = 8_000  # characters of data that are kept whole
+_SMALL = 4_000  # characters of data that are kept whole
 _WRITTEN = 40_000  # the same of YAML and XML, which people write
 _SETTINGS = 200_000  # the same of files that are known to be settings or a description of an interface
 _TEXT = 100_000  # the same of texts that may be prose
@@ -28,7 +28,7 @@ _LINE = 400  # characters of a line that are looked at and counted
 _EACH = 3  # lines of one shape
 _KEYS = 60  # different keys at one level, beyond which they are data
 _GAP = 3  # lines that are not worth leaving out alone
-_WORTH = 0.3  # of the lines, at least, that a summary leaves out
+_WORTH = 0.5  # of the lines, at least, that a summary leaves out
 
 Shape = Callable[[Sequence[str]], Iterator[object]]
 """Lines -> the shape of each; None for a line that is always kept."""
@@ -45,8 +45,9 @@ class Summary:
 
 
 def is_data(path: str) -> bool:
-    """May this be a file of data, by its name?"""
-    return PurePosixPath(path).suffix.lower() in _SHAPES
+    """Is this a file of data, by its name, and neither prose nor code?"""
+    suffix = PurePosixPath(path).suffix.lower()
+    return suffix in _SHAPES and suffix not in _COMPLETE and suffix != ".txt"
 
 
 def summarised(path: str, text: str) -> Summary | None:
@@ -77,7 +78,7 @@ def _whole(path: str, suffix: str, text: str) -> int:
 _SETTINGS_NAME = re.compile(
     r"(?:^|/)(?:package|composer|tsconfig[\w.-]*|jsconfig|angular|nx|turbo|lerna|deno|biome|app|project)\.jsonc?$"
     r"|(?:^|/)(?:[\w.-]*compose[\w.-]*|mkdocs|values[\w.-]*|\.[\w.-]+)\.ya?ml$|(?:^|/)\.(?:github|circleci|vscode)/"
-    r"|(?:^|/)(?:pyproject|cargo)\.toml$|(?:^|/)pom\.xml$|\.config\.json$"
+    r"|(?:^|/)(?:pyproject|cargo)\.toml$|(?:^|/)pom\.xml$|\.config\.json$|(?:^|/)\.[\w.-]+$"
     r"|(?:^|/)(?:en|en[-_](?:us|gb))(?:/[^/]+)?\.(?:json|ya?ml)$"
 )
 _DESCRIPTION = re.compile(r"^\s*[\"']?(?:openapi|swagger|asyncapi|\$schema)[\"']?\s*:", re.MULTILINE)
@@ -192,16 +193,13 @@ def _tabular(lines: Sequence[str]) -> Iterator[object]:
     return (at > 0 for at in range(len(lines)))
 
 
-_PO_MARK = re.compile(r"#[.:,|~]?|msgid_plural|msgid|msgstr|msgctxt|\"")
+_PO_ENTRIES = 12  # lines
 
 
 def _catalogue(lines: Sequence[str]) -> Iterator[object]:
     """gettext: the header, then entries."""
-    header = True
-    for line in lines:
-        header = header and bool(line.strip())
-        mark = _PO_MARK.match(line)
-        yield None if header else mark[0] if mark else ""
+    first = next((at for at, line in enumerate(lines) if not line.strip()), len(lines))
+    return (None if at < first + _PO_ENTRIES else "" for at in range(len(lines)))
 
 
 _INSERT = re.compile(r"\s*(INSERT|REPLACE)\b[^;]{0,80}?\bINTO\s+([^\s(;]{1,120})|\s*COPY\s+([^\s(;]{1,120}).*\bFROM\s+stdin", re.I)

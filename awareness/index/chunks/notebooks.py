@@ -18,7 +18,7 @@ from awareness.index.chunks.headings import markdown_sections
 from awareness.index.chunks.syntax import Part
 
 _TINY = 160  # characters of a cell that is read together with its neighbours
-_TOGETHER = 480  # characters of tiny cells that are one part
+_TOGETHER = 800  # characters of cells that are read together
 _DEPTH = 6  # of the deepest key that is read: worksheets, 0, cells, 0, source, 0
 _TOKEN = re.compile(r'\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([{}\[\]:,])|[^\s{}\[\]:,"]+)', re.DOTALL)
 _CELL_MAGIC = re.compile(r"%%(\w+)")
@@ -83,6 +83,11 @@ class _Cell:
         self.rows += others
         self.lines += [line] * len(others)
 
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return sum(map(len, self.rows))
+
     def trim(self) -> None:
         while self.rows and not self.rows[-1].strip():
             self.rows.pop()
@@ -92,25 +97,24 @@ class _Cell:
 
 
 def _together(cells: Sequence[_Cell]) -> Iterator[list[_Cell]]:
-    """The cells in order, with tiny neighbours together; a tiny text (a title) is read with the code below it."""
+    """The cells in order, with tiny neighbours together; a tiny text (a title) is read with the cell below it."""
     group: list[_Cell] = []
     size = 0
     for cell in cells:
-        length = sum(map(len, cell.rows))
-        above = group[-1] if group else None
-        joins = above is not None and size <= _TOGETHER - _TINY and size + length <= 4 * _TOGETHER
-        if above is not None and joins:
-            if above.kind == "code" and cell.kind == "code":
-                joins = length <= _TINY and size <= _TOGETHER
-            else:
-                joins = above.kind != "code" and (cell.kind == "code" or length <= _TINY)
-        if group and not (joins and all(sum(map(len, c.rows)) <= _TINY for c in group)):
+        if group and not _joins(group[-1], size, cell):
             yield group
             group, size = [], 0
         group.append(cell)
-        size += length
+        size += cell.size
     if group:
         yield group
+
+
+def _joins(above: _Cell, size: int, cell: _Cell) -> bool:
+    """Is a cell read together with those above it, which have `size` characters?"""
+    if above.size > _TINY or size + cell.size > _TOGETHER:
+        return False
+    return above.kind != "code" or (cell.kind == "code" and cell.size <= _TINY)
 
 
 def _parts(members: Sequence[tuple[_Cell, int]], language: str) -> list[Part]:

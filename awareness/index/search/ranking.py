@@ -18,7 +18,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
+from awareness.index.chunks.data_files import is_data
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.definitions import referred_names
 from awareness.index.search.dense_vectors import NO_SIMILARITIES
@@ -29,6 +31,7 @@ from awareness.index.store.store import Store
 from awareness.types import Chunk, Embedder, Hit, Vector, last_name
 
 _CANDIDATES = 64  # from each of the two rankings
+_NAMED = 4  # times as many for a name, which may be in more artefacts than that
 _LEAST_COSINE = 0.15  # of a candidate without any of the question's words
 _KIND_WEIGHT = {
     FileKind.SOURCE: 1.0,
@@ -45,6 +48,8 @@ _ASKS_FOR = {
 _KEYWORDS = (
     "class|def|function|func|fn|type|interface|struct|enum|trait|const|let|var|static|define|module|impl|union|typedef"
     "|macro_rules!|public|private|protected|export|abstract|final|void|int|char|bool|val"
+    "|contract|library|error|event|modifier|sub|procedure|subroutine|program|record|object|protocol|extension|actor"
+    "|resource|message|service|rpc|table|view|component|entity|defn|defun|defmodule|defp|deftype|newtype|data"
 )
 _KEYWORD = re.compile(rf"\b(?:{_KEYWORDS})\b[^;={{(]*$")
 _WORD_CHARACTER = re.compile(r"\w")
@@ -88,7 +93,8 @@ class Rules:
     lexical, dense: of the largest possible BM25, of a cosine of 1. kinds: tests, examples and documents count less.
     definition: added to a chunk that defines a name in the question. calls: added to a definition that the best hits
     call. same_file: factor for each better chunk of the same file; same_file_named: the same for a question with a name
-    of code, whose answer is in one place.
+    of code, whose answer is in one place. artefacts: factor for files of data, if the question has a name that is also
+    in code: what a build makes of the code holds the same names.
     """
 
     lexical: float = 1.0
@@ -98,6 +104,7 @@ class Rules:
     calls: float = 1.5
     same_file: float = 0.85
     same_file_named: float = 0.95
+    artefacts: float = 0.4
 
 
 SPREAD = Rules()
@@ -139,9 +146,12 @@ class HybridRouter:
         names = {name.lower() for name in names_in(query)}
         terms = weighted_terms(query)
         with self.store.reading(), failures(self.store.layout.manifest):
-            candidates, known = self._candidates(query, terms, max(_CANDIDATES, 2 * top_k))
+            wanted = max(_CANDIDATES * (_NAMED if names else 1), 2 * top_k)
+            candidates, known = self._candidates(query, terms, wanted)
             relevance = {i: self._relevance(candidate, words, names) for i, candidate in candidates.items()}
             evidence = self._evidence(names, terms, candidates, known)
+            if self.rules.artefacts < 1 and names:
+                self._after_code(candidates, relevance, words, names)
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
         same_file = self.rules.same_file_named if names else self.rules.same_file
@@ -237,11 +247,23 @@ class HybridRouter:
         kind = kind_of(chunk.path)
         if rules.kinds and not words & _ASKS_FOR.get(kind, set()):
             relevance *= _KIND_WEIGHT[kind]
-        if rules.definition and names and kind is FileKind.SOURCE:
+        if rules.definition and names and _is_code(chunk.path):
             named = last_name(chunk.symbol).lower() in names
             if named or any(_defines(chunk.text, name) for name in names):
                 relevance += rules.definition
         return relevance
+
+    def _after_code(
+        self, candidates: dict[int, _Candidate], relevance: dict[int, float], words: set[str], names: set[str]
+    ) -> None:
+        """Lowers files of data, if code has a name of the question, unless it asks for their kind: `package.json`."""
+        in_code = (c.chunk for c in candidates.values() if _is_code(c.chunk.path))
+        if not any(name in chunk.text.lower() for chunk in in_code for name in names):
+            return
+        for i, candidate in candidates.items():
+            path = candidate.chunk.path
+            if is_data(path) and not _is_code(path) and PurePosixPath(path).suffix[1:].lower() not in words:
+                relevance[i] *= self.rules.artefacts
 
     def _follow_calls(self, candidates: dict[int, _Candidate], relevance: dict[int, float]) -> None:
         """Raises the relevance of the definitions that the best hits call, most where their name is rare."""
@@ -289,6 +311,12 @@ def _spread(
         spread.append((i, relevance[i] * same_file ** seen[path]))
         seen[path] += 1
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
+
+
+def _is_code(path: str) -> bool:
+    """Is it source, or a file in a language that we don't know, which may define a name?"""
+    kind = kind_of(path)
+    return kind is FileKind.SOURCE or (kind is FileKind.OTHER and not is_data(path))
 
 
 def _defines(text: str, name: str) -> bool:
