@@ -31,7 +31,7 @@ from awareness.index.store.store import Store
 from awareness.types import Chunk, Embedder, Hit, Vector, last_name
 
 _CANDIDATES = 64  # from each of the two rankings
-_NAMED = 4  # times as many for a name, which may be in more artefacts than that
+_WIDER = 16  # times as many, if data alone has a name of the question: a build may repeat it that often
 _LEAST_COSINE = 0.15  # of a candidate without any of the question's words
 _KIND_WEIGHT = {
     FileKind.SOURCE: 1.0,
@@ -48,10 +48,13 @@ _ASKS_FOR = {
 _KEYWORDS = (
     "class|def|function|func|fn|type|interface|struct|enum|trait|const|let|var|static|define|module|impl|union|typedef"
     "|macro_rules!|public|private|protected|export|abstract|final|void|int|char|bool|val"
-    "|contract|library|error|event|modifier|sub|procedure|subroutine|program|record|object|protocol|extension|actor"
-    "|resource|message|service|rpc|table|view|component|entity|defn|defun|defmodule|defp|deftype|newtype|data"
 )
 _KEYWORD = re.compile(rf"\b(?:{_KEYWORDS})\b[^;={{(]*$")
+_FIRST_WORDS = (  # of a line; elsewhere they are words of a comment
+    "contract|library|error|event|modifier|sub|procedure|subroutine|program|record|object|protocol|extension|actor"
+    "|resource|message|service|rpc|table|view|component|entity|defn|defun|defmodule|defp|deftype|newtype|data"
+)
+_FIRST_WORD = re.compile(rf"\s*(?:{_FIRST_WORDS})\s+$")
 _WORD_CHARACTER = re.compile(r"\w")
 _CALLERS = 5  # best hits whose calls are followed
 _CALLED = 32  # definitions at most that those calls add
@@ -146,8 +149,10 @@ class HybridRouter:
         names = {name.lower() for name in names_in(query)}
         terms = weighted_terms(query)
         with self.store.reading(), failures(self.store.layout.manifest):
-            wanted = max(_CANDIDATES * (_NAMED if names else 1), 2 * top_k)
+            wanted = max(_CANDIDATES, 2 * top_k)
             candidates, known = self._candidates(query, terms, wanted)
+            if names and len(candidates) >= wanted and not _in_code(names, candidates):  # only artefacts so far
+                candidates, known = self._candidates(query, terms, wanted * _WIDER)
             relevance = {i: self._relevance(candidate, words, names) for i, candidate in candidates.items()}
             evidence = self._evidence(names, terms, candidates, known)
             if self.rules.artefacts < 1 and names:
@@ -257,8 +262,7 @@ class HybridRouter:
         self, candidates: dict[int, _Candidate], relevance: dict[int, float], words: set[str], names: set[str]
     ) -> None:
         """Lowers files of data, if code has a name of the question, unless it asks for their kind: `package.json`."""
-        in_code = (c.chunk for c in candidates.values() if _is_code(c.chunk.path))
-        if not any(name in chunk.text.lower() for chunk in in_code for name in names):
+        if not _in_code(names, candidates):
             return
         for i, candidate in candidates.items():
             path = candidate.chunk.path
@@ -313,6 +317,12 @@ def _spread(
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
 
 
+def _in_code(names: set[str], candidates: Mapping[int, _Candidate]) -> bool:
+    """Is any of the names, in lower case, in the text of a candidate of code?"""
+    in_code = (candidate.chunk.text.lower() for candidate in candidates.values() if _is_code(candidate.chunk.path))
+    return any(name in text for text in in_code for name in names)
+
+
 def _is_code(path: str) -> bool:
     """Is it source, or a file in a language that we don't know, which may define a name?"""
     kind = kind_of(path)
@@ -328,7 +338,7 @@ def _defines(text: str, name: str) -> bool:
     at = lowered.find(name)
     while at >= 0:
         before, after = lowered[lowered.rfind("\n", 0, at) + 1 : at], lowered[at + len(name) : at + len(name) + 1]
-        if _KEYWORD.search(before) and not _WORD_CHARACTER.match(before[-1:]) and not _WORD_CHARACTER.match(after):
+        if (_KEYWORD.search(before) or _FIRST_WORD.match(before)) and not _WORD_CHARACTER.match(before[-1:]) and not _WORD_CHARACTER.match(after):
             return True
         at = lowered.find(name, at + 1)
     return False
