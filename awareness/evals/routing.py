@@ -12,7 +12,9 @@ from awareness.index.search.ranking import GATHERED, Rules
 from awareness.train.samples.question_files import Question
 from awareness.types import Chunk
 
-WORDS_ALONE = Rules(dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0)
+WORDS_ALONE = Rules(
+    dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0, artefacts=1.0
+)
 """BM25 without anything else."""
 
 

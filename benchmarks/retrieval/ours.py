@@ -20,7 +20,16 @@ from awareness.index.store.store import Snapshot, Store
 from awareness.model import presets
 
 WHOLE = SPREAD
-BARE = Rules(lexical=0.0, dense=0.0, kinds=False, definition=0.0, calls=0.0, same_file=1.0, same_file_named=1.0)
+BARE = Rules(
+    lexical=0.0,
+    dense=0.0,
+    kinds=False,
+    definition=0.0,
+    calls=0.0,
+    same_file=1.0,
+    same_file_named=1.0,
+    artefacts=1.0,
+)
 VARIANTS = {
     "ours": WHOLE,
     "without dense": replace(WHOLE, dense=0.0),

@@ -151,11 +151,12 @@ class HybridRouter:
         with self.store.reading(), failures(self.store.layout.manifest):
             wanted = max(_CANDIDATES, 2 * top_k)
             candidates, known = self._candidates(query, terms, wanted)
-            if names and len(candidates) >= wanted and not _in_code(names, candidates):  # only artefacts so far
+            in_code = (_in_code(names, candidate.chunk) for candidate in candidates.values())
+            if names and len(candidates) >= wanted and not any(in_code):  # only artefacts so far
                 candidates, known = self._candidates(query, terms, wanted * _WIDER)
             relevance = {i: self._relevance(candidate, words, names) for i, candidate in candidates.items()}
             evidence = self._evidence(names, terms, candidates, known)
-            if self.rules.artefacts < 1 and names:
+            if names:
                 self._after_code(candidates, relevance, words, names)
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
@@ -250,6 +251,8 @@ class HybridRouter:
         rules, chunk = self.rules, candidate.chunk
         relevance = rules.lexical * candidate.bm25 + rules.dense * candidate.cosine
         kind = kind_of(chunk.path)
+        if kind is FileKind.OTHER and names and _in_code(names, chunk):
+            kind = FileKind.SOURCE  # in a language that we don't know
         if rules.kinds and not words & _ASKS_FOR.get(kind, set()):
             relevance *= _KIND_WEIGHT[kind]
         if rules.definition and names and _is_code(chunk.path):
@@ -262,7 +265,7 @@ class HybridRouter:
         self, candidates: dict[int, _Candidate], relevance: dict[int, float], words: set[str], names: set[str]
     ) -> None:
         """Lowers files of data, if code has a name of the question, unless it asks for their kind: `package.json`."""
-        if not _in_code(names, candidates):
+        if not any(_in_code(names, candidate.chunk) for candidate in candidates.values()):
             return
         for i, candidate in candidates.items():
             path = candidate.chunk.path
@@ -317,10 +320,9 @@ def _spread(
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
 
 
-def _in_code(names: set[str], candidates: Mapping[int, _Candidate]) -> bool:
-    """Is any of the names, in lower case, in the text of a candidate of code?"""
-    in_code = (candidate.chunk.text.lower() for candidate in candidates.values() if _is_code(candidate.chunk.path))
-    return any(name in text for text in in_code for name in names)
+def _in_code(names: set[str], chunk: Chunk) -> bool:
+    """Is it a chunk of code that has any of the names, which are in lower case?"""
+    return _is_code(chunk.path) and any(name in chunk.text.lower() for name in names)
 
 
 def _is_code(path: str) -> bool:
