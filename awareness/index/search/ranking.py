@@ -31,7 +31,7 @@ from awareness.index.store.store import Store
 from awareness.types import Chunk, Embedder, Hit, Vector, last_name
 
 _CANDIDATES = 64  # from each of the two rankings
-_WIDER = 16  # times as many, if data alone has a name of the question: a build may repeat it that often
+_WIDER = 16  # times as many, if most are data: a build may repeat a name that often
 _LEAST_COSINE = 0.15  # of a candidate without any of the question's words
 _KIND_WEIGHT = {
     FileKind.SOURCE: 1.0,
@@ -55,6 +55,12 @@ _FIRST_WORDS = (  # of a line; elsewhere they are words of a comment
     "|resource|message|service|rpc|table|view|component|entity|defn|defun|defmodule|defp|deftype|newtype|data"
 )
 _FIRST_WORD = re.compile(rf"\s*(?:{_FIRST_WORDS})\s+$")
+_USES = (
+    "raise|raises|revert|throw|throws|return|new|emit|await|async|call|yield|import|from|in|not|and|or|if|elif|else|when"
+    "|case|assert|delete|del|print|use|using|require|include|extends|implements|with|goto|catch|except|the|a|an|of|is|to"
+)
+_ANY_WORD = re.compile(rf"\s*(?!(?:{_USES})\s)[a-z]\w*\s+$")
+_BODY = re.compile(r"\s*[({:=<]")
 _WORD_CHARACTER = re.compile(r"\w")
 _CALLERS = 5  # best hits whose calls are followed
 _CALLED = 32  # definitions at most that those calls add
@@ -151,8 +157,7 @@ class HybridRouter:
         with self.store.reading(), failures(self.store.layout.manifest):
             wanted = max(_CANDIDATES, 2 * top_k)
             candidates, known = self._candidates(query, terms, wanted)
-            in_code = (_in_code(names, candidate.chunk) for candidate in candidates.values())
-            if names and len(candidates) >= wanted and not any(in_code):  # only artefacts so far
+            if names and sum(_is_artefact(candidate.chunk.path) for candidate in candidates.values()) > wanted / 2:
                 candidates, known = self._candidates(query, terms, wanted * _WIDER)
             relevance = {i: self._relevance(candidate, words, names) for i, candidate in candidates.items()}
             evidence = self._evidence(names, terms, candidates, known)
@@ -257,7 +262,7 @@ class HybridRouter:
             relevance *= _KIND_WEIGHT[kind]
         if rules.definition and names and _is_code(chunk.path):
             named = last_name(chunk.symbol).lower() in names
-            if named or any(_defines(chunk.text, name) for name in names):
+            if named or any(_defines(chunk.text, name, guess=not chunk.symbol) for name in names):
                 relevance += rules.definition
         return relevance
 
@@ -269,7 +274,7 @@ class HybridRouter:
             return
         for i, candidate in candidates.items():
             path = candidate.chunk.path
-            if is_data(path) and not _is_code(path) and PurePosixPath(path).suffix[1:].lower() not in words:
+            if _is_artefact(path) and PurePosixPath(path).suffix[1:].lower() not in words:
                 relevance[i] *= self.rules.artefacts
 
     def _follow_calls(self, candidates: dict[int, _Candidate], relevance: dict[int, float]) -> None:
@@ -325,22 +330,31 @@ def _in_code(names: set[str], chunk: Chunk) -> bool:
     return _is_code(chunk.path) and any(name in chunk.text.lower() for name in names)
 
 
+def _is_artefact(path: str) -> bool:
+    return is_data(path) and kind_of(path) is not FileKind.SOURCE
+
+
 def _is_code(path: str) -> bool:
     """Is it source, or a file in a language that we don't know, which may define a name?"""
     kind = kind_of(path)
     return kind is FileKind.SOURCE or (kind is FileKind.OTHER and not is_data(path))
 
 
-def _defines(text: str, name: str) -> bool:
+def _defines(text: str, name: str, *, guess: bool) -> bool:
     """Does a line of `text` define `name` (in lower case), in most languages?
 
-    Finds a definition that is not the chunk's symbol: one of several small ones, or one made by a macro.
+    Finds a definition that is not the chunk's symbol: one of several small ones, or one made by a macro. guess: the
+    language may have no grammar, so that `any_word name(` at the start of a line is enough.
     """
     lowered = text.lower()
     at = lowered.find(name)
     while at >= 0:
-        before, after = lowered[lowered.rfind("\n", 0, at) + 1 : at], lowered[at + len(name) : at + len(name) + 1]
-        if (_KEYWORD.search(before) or _FIRST_WORD.match(before)) and not _WORD_CHARACTER.match(before[-1:]) and not _WORD_CHARACTER.match(after):
-            return True
+        stop = at + len(name)
+        before, after = lowered[lowered.rfind("\n", 0, at) + 1 : at], lowered[stop : stop + 1]
+        if not _WORD_CHARACTER.match(before[-1:]) and not _WORD_CHARACTER.match(after):
+            if _KEYWORD.search(before) or _FIRST_WORD.match(before):
+                return True
+            if guess and _ANY_WORD.match(before) and _BODY.match(lowered, stop):
+                return True
         at = lowered.find(name, at + 1)
     return False
