@@ -11,7 +11,6 @@ has very many keys, the keys are data too. What is still too large is cut to its
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -202,7 +201,10 @@ def _catalogue(lines: Sequence[str]) -> Iterator[object]:
     return (None if at < first + _PO_ENTRIES else "" for at in range(len(lines)))
 
 
-_INSERT = re.compile(r"\s*(INSERT|REPLACE)\b[^;]{0,80}?\bINTO\s+([^\s(;]{1,120})|\s*COPY\s+([^\s(;]{1,120}).*\bFROM\s+stdin", re.I)
+_INSERT = re.compile(
+    r"\s*(INSERT|REPLACE)\b[^;]{0,80}?\bINTO\s+([^\s(;]{1,120})|\s*COPY\s+([^\s(;]{1,120}).*\bFROM\s+stdin",
+    re.IGNORECASE,
+)
 _STATEMENT = re.compile(r"\s*(?:CREATE|ALTER|DROP|SET|LOCK|UNLOCK|BEGIN|COMMIT|SELECT|UPDATE|DELETE|--|/\*)", re.I)
 _END_OF_COPY = "\\."
 

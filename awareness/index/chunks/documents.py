@@ -52,7 +52,7 @@ class Document:
         return "\n".join(row for row, line in numbered if start_line <= line <= end_line)
 
     def shows(self, start_line: int, end_line: int, text: str) -> bool:
-        """Are these the rows on these lines? Part of a line is enough, and part of the rows where lines hold several."""
+        """Are these the rows on these lines? Part of a line is enough, or some of the rows where a line has several."""
         now = self.between(start_line, end_line)
         if now == text or (start_line == end_line and text in now):
             return True

@@ -34,9 +34,9 @@ def language_named(name: str) -> str | None:
 
 
 def code_parts(language: str | None, rows: Sequence[str], start: int, *, named: bool = True) -> list[Part]:
-    """The parts of a text's rows of code, of which the first is row `start` of the text. named: keep definitions' names.
+    """The parts of rows of code that start at row `start` of a text; empty if there is no grammar.
 
-    rows: may be indented; empty if there is no grammar.
+    rows: may be indented. named: keep the names of definitions.
     """
     if language not in LANGUAGES:
         return []
@@ -63,7 +63,8 @@ def _children(part: Part, rows: int, named: bool) -> list[Part]:
 
 
 def led_by(first: int, parts: list[Part], stop: int) -> list[Part]:
-    """The parts of a block with its first row, such as a fence or a tag, and with its last row, before `stop`."""
+    """The parts of a block with the rows above and below them, such as a fence or a tag: rows `[first, stop)`."""
     if not parts:
         return []
-    return [Part(first, first + 1, leads=True), *parts[:-1], replace(parts[-1], stop=max(parts[-1].stop, stop))]
+    above = [Part(first, parts[0].start, leads=True)] if first < parts[0].start else []
+    return [*above, *parts[:-1], replace(parts[-1], stop=max(parts[-1].stop, stop))]

@@ -20,7 +20,8 @@ class Part:
 
     name: of a definition or a section, else empty. open: always split, even if it fits (namespaces, `#ifdef`). leads:
     belongs to the part that starts on the next row (comments, attributes, decorators). children: called at most once,
-    and only if the part has to be split. prose: of a text for people; it stays whole if it fits, and its name is a title.
+    and only if the part has to be split. prose: of a text for people, which stays whole if it fits; its name is a
+    title.
     """
 
     start: int
