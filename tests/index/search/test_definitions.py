@@ -49,6 +49,10 @@ def test_a_name_with_many_definitions_is_ignored(definitions):
         ("f", "src/a.py", ""),
         ("", "src/a.py", ""),
         ("größe", "src/a.py", "größe"),
+        ("cell 3 > Model.fit", "src/a.ipynb", "fit"),
+        ("cell 3", "src/a.ipynb", ""),
+        ("Cart > <template>", "src/Cart.vue", ""),
+        ("Cart.total", "src/Cart.vue", "total"),
     ],
 )
 def test_defined_name(symbol, path, name):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.index.search.ranking import WEAK_SCORE, HybridRouter, Rules
+from awareness.index.search.ranking import SPREAD, WEAK_SCORE, HybridRouter, Rules, _defines
 from awareness.index.search.terms import names_in, query_terms, stem, stems, weighted_terms
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
@@ -247,3 +249,72 @@ def test_other_snapshots_change_nothing(tmp_path):
 def test_a_question_of_one_long_word_takes_no_time():
     for letter in "aé1_":  # each took minutes
         assert names_in(letter * 50_000) == []
+
+
+# --- definitions before what repeats their names ---
+
+DEFINED = "pragma solidity;\n\nerror SluiceShortfall(address owner, uint held);\nerror SluiceClosed();"
+USED = "function drain(uint wanted) external {\n    if (held < wanted) revert SluiceShortfall(msg.sender, held);\n}"
+ABI = '{"name": "SluiceShortfall", "type": "error", "inputs": ["owner", "held"]}'
+
+
+@pytest.mark.parametrize("ending", ["sol", "zzz"])
+@pytest.mark.parametrize("copies", [10, 200])
+@pytest.mark.parametrize("query", ["SluiceShortfall", "where is SluiceShortfall", "error SluiceShortfall"])
+def test_a_definition_comes_before_uses_and_uses_before_artefacts(tmp_path, ending, copies, query):
+    chunks = [
+        Chunk(f"src/drain.{ending}", 1, 3, "", USED),
+        Chunk(f"src/errors.{ending}", 1, 4, "", DEFINED),
+        *(Chunk(f"build/Sluice{i}.json", 1, 1, "", ABI) for i in range(copies)),
+        *(Chunk(f"src/m{i}.py", 1, 1, "", f"x{i} = 0") for i in range(copies * 2)),
+    ]
+    store = indexed(tmp_path, chunks)
+    best = [hit.chunk.path for hit in HybridRouter(store, store.snapshot("s").id).search(query, top_k=4)]
+    assert best[:2] == [f"src/errors.{ending}", f"src/drain.{ending}"]
+
+
+def test_data_is_not_lowered_where_only_data_has_the_name_or_where_its_kind_is_asked_for(tmp_path):
+    chunks = [
+        Chunk("src/a.py", 1, 1, "", "print(sluice_limit)"),
+        Chunk("limits.json", 1, 1, "", '{"sluice_limit": 5, "weir_limit": 6}'),
+        *(Chunk(f"src/m{i}.py", 1, 1, "", f"x{i} = 0") for i in range(20)),
+    ]
+    store = indexed(tmp_path, chunks)
+    bare = replace(SPREAD, artefacts=1.0)
+
+    def score(query, rules):
+        hits = HybridRouter(store, store.snapshot("s").id, rules=rules).weigh(query, top_k=9)[1]
+        return next(value for chunk, value in hits if chunk.path == "limits.json")
+
+    assert score("weir_limit", SPREAD) == score("weir_limit", bare)
+    assert score("sluice_limit json", SPREAD) == score("sluice_limit json", bare)
+    assert score("sluice_limit", SPREAD) < score("sluice_limit", bare)
+
+
+@pytest.mark.parametrize(
+    ("line", "defines"),
+    [
+        ("error Shortfall(address owner);", True),
+        ("  fault Shortfall(owner)", True),
+        ("contract Shortfall is Base", True),
+        ("revert Shortfall(owner);", False),
+        ("// error Shortfall(address owner)", False),
+        ("the Shortfall is", False),
+        ("x = Shortfall(1)", False),
+    ],
+)
+def test_lines_that_define_where_there_is_no_grammar(line, defines):
+    assert _defines(f"a\n{line}\nb", "shortfall", guess=True) is defines
+
+
+def test_without_a_guess_only_known_words_define():
+    assert not _defines("fault Shortfall(owner)", "shortfall", guess=False)
+    assert _defines("error Shortfall(owner)", "shortfall", guess=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("a.sol", FileKind.SOURCE), ("a.ipynb", FileKind.SOURCE), ("a.qmd", FileKind.SOURCE), ("a.json", FileKind.OTHER)],
+)
+def test_kind_of_other_languages(path, kind):
+    assert kind_of(path) is kind
