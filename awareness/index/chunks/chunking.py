@@ -65,8 +65,9 @@ def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens:
     if not document.text.strip():
         return []
     cutter = _Cutter(path, document, token_starts, max_tokens)
-    if document.cells:
-        cut = [cutter.split([cell], cell.start, cell.stop) for cell in document.cells]
+    cells = document.cells or (component_parts(path, cutter.lines) if is_component(path) else ())
+    if cells:
+        cut = [cutter.split([cell], cell.start, cell.stop) for cell in cells]
     else:
         cut = [cutter.split(parts_of(path, document.text, cutter.lines), 0, len(cutter.lines))]
     return [sized for pieces in cut for group in cutter.merge(pieces) for sized in cutter.chunks(group)]
@@ -74,8 +75,6 @@ def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens:
 
 def parts_of(path: str, text: str, lines: list[str]) -> list[Part]:
     """The top-level parts of a text, ascending; empty if it can only be cut by lines. lines: `text.split("\n")`."""
-    if is_component(path):
-        return component_parts(path, lines)
     language = language_of(path, text)
     if language is None:
         return []

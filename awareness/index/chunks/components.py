@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from itertools import groupby
 from pathlib import PurePosixPath
 
 from awareness.index.chunks.embedded import code_parts, language_named, led_by
@@ -29,22 +30,29 @@ def is_component(path: str) -> bool:
 
 
 def component_parts(path: str, lines: list[str]) -> list[Part]:
-    """The parts of a component, under one part with its name; of a page, without a name. lines: of the whole file."""
+    """The scripts of a component, and what stands between them: parts that are cut one by one. Each has the name of the
+    component. A page is one part without a name. lines: of the whole file."""
     name = PurePosixPath(path)
     blocks = _blocks(lines, name.suffix.lower())
     if name.suffix.lower() in _PAGES:
-        return blocks
-    return [Part(0, len(lines), name.stem, open=True, children=partial(list, blocks))]
+        parts = [part for _, block in blocks for part in block]
+        return [Part(0, len(lines), open=True, children=partial(list, parts))]
+    parts = []
+    for _, run in groupby(blocks, key=lambda block: block[0]):
+        inner = [part for _, block in run for part in block]
+        parts.append(Part(inner[0].start, inner[-1].stop, name.stem, open=True, children=partial(list, inner)))
+    return parts
 
 
-def _blocks(lines: list[str], suffix: str) -> list[Part]:
-    """The scripts, styles and templates that start a line, the code at the top of an Astro file, and the rest."""
-    parts: list[Part] = []
+def _blocks(lines: list[str], suffix: str) -> list[tuple[bool, list[Part]]]:
+    """(is it a script, its parts): the scripts, styles and templates that start a line, the code at the top of an Astro
+    file, and the rest."""
+    blocks: list[tuple[bool, list[Part]]] = []
     done = row = 0  # rows that have a part; the row being looked at
     if suffix == ".astro" and lines[0].strip() == "---":
         end = next((at for at in range(1, len(lines)) if lines[at].strip() == "---"), 0)
         if end:
-            parts += led_by(0, code_parts(_ASTRO, lines[1:end], 1), end + 1) or [Part(0, end + 1)]
+            blocks.append((True, led_by(0, code_parts(_ASTRO, lines[1:end], 1), end + 1) or [Part(0, end + 1)]))
             done = row = end + 1
     unclosed: set[str] = set()  # kinds of block whose end is not found below
     while row < len(lines):
@@ -58,18 +66,18 @@ def _blocks(lines: list[str], suffix: str) -> list[Part]:
         if not end:
             unclosed.add(kind)
         if end > row + 1:
-            parts += _markup(lines, done, row)
-            parts += _block(lines, row, first + 1, end, kind)
+            blocks += _markup(lines, done, row)
+            blocks.append((kind == "script", _block(lines, row, first + 1, end, kind)))
             done = end
         row = max(end, row + 1)
-    return parts + _markup(lines, done, len(lines))
+    return blocks + _markup(lines, done, len(lines))
 
 
-def _markup(lines: list[str], start: int, stop: int) -> list[Part]:
-    """Rows `[start, stop)` between the blocks."""
+def _markup(lines: list[str], start: int, stop: int) -> list[tuple[bool, list[Part]]]:
+    """Rows `[start, stop)` between the blocks, if any of them has text."""
     if not any(line.strip() for line in lines[start:stop]):
         return []
-    return [Part(start, stop, children=partial(code_parts, "html", lines[start:stop], start, named=False))]
+    return [(False, [Part(start, stop, children=partial(code_parts, "html", lines[start:stop], start, named=False))])]
 
 
 def _end(lines: list[str], row: int, first: int, kind: str) -> int:

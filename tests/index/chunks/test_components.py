@@ -42,17 +42,13 @@ def spans(path, text, max_tokens):
     return [(chunk.start_line, chunk.end_line, chunk.symbol) for chunk in chunks]
 
 
-def test_vue():
-    assert spans("src/Cart.vue", VUE, 80) == [
+@pytest.mark.parametrize("max_tokens", [80, 1000])
+def test_blocks_of_a_component_are_chunks_however_small_it_is(max_tokens):
+    assert spans("src/Cart.vue", VUE, max_tokens) == [
         (1, 5, "Cart > <template>"),
-        (7, 8, "Cart"),
-        (10, 14, "Cart.useCart"),
+        (7, 14, "Cart.useCart"),
         (16, 19, "Cart > <style>"),
     ]
-
-
-def test_a_small_component_is_one_chunk():
-    assert spans("src/Cart.vue", VUE, 1000) == [(1, 19, "Cart")]
 
 
 def test_svelte_and_astro():
