@@ -159,3 +159,11 @@ def test_strings_that_go_on_and_strings_of_several_lines():
     assert (book.rows, book.lines) == (["a = 1", "b = 2", "c = 3"], [2, 2, 3])
     document = document_of("a.ipynb", text)
     assert document.shows(2, 3, "b = 2\nc = 3") and not document.shows(2, 3, "b = 2\nc")
+
+
+def test_a_long_line_of_data_in_a_cell_is_told_by_the_line_of_the_file():
+    text = json.dumps(notebook(code(["x = 1\n", f'data = "{"iVBORw0KGgo" * 500}"'])), indent=1)
+    document = document_of("a.ipynb", text)
+    line = 1 + next(at for at, row in enumerate(text.split("\n")) if "iVBOR" in row)
+    assert [long.line for long in document.shortened] == [line]
+    assert len(document.text) < 1000
