@@ -12,7 +12,6 @@ from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
 from awareness.index import build
 from awareness.index.chunks.documents import document_of
-from awareness.index.files.decoding import decode
 from awareness.index.files.patterns import build_scope
 from awareness.index.files.repository import Repository, is_below
 from awareness.index.files.scopes import no_match, rooted
@@ -107,10 +106,10 @@ class Workspace:
 
     def shows(self, chunk: Chunk) -> bool:
         """True if the chunk's lines, read again now, are still those that were encoded."""
-        data = self.repository.read(chunk.path, rev=self.rev)
-        if data is None:
+        text = self.repository.read_text(chunk.path, rev=self.rev)
+        if text is None:
             return False
-        return document_of(chunk.path, decode(data)).shows(chunk.start_line, chunk.end_line, chunk.text)
+        return document_of(chunk.path, text).shows(chunk.start_line, chunk.end_line, chunk.text)
 
     def scope(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """The patterns, as a user types them, from the repository's top folder. Raises UsageError if they match none of

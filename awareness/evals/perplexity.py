@@ -24,7 +24,6 @@ from awareness.evals.intervals import RESAMPLES, TAILS, Estimate
 from awareness.evals.readers import Reader
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.setup import Setup
-from awareness.index.files.decoding import decode
 from awareness.index.files.repository import SourceFile
 from awareness.model.token_offsets import token_starts
 from awareness.train.samples.next_lines import LineCase, make_cases
@@ -62,7 +61,7 @@ def measure(setup: Setup, *, samples: int, chunks: int, chunk_tokens: int) -> Re
     starts = token_starts(setup.folder.path)
     cases: list[LineCase] = []
     for repository in setup.repositories:
-        files = {file.path: decode(file.data) for file in repository.scan() if isinstance(file, SourceFile)}
+        files = {file.path: file.text for file in repository.scan() if isinstance(file, SourceFile)}
         cases += make_cases(files, starts, **settings, seed=setup.seed)
     readers = setup.open_readers()
     with setup.progress() as progress:

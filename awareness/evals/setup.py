@@ -13,7 +13,6 @@ from awareness.engine.models import pull_known, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.workspace import DEFAULT_QUANT
 from awareness.errors import UsageError
-from awareness.index.files.decoding import decode
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile
 from awareness.model.model_files import ModelFolder
@@ -92,7 +91,7 @@ def source_chunks(repository: Repository, folder: ModelFolder, chunk_tokens: int
     chunks: dict[str, Chunk] = {}
     for file in repository.scan():
         if isinstance(file, SourceFile) and kind_of(file.path) is FileKind.SOURCE:
-            for chunk in chunk_file(file.path, decode(file.data), starts, max_tokens=chunk_tokens):
+            for chunk in chunk_file(file.path, file.text, starts, max_tokens=chunk_tokens):
                 if len(starts(chunk.encoded_text)) * 2 >= chunk_tokens:
                     chunks[chunk.digest] = chunk
     return list(chunks.values())

@@ -5,4 +5,5 @@ chunks/   the text of a file -> chunks: start with chunking.py
 search/   question -> ranked chunks: start with ranking.py
 store/    the index on disk, and its care: start with store.py
 build.py  updates an index: files -> chunks -> store
+unicode_forms.py  one form for all forms of a word
 """

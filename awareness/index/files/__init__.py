@@ -16,7 +16,8 @@ secret_files.py keys and files of passwords
 generated.py    what generators write at the top of a file, as top_comments.py finds it
 artefacts.py    lock files, source maps, reports and the like
 minified.py     code without line breaks
-decoding.py     bytes -> text
+decoding.py     bytes -> text; git_attributes.py and declared_encoding.py: an encoding that is declared;
+                legacy_encoding.py: one that is guessed, by frequent_characters.py
 file_kinds.py   source, test, example, document or other, by the path
 credentials.py  finds credentials in text
 """

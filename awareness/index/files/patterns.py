@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from awareness.errors import UsageError
+from awareness.index.unicode_forms import plain
 from awareness.types import printable
 
 IGNORE_FILE = ".awarenessignore"
@@ -71,7 +72,7 @@ class Choices:
         while True:
             if folder in self._ignore:
                 inner = path[len(folder) + 1 :] if folder else path
-                verdict: bool | None = self._ignore[folder].check_file(inner).include
+                verdict: bool | None = self._ignore[folder].check_file(plain(inner)).include
                 if verdict is not None:
                     return verdict
             if not folder:
@@ -83,7 +84,8 @@ def _last_match(compiled: Sequence[Any], path: str) -> bool | None:
     """What the last pattern that matches says, as git decides; None if none does."""
     if not compiled:
         return None
-    return next((p.include for p in reversed(compiled) if p.match_file(path) is not None), None)
+    formed = plain(path)
+    return next((p.include for p in reversed(compiled) if p.match_file(formed) is not None), None)
 
 
 def _checked(patterns: Sequence[str], name: str, hint: str) -> list[Any]:
@@ -98,7 +100,7 @@ def _compile(patterns: Iterable[str], where: str) -> Iterator[Any]:
 
     for pattern in patterns:
         try:
-            yield from GitIgnoreSpec.from_lines([pattern]).patterns
+            yield from GitIgnoreSpec.from_lines([plain(pattern)]).patterns
         except (ValueError, re.error):
             raise UsageError(f"not a pattern in {where}: {printable(pattern)}", hint="git help gitignore") from None
 

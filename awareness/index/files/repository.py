@@ -3,7 +3,7 @@
 All files are hostile until proven otherwise. Nothing in a repository can run a program, lead a read out of it, block a
 read or fill the memory: work_tree.py lists files without showing git the repository's config, safe_read.py opens one of
 them, git_objects.py reads commits without git. unwanted.py decides which are not worth indexing, decoding.py turns
-bytes into text. This file finds the repository and lists its files.
+bytes into text, in the encoding that git_attributes.py may declare. This file finds the repository and lists its files.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from awareness.errors import UsageError
-from awareness.index.files.decoding import decode
+from awareness.index.files.decoding import decode, decode_as, encoding_of
 from awareness.index.files.file_stat import FileStat, KnownFile
+from awareness.index.files.git_attributes import DeclaredEncodings
 from awareness.index.files.git_dirs import find_common_dir, find_git_dir
 from awareness.index.files.git_objects import CommitFiles, GitObjects
 from awareness.index.files.own_code import listed_in
 from awareness.index.files.own_files import is_own_file
 from awareness.index.files.patterns import IGNORE_FILE, Choices, build_scope
 from awareness.index.files.safe_read import Skip, is_safe
+from awareness.index.files.secret_files import is_secret_content
 from awareness.index.files.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles
 from awareness.types import printable
@@ -38,13 +40,23 @@ ANY_NAME = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to index. path: relative, with `/`. digest: blake2b-256 of the raw bytes, in hex. stat: before it was
-    read; None for a file of a commit."""
+    """A file to index.
+
+    path: relative, with `/`. digest: blake2b-256 of the raw bytes, in hex; of a file whose encoding `.gitattributes`
+    declares, another one. data: the raw bytes. encoding: theirs, as the name of a codec. stat: before it was read; None
+    for a file that is read again at every refresh.
+    """
 
     path: str
     digest: str
     data: bytes = field(repr=False)
+    encoding: str = "utf-8"
     stat: FileStat | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The decoded file, with `\n` at the end of its lines."""
+        return decode_as(self.data, self.encoding)
 
 
 @dataclass(frozen=True)
@@ -156,6 +168,7 @@ class Repository:
             paths = paths | {path for path in listed.inside if choices.is_included(path)}
             if isinstance(files, WorkTreeFiles):
                 paths |= files.untracked(choices.places, choices.is_included)
+        declared = _declared_encodings(files)
         left_out = {path: why for path, why in listed.left_out.items() if not choices.is_included(f"{path}{ANY_NAME}")}
         entries = [path for path in (*paths, *left_out) if in_scope(path) and path.split("/")[0] != LOCAL_FOLDER]
         entries.sort(key=os.fsencode)
@@ -164,14 +177,15 @@ class Repository:
             (
                 SkippedFile(path, why.reason, files=why.files, is_partial=choices.brings_back)
                 if (why := left_out.get(path))
-                else _examine(files, path, choices, known or {})
+                else _examine(files, path, choices, declared, known or {})
                 for path in entries
             ),
         )
 
     def source(self, path: str, *, rev: str | None = None) -> SourceFile | None:
         """A file that `scan` lists, read now; None if it is gone or is left out now."""
-        entry = _examine(self._files(rev), path, Choices(("*",), {}), {})
+        files = self._files(rev)
+        entry = _examine(files, path, Choices(("*",), {}), _declared_encodings(files), {})
         return entry if isinstance(entry, SourceFile) else None
 
     def paths(self, *, rev: str | None = None) -> Iterator[str]:
@@ -190,6 +204,14 @@ class Repository:
     def ignored_by(self, path: str) -> str | None:
         """The line of a `.gitignore` (or the like) that excludes an untracked path of the work tree, or None."""
         return WorkTreeFiles(self.root, self.git_dir, self.common_git_dir).ignored_by(path)
+
+    def read_text(self, path: str, *, rev: str | None = None) -> str | None:
+        """The text of one file, as `SourceFile.text`; None where `read` has none and if it is not text."""
+        files = self._files(rev)
+        try:
+            return decode(files.load(path), _declared_encodings(files)(path))
+        except (Skip, FileNotFoundError):
+            return None
 
     def _files(self, rev: str | None) -> WorkTreeFiles | CommitFiles:
         if rev is None and not self.is_bare:
@@ -213,12 +235,17 @@ def _existing(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def _declared_encodings(files: WorkTreeFiles | CommitFiles) -> Callable[[str], str | None]:
+    """A function path -> the encoding that `.gitattributes` declares. In commits, git keeps such files in UTF-8."""
+    return DeclaredEncodings(files.load) if isinstance(files, WorkTreeFiles) else lambda path: None
+
+
 def _ignore_files(files: WorkTreeFiles | CommitFiles, paths: Iterable[str]) -> dict[str, list[str]]:
     """folder -> the lines of its `.awarenessignore`; the top folder's also if git does not list it."""
     found = {}
     for path in (IGNORE_FILE, *(path for path in paths if path.endswith(f"/{IGNORE_FILE}"))):
         try:
-            found[path.rpartition("/")[0]] = decode(files.load(path)).splitlines()
+            found[path.rpartition("/")[0]] = decode(files.load(path)).split("\n")
         except (Skip, FileNotFoundError):
             continue
     return found
@@ -239,6 +266,7 @@ def _examine(
     files: WorkTreeFiles | CommitFiles,
     path: str,
     choices: Choices,
+    declared_encoding: Callable[[str], str | None],
     known: Mapping[str, KnownFile],
 ) -> SourceFile | UnchangedFile | SkippedFile | None:
     stat = files.stat(path)  # before it is read, so that a change meanwhile is seen the next time
@@ -247,6 +275,9 @@ def _examine(
         if choices.is_ignored(path):
             raise Skip(f"ignored by {IGNORE_FILE}")
         is_brought_back = _is_brought_back(lambda: check_name(path), path, choices)
+        declared = declared_encoding(path)
+        if declared:
+            stat = None  # the encoding may be declared otherwise without a change of the file
         last = known.get(path)
         if last is not None and last.stat == stat and not (last.reason in BROUGHT_BACK and choices.is_included(path)):
             return SkippedFile(path, last.reason, stat) if last.reason else UnchangedFile(path, last.digest)
@@ -254,12 +285,18 @@ def _examine(
         judged = stat
         if is_own_file(data):
             return None
-        is_brought_back |= _is_brought_back(lambda: check_content(path, data), path, choices)
+        if is_secret_content(path, data):
+            raise Skip("secret")
+        encoding = encoding_of(data, declared)
+        text = data if encoding == "utf-8" else decode_as(data, encoding).encode("utf-8", "replace")
+        is_brought_back |= _is_brought_back(lambda: check_content(path, text), path, choices)
     except FileNotFoundError:
         return None
     except Skip as skip:
         if skip.reason == TOO_LARGE and isinstance(files, WorkTreeFiles) and is_own_file(files.start(path)):
             return None
         return SkippedFile(path, skip.reason, judged) if files.has(path) else None
+    told = f"encoding {declared}\n".encode() if declared else b""
+    name = hashlib.blake2b(told + data, digest_size=32).hexdigest()
     # A file that is only here because it is included is not remembered: without the pattern it is left out again.
-    return SourceFile(path, hashlib.blake2b(data, digest_size=32).hexdigest(), data, None if is_brought_back else stat)
+    return SourceFile(path, name, data, encoding, None if is_brought_back else stat)

@@ -1,4 +1,4 @@
-"""Files that are not worth indexing: secret, binary, generated, minified. Each has a file that decides.
+"""Files that are not worth indexing: secret, generated, minified. Each has a file that decides.
 
 The verdict depends on the path and the bytes only.
 """
@@ -22,22 +22,10 @@ def check_name(path: str) -> None:
 
 
 def check_content(path: str, data: bytes) -> None:
-    """Raises Skip for a file that is not worth indexing. data: the whole file."""
+    """Raises Skip for a text that is not worth indexing. data: the whole file, in UTF-8 or an extension of ASCII."""
     if is_secret_content(path, data):
         raise Skip("secret")
-    if _is_binary(data):
-        raise Skip("binary")
     if is_artefact(path, data) or is_generated(path, data):
         raise Skip("generated")
     if is_minified(path, data):
         raise Skip("minified")
-
-
-def _is_binary(data: bytes) -> bool:
-    start = data[:8192]
-    if b"\0" in start:
-        return True
-    if start.isascii():
-        return False
-    text = start.decode("utf-8", errors="replace")
-    return text.count("\ufffd") > 0.3 * len(text)

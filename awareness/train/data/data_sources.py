@@ -20,6 +20,7 @@ from awareness.index.chunks.languages import language_of
 from awareness.index.files.decoding import decode
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile
+from awareness.index.files.safe_read import Skip
 from awareness.model.download import DownloadFailed, pip_download
 from awareness.model.model_files import sync_tree
 from awareness.train.data.archives import MAX_FILE, SUFFIXES, read_archive, suffix_of
@@ -128,11 +129,14 @@ def _read_folder(root: Path) -> dict[str, bytes]:
 
 
 def source_text(path: str, data: bytes) -> str | None:
-    """The text of a hand-written file in a known language; None for large and minified files, tests, documents, and
-    vendored code (`vendor`, `node_modules`)."""
+    """The text of a hand-written file in a known language; None for large and minified files, tests, documents,
+    vendored code (`vendor`, `node_modules`), and for bytes that are not text."""
     if _VENDORED.intersection(path.split("/")) or kind_of(path) is not FileKind.SOURCE or len(data) > MAX_FILE:
         return None
-    text = decode(data)
+    try:
+        text = decode(data)
+    except Skip:
+        return None
     return text if max(map(len, text.split("\n"))) <= MAX_LINE and language_of(path, text) else None
 
 
