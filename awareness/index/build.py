@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from awareness.errors import IndexLocked, StorageFailed
 from awareness.index.chunks import CHUNKER_VERSION
 from awareness.index.files.credentials import find_secrets
-from awareness.index.files.decoding import decode
 from awareness.index.files.file_kinds import kind_of
 from awareness.index.files.repository import Repository, SkippedFile, SourceFile
 from awareness.index.listing import Listing
+from awareness.index.search.terms import TERMS_VERSION
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
 from awareness.index.store.shards import SHARD_BYTES
@@ -178,7 +178,7 @@ def unchanged(store: Store, repository: Repository, snapshot: Snapshot) -> Refre
 
 def _chunking(max_tokens: int, fingerprint: str) -> str:
     """Identifies the rules that files are cut by. fingerprint: of the model whose tokens limit the chunks."""
-    return f"{CHUNKER_VERSION}:{max_tokens}:{fingerprint}"
+    return f"{CHUNKER_VERSION}.{TERMS_VERSION}:{max_tokens}:{fingerprint}"
 
 
 def renew_vectors(store: Store) -> None:
@@ -235,7 +235,7 @@ def drift(store: Store, repository: Repository, known: Snapshot) -> Drift:
 def _cut(source: SourceFile, token_starts: TokenStarts, max_tokens: int) -> IndexedFile:
     from awareness.index.chunks.chunking import sized_chunks
 
-    text = decode(source.data)
+    text = source.text
     chunks = sized_chunks(source.path, text, token_starts, max_tokens=max_tokens)
     return IndexedFile(source.path, source.digest, chunks, find_secrets(text))
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from awareness.errors import IndexLocked
 from awareness.index import build
+from awareness.index.chunks import chunking
 from awareness.index.files.repository import Repository
+from awareness.index.search import routing_index
 from awareness.index.search.ranking import HybridRouter
 from awareness.index.store.layout import IndexLayout, layout_for
 from awareness.index.store.lock import writing
@@ -108,6 +110,21 @@ def test_only_new_text_is_encoded(sample, encoder):
     refreshed, encoded = index(sample, layout, encoder)
     assert refreshed.added > 0
     assert encoder.seen == []
+
+
+@pytest.mark.parametrize("version", ["chunking.CHUNKER_VERSION", "terms.TERMS_VERSION"])
+def test_an_index_of_an_older_version_is_made_again_and_keeps_its_latents(sample, encoder, monkeypatch, version):
+    layout = layout_for(sample, sample)
+    module = {"chunking": chunking, "terms": build}[version.partition(".")[0]]
+    with monkeypatch.context() as older:
+        older.setattr(module, version.partition(".")[2], 0)
+        older.setattr(routing_index, "stems", lambda text: ["nothing"])
+        index(sample, layout, encoder)
+    name = build.snapshot_name(Repository.open(sample), None)
+    assert not hits(layout, name)
+    encoder.seen.clear()
+    index(sample, layout, encoder)
+    assert hits(layout, name) and encoder.seen == []
 
 
 def test_removed_files_leave_the_snapshot_and_the_search(sample, encoder):

@@ -1,6 +1,7 @@
 """The names that source code defines, and the definitions that a chunk refers to.
 
 A chunk defines its symbol, as tree-sitter found it, and refers to every name in its text that some other chunk defines.
+Names are stored in their plain form (terms.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import cast
 import apsw
 
 from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.unicode_forms import plain
 from awareness.types import Chunk, last_name
 
 SCHEMA = """
@@ -22,7 +24,7 @@ CREATE INDEX definition_by_chunk ON definition(chunk_id);
 """
 MOST_DEFINITIONS = 6  # of one name; a name with more is ambiguous and ignored
 _MOST_COUNTED = 64  # definitions of a name in all snapshots; names with more are not counted
-_NAME = re.compile(r"[^\W\d]\w{2,63}")
+_NAME = re.compile(r"[^\W\d]\w{2,254}|[\u3040-\uffff]\w+")  # a name in Chinese may have two characters
 
 
 class Definitions:
@@ -54,10 +56,14 @@ class Definitions:
 
 def referred_names(chunk: Chunk) -> set[str]:
     """The names in a chunk's text, without its own."""
-    return set(_NAME.findall(chunk.text)) - {last_name(chunk.symbol)}
+    return set(_NAME.findall(plain(chunk.text))) - {_last(chunk)}
+
+
+def _last(chunk: Chunk) -> str:
+    return plain(last_name(chunk.symbol))
 
 
 def defined_name(chunk: Chunk) -> str:
     """The last part of the symbol of a chunk of source code, else an empty string."""
-    name = last_name(chunk.symbol)
+    name = _last(chunk)
     return name if _NAME.fullmatch(name) and kind_of(chunk.path) is FileKind.SOURCE else ""

@@ -25,14 +25,16 @@ from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.definitions import referred_names
 from awareness.index.search.dense_vectors import NO_SIMILARITIES
 from awareness.index.search.postings import Ranking
-from awareness.index.search.terms import names_in, query_terms, stem, weighted_terms
+from awareness.index.search.terms import names_in, query_terms, stem, terms_of_name, weighted_terms
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
+from awareness.index.unicode_forms import fold, plain
 from awareness.types import Chunk, Embedder, Hit, Vector, last_name
 
 _CANDIDATES = 64  # from each of the two rankings
 _WIDER = 16  # times as many, if most are data: a build may repeat a name that often
 _LEAST_COSINE = 0.15  # of a candidate without any of the question's words
+_COSINE_OF_BM25 = 0.8  # assumed for a question in a language that the term vectors do not know
 _KIND_WEIGHT = {
     FileKind.SOURCE: 1.0,
     FileKind.TEST: 0.6,
@@ -152,7 +154,7 @@ class HybridRouter:
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The evidence for an answer, and the best chunks with their relevance, best first."""
         words = set(query_terms(query))
-        names = {name.lower() for name in names_in(query)}
+        names = {fold(name) for name in names_in(query)}
         terms = weighted_terms(query)
         with self.store.reading(), failures(self.store.layout.manifest):
             wanted = max(_CANDIDATES, 2 * top_k)
@@ -172,7 +174,7 @@ class HybridRouter:
     def _evidence(
         self, names: set[str], terms: Mapping[str, float], candidates: Mapping[int, _Candidate], known: float
     ) -> Evidence:
-        stemmed = {stem(name) for name in names}
+        stemmed = set().union(*map(terms_of_name, names))
         used = self.store.routing.postings.frequencies(stemmed) if stemmed else {}
         return Evidence(
             bm25=max((candidate.bm25 for candidate in candidates.values()), default=0.0),
@@ -207,10 +209,10 @@ class HybridRouter:
         chunks |= {i: chunk for i, (chunk, _) in lexical.items()}
         cosines = similar.of(chunks)
         bound = ranking.bound or 1.0
-        candidates = {
-            i: _Candidate(chunk, lexical[i][1] / bound if i in lexical else 0.0, max(0.0, cosines.get(i, 0.0)))
-            for i, chunk in chunks.items()
-        }
+        bm25 = {i: lexical[i][1] / bound if i in lexical else 0.0 for i in chunks}
+        if question is None and self.rules.dense and terms and not any(map(str.isascii, terms)):
+            cosines = {i: _COSINE_OF_BM25 * value for i, value in bm25.items()}
+        candidates = {i: _Candidate(chunk, bm25[i], max(0.0, cosines.get(i, 0.0))) for i, chunk in chunks.items()}
         kept = {i: c for i, c in candidates.items() if c.bm25 or c.cosine >= _LEAST_COSINE}
         return kept, ranking.known
 
@@ -252,7 +254,7 @@ class HybridRouter:
     # --- rules -------------------------------------------------------------------------------------------------
 
     def _relevance(self, candidate: _Candidate, words: set[str], names: set[str]) -> float:
-        """words: the question's terms. names: those that are names of code, in lower case."""
+        """words: the question's terms. names: those that are names of code, folded."""
         rules, chunk = self.rules, candidate.chunk
         relevance = rules.lexical * candidate.bm25 + rules.dense * candidate.cosine
         kind = kind_of(chunk.path)
@@ -261,7 +263,7 @@ class HybridRouter:
         if rules.kinds and not words & _ASKS_FOR.get(kind, set()):
             relevance *= _KIND_WEIGHT[kind]
         if rules.definition and names and _is_code(chunk.path):
-            named = last_name(chunk.symbol).lower() in names
+            named = fold(plain(last_name(chunk.symbol))) in names
             if named or any(_defines(chunk.text, name, guess=not chunk.symbol) for name in names):
                 relevance += rules.definition
         return relevance
@@ -283,11 +285,12 @@ class HybridRouter:
         best = sorted(relevance, key=lambda i: (-relevance[i], i))[:_CALLERS]
         names = {i: referred_names(candidates[i].chunk) for i in best}
         defined = routing.definitions.of(set().union(*names.values()), self.snapshot)
-        mentions = routing.postings.frequencies({stem(name.lower()) for name in defined})
+        terms = {name: {stem(name.lower())} if name.isascii() else terms_of_name(name) for name in defined}
+        mentions = routing.postings.frequencies(set().union(*terms.values()))
         gain: dict[int, float] = defaultdict(float)
         for caller in best:
             for name in sorted(names[caller] & defined.keys()):
-                ambiguity = len(defined[name]) * math.log(2 + mentions.get(stem(name.lower()), 0))
+                ambiguity = len(defined[name]) * math.log(2 + min(mentions.get(term, 0) for term in terms[name]))
                 for i in defined[name]:
                     gain[i] += self.rules.calls * relevance[caller] / ambiguity / _CALLERS
         called = heapq.nsmallest(_CALLED, gain, key=lambda i: (-gain[i], i))
@@ -326,8 +329,8 @@ def _spread(
 
 
 def _in_code(names: set[str], chunk: Chunk) -> bool:
-    """Is it a chunk of code that has any of the names, which are in lower case?"""
-    return _is_code(chunk.path) and any(name in chunk.text.lower() for name in names)
+    """Is it a chunk of code that has any of the names, which are folded?"""
+    return _is_code(chunk.path) and any(name in fold(plain(chunk.text)) for name in names)
 
 
 def _is_artefact(path: str) -> bool:
@@ -341,12 +344,12 @@ def _is_code(path: str) -> bool:
 
 
 def _defines(text: str, name: str, *, guess: bool) -> bool:
-    """Does a line of `text` define `name` (in lower case), in most languages?
+    """Does a line of `text` define `name` (folded), in most languages?
 
     Finds a definition that is not the chunk's symbol: one of several small ones, or one made by a macro. guess: the
     language may have no grammar, so that `any_word name(` at the start of a line is enough.
     """
-    lowered = text.lower()
+    lowered = fold(plain(text))
     at = lowered.find(name)
     while at >= 0:
         stop = at + len(name)

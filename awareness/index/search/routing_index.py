@@ -22,7 +22,7 @@ from awareness.index.search.definitions import Definitions
 from awareness.index.search.dense_vectors import Documents, Vectors, packed
 from awareness.index.search.postings import Postings
 from awareness.index.search.term_vectors import SHIPPED, TermEmbedder, term_embedder
-from awareness.index.search.terms import stems, weighted_terms
+from awareness.index.search.terms import is_single, stems, weighted_terms
 from awareness.types import Chunk, Embedder
 
 SCHEMA = postings.SCHEMA + dense_vectors.SCHEMA + definitions.SCHEMA
@@ -139,7 +139,7 @@ def is_term_vectors(router: str) -> bool:
 def terms_of(chunk: Chunk) -> tuple[Counter[str], int]:
     """term -> frequency in the chunk, weighted by field; the number of its terms."""
     counts = Counter(stems(chunk.text))
-    length = counts.total()
+    length = sum(count for term, count in counts.items() if not is_single(term))  # which stand in pairs already
     for field, weight in ((chunk.symbol, SYMBOL_WEIGHT), (chunk.path, PATH_WEIGHT)):
         for term in stems(field):
             counts[term] += weight

@@ -2,6 +2,11 @@
 
 `HTTPConnectionPool` becomes `httpconnectionpool http connection pool`, so that both the name and its words match.
 Terms are stemmed (Porter 1980).
+
+A character counts as the same in all its Unicode forms: composed or not, of full or half width (NFKC), in any case. A
+run of Chinese or Japanese characters, of Hangul or of Thai has no spaces between its words: it becomes its pairs of
+neighbours, so that a word of two characters is found wherever it stands. Single ones are terms of a text too, but of a
+question only where nothing stands beside them.
 """
 
 from __future__ import annotations
@@ -11,10 +16,33 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_WORD = re.compile(r"\w+")
+from awareness.index.unicode_forms import fold, plain
+
+TERMS_VERSION = 2  # part of the key of stored chunks: raise it when a text gives other terms
+
+_ASCII_WORD = re.compile(r"\w+")
+# Scripts whose words are not separated. A run is of one script: in Japanese, words mostly end where it changes.
+_HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_HIRAGANA, _KATAKANA, _HANGUL = "\u3041-\u3096\u309d\u309e", "\u30a1-\u30fa\u30fc-\u30fe", "\uac00-\ud7a3"
+_THAI = "\u0e01-\u0e3a\u0e40-\u0e4e"
+_UNSPACED = _HAN + _HIRAGANA + _KATAKANA + _HANGUL + _THAI
+# Vowels and accents that belong to the letter before them, but are no letters to `re`.
+_MARKS = (
+    "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0903"
+    "\u093a-\u094f\u0951-\u0957\u0962\u0963\u0981-\u0983\u09bc-\u09cd\u0a01-\u0a03\u0a3c-\u0a4d\u0abc-\u0acd\u0b3c-\u0b4d"
+    "\u0bbe-\u0bcd\u0c3e-\u0c4d\u0cbc-\u0ccd\u0d3e-\u0d4d\u0dca-\u0ddf\u0eb1-\u0ebc\u0ec8-\u0ecd\u102b-\u103e\u17b4-\u17d3"
+)
+_SPACED_WORD = f"[^\\W{_UNSPACED}](?:[^\\W{_UNSPACED}]|[{_MARKS}])*"
+_RUN = f"[{_HAN}]+|[{_HIRAGANA}]+|[{_KATAKANA}]+|[{_HANGUL}]+|[{_THAI}]+"
+_WORD = re.compile(f"{_SPACED_WORD}|{_RUN}")
+_WHOLE = re.compile(f"[\\w{_MARKS}]+")
+_IS_UNSPACED, _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]").match, re.compile(f"[{_UNSPACED}]").search
+_IS_HIRAGANA = re.compile(f"[{_HIRAGANA}]").match
+_IS_HANGUL = re.compile(f"[{_HANGUL}]").match
 # where a name splits into words: foo|Bar, HTTP|Server, sha|256
 _BORDER = re.compile(r"_+|(?<=[^\WA-Z_])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
-_LONGEST = 64  # characters of a word; longer ones are data, not names
+_LONGEST = 255  # characters of a word that count
+_NAME_LENGTH, _LEAST_PART = 64, 2.5  # a longer word is data, not a name, if its parts are shorter than this on average
 
 # Words that do not tell what a question is about.
 _QUESTION_WORDS = frozenset(
@@ -30,6 +58,14 @@ _QUESTION_WORDS = frozenset(
     describe
     """.split()
 )
+_ASKING = re.compile(  # the same in languages whose words are not separated
+    "是什么|是什麼|为什么|為什麼|什么|什麼|怎么样|怎么|怎麼|怎样|如何|在哪里|哪里|哪裡|在哪|哪些|哪个|哪個|是否|可以|的|了|吗|嗎|呢|请问|代码|代碼"
+    "|どこで|どこ|どうやって|どのように|どう|なぜ|何処|ですか|ますか|について|している|されている|される|する|です|ます"
+    "|어디서|어디에|어디|어떻게|무엇을|무엇|왜|합니까|하나요|되나요|있나요|인가요|입니까"
+)
+_PARTICLE = re.compile(
+    r"(?<=..)(?:으로|에서|에게|까지|부터|을|를|이|가|은|는|의|에|로|와|과|도)$"
+)  # at the end of a Korean word
 # What looks like a name in code, not a word: foo_bar, fooBar, HTTPServer, sha256, Foo::bar, foo.bar, foo().
 _NAMED = re.compile(
     r"\w*(?:\w_\w|_\w|[^\WA-Z_][A-Z]|[A-Z]{2}[^\WA-Z_]|[^\W\d_]\d)\w*|\w+(?=\()|(?<=::)\w+|(?<=\w\.)\w+"
@@ -40,27 +76,54 @@ BESIDE_NAME_WEIGHT = 0.3  # of the words around a name, if they are at most `_FE
 _FEW_WORDS = 4
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text as written, in their plain form; runs of a script without spaces count as words."""
+    return _ASCII_WORD.findall(text) if text.isascii() else _WORD.findall(plain(text))
+
+
 def stems(text: str) -> Iterator[str]:
     """The stem of each word of `text`; after that of an identifier come the stems of its parts."""
-    for word in _WORD.findall(text):
-        yield from _stems(word)
+    for word in words_of(text):
+        yield from _stems(word) if len(word) <= _LONGEST else _stems_of(word)
+
+
+def is_single(term: str) -> bool:
+    """Is a term one character of a script without spaces, as each in its run is beside the pairs?"""
+    return len(term) == 1 and not term.isascii()
 
 
 def query_terms(question: str) -> list[str]:
     """The terms of a question, each once, in order, without question words unless it has no others."""
-    words = _WORD.findall(question)
-    chosen = [word for word in words if word.lower() not in _QUESTION_WORDS] or words
-    return list(dict.fromkeys(term for word in chosen for term in _terms(word)))
+    return list(dict.fromkeys(term for word in _asked_words(question) for term in _terms(word, asked=True)))
+
+
+def _asked_words(question: str) -> list[str]:
+    words = words_of(_without_question_words(question))
+    chosen = [word for word in words if fold(word) not in _QUESTION_WORDS]
+    telling = [word for word in chosen if not (_IS_HIRAGANA(word) or (len(word) == 1 and _IS_UNSPACED(word)))]
+    return telling or chosen or words_of(question)
+
+
+def _without_question_words(question: str) -> str:
+    return question if question.isascii() else _ASKING.sub(" ", plain(question))
 
 
 def names_in(question: str) -> list[str]:
-    """The words of a question that look like names in code, as written, sorted."""
+    """The words of a question that look like names in code, in their plain form, sorted."""
+    question = _without_question_words(question)
+    words = _WHOLE.findall(question)
     question = _TOO_LONG.sub(" ", question)  # or the pattern would try every part of it
-    names = {match.group().strip("_") for match in _NAMED.finditer(question)}
-    words = _WORD.findall(question)
-    if len(words) == 1:
+    names = {match.group().strip("_") for match in _NAMED.finditer(question)} - {""}
+    names = {name for name in names if not _HAS_UNSPACED(name)}  # there it may be a sentence
+    if len(words) == 1 and len(words[0]) <= _LONGEST:
         names.add(words[0])
-    return sorted(name for name in names if len(name) > 1 and name.lower() not in _QUESTION_WORDS)
+    return sorted(name for name in names if len(name) > 1 and fold(name) not in _QUESTION_WORDS)
+
+
+def terms_of_name(name: str) -> set[str]:
+    """The stems that every text with this name has: that of the whole name, or those of its runs of characters."""
+    words = words_of(name)
+    return {stem(term) for word in words for term in _terms(word, asked=True)[: None if _IS_UNSPACED(word) else 1]}
 
 
 def weighted_terms(question: str) -> dict[str, float]:
@@ -69,14 +132,19 @@ def weighted_terms(question: str) -> dict[str, float]:
     A name weighs more than its parts. Next to a name, a few other words weigh little: in "the getUserName method"
     neither `name` nor `method` tells much.
     """
-    names = {name.lower() for name in names_in(question)}
-    words = [word for word in _WORD.findall(question) if word.lower() not in _QUESTION_WORDS]
-    beside = BESIDE_NAME_WEIGHT if names and len(words) - len(names) <= _FEW_WORDS else 1.0
+    names = {fold(name) for name in names_in(question)}
+    words = _asked_words(question)
+    counted = [word for word in words if fold(word) not in _QUESTION_WORDS]
+    beside = BESIDE_NAME_WEIGHT if names and len(counted) - len(names) <= _FEW_WORDS else 1.0
     weights: dict[str, float] = {}
-    for word in words or _WORD.findall(question):
-        whole, *parts = _terms(word) or [""]
-        weight = 1.0 if whole in names else beside
-        for term, term_weight in [(whole, weight), *((part, weight * PART_WEIGHT) for part in parts)]:
+    for word in words:
+        if _IS_UNSPACED(word):
+            weighted = [(term, 1.0) for term in _terms(word, asked=True)]
+        else:
+            whole, *parts = _terms(word) or [""]
+            weight = 1.0 if whole in names else beside
+            weighted = [(whole, weight), *((part, weight * PART_WEIGHT) for part in parts)]
+        for term, term_weight in weighted:
             if term:
                 weights[stem(term)] = max(weights.get(stem(term), 0.0), term_weight)
     return weights
@@ -89,6 +157,10 @@ def name_words(name: str) -> list[str]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _stems(word: str) -> tuple[str, ...]:
+    return _stems_of(word)
+
+
+def _stems_of(word: str) -> tuple[str, ...]:
     return tuple(stem(term) for term in _terms(word))
 
 
@@ -105,14 +177,27 @@ def _stemmer() -> Any:
     return Stemmer.Stemmer("porter")
 
 
-def _terms(word: str) -> list[str]:
-    if len(word) > _LONGEST:
-        return []
-    if word.isalpha() and word.islower():
-        return [word]
+def _terms(word: str, *, asked: bool = False) -> list[str]:
+    """The terms of a word, the whole one first. asked: of a question."""
+    if _IS_UNSPACED(word):
+        return _pairs(word, asked)
+    if len(word) <= _NAME_LENGTH and word.isalpha() and word.islower():
+        return [fold(word)]
     name = word.strip("_")
-    whole = name.lower()
-    if not whole:
+    if not name:
         return []
-    parts = [part.lower() for part in _BORDER.split(name)]
+    whole = fold(name[:_LONGEST])
+    parts = [fold(part) for part in _BORDER.split(name)]
+    if len(name) > _NAME_LENGTH:
+        parts = [part for part in parts if part]
+        if len(name) < _LEAST_PART * len(parts):  # such as base64
+            return [whole]
+        parts = [part[:_LONGEST] for part in parts[:_LONGEST]]
     return [whole, *parts] if len(parts) > 1 else [whole]
+
+
+def _pairs(run: str, asked: bool) -> list[str]:
+    if asked and _IS_HANGUL(run):
+        run = _PARTICLE.sub("", run)
+    pairs = [run[start : start + 2] for start in range(len(run) - 1)]
+    return pairs or [run] if asked else [*pairs, *run]

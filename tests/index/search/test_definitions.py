@@ -34,6 +34,14 @@ def test_a_chunk_leads_to_the_definitions_it_mentions(definitions):
     assert referred_names(chunk("build_request", "def build_request(): build_request()")) == {"def"}
 
 
+def test_a_definition_is_referred_to_in_any_unicode_form(definitions):
+    definitions.add(1, chunk("Menu.cafe\u0301"))
+    definitions.add(2, chunk("仓库"))
+    definitions.add(3, chunk("find_" * 15))
+    names = referred_names(chunk("f", f"caf\u00e9() + 仓库.get(ｇｅｔ) + {'find_' * 15}()"))
+    assert definitions.of(names, 1) == {"café": [1], "仓库": [2], "find_" * 15: [3]}
+
+
 def test_a_name_with_many_definitions_is_ignored(definitions):
     for i in range(1, MOST_DEFINITIONS + 2):
         definitions.add(i, chunk("get", path=f"src/{i}.py"))
@@ -53,6 +61,9 @@ def test_a_name_with_many_definitions_is_ignored(definitions):
         ("cell 3", "src/a.ipynb", ""),
         ("Cart > <template>", "src/Cart.vue", ""),
         ("Cart.total", "src/Cart.vue", "total"),
+        ("gro\u0308ße", "src/a.py", "größe"),
+        ("仓库.库存", "src/a.py", "库存"),
+        ("find_" * 15, "src/a.py", "find_" * 15),
     ],
 )
 def test_defined_name(symbol, path, name):

@@ -109,12 +109,44 @@ def test_one_file_does_not_fill_the_first_hits(tmp_path):
         ("read_timeout = 5", "read_timeout read timeout 5"),
         ("_private __init__", "privat init"),
         ("getURLFor2", "geturlfor2 get url for 2"),
-        ("größe_max", "größe_max größe max"),
-        ("a" * 65, ""),
+        ("größe_max", "grösse_max grösse max"),
+        ("a" * 65, "a" * 65),
+        ("a" * 300, "a" * 255),
+        ("findAll" + "ByName" * 12, "findall" + "byname" * 11 + "bynam find all" + " by name" * 12),
+        ("d7" * 40, "d7" * 40),  # a checksum, not a name of eighty parts
+        ("ＣａｆéＭｅｎｕ cafe\u0301Menu", "cafémenu café menu cafémenu café menu"),
+        ("STRASSE Straße İstanbul ISTANBUL ıssız", "strass strass istanbul istanbul issiz"),
+        ("Python™ soft\u00adhyphen", "python softhyphen"),
+        ("库存数量", "库存 存数 数量 库 存 数 量"),
+        ("get库存Count", "get 库存 库 存 count"),
+        ("期限を確認", "期限 期 限 を 確認 確 認"),
+        ("ｻｰﾊﾞｰ サーバー", "サー ーバ バー サ ー バ ー " * 2),
+        ("재고를", "재고 고를 재 고 를"),
+        ("ไฟล์", "ไฟ ฟล ล์ ไ ฟ ล ์"),
+        ("हिन्दी", "हिन्दी"),
     ],
 )
 def test_stems(text, terms):
     assert list(stems(text)) == terms.split()
+
+
+@pytest.mark.parametrize(
+    ("question", "terms"),
+    [
+        ("库存", "库存"),
+        ("库", "库"),
+        ("库存的数量是什么", "库存 数量"),
+        ("怎么拒绝订单？", "拒绝 绝订 订单"),
+        ("有効期限はどこで確認するか", "有効 効期 期限 確認"),
+        ("재고를 어디서 확인", "재고 확인"),
+        ("使用Redis缓存", "使用 redis 缓存"),
+        ("ｇｅｔＵｓｅｒ", "getuser get user"),
+        ("什么", "什么"),
+    ],
+)
+def test_query_terms_of_a_language_without_spaces(question, terms):
+    assert query_terms(question) == terms.split()
+    assert all(weight == 1.0 for term, weight in weighted_terms(question).items() if not term.isascii())
 
 
 def test_query_terms_drop_question_words_unless_nothing_is_left():
@@ -131,6 +163,10 @@ def test_query_terms_drop_question_words_unless_nothing_is_left():
         ("parse() of cookies", ["parse"]),
         ("AsyncClient", ["AsyncClient"]),
         ("retry", ["retry"]),
+        ("ｒｅｔｒｙ", ["retry"]),
+        ("findAll" + "ByName" * 12, ["findAll" + "ByName" * 12]),
+        ("仓库管理", ["仓库管理"]),
+        ("使用Redis缓存 的方法", []),
         ("How does the client send a request", []),
     ],
 )
@@ -164,6 +200,78 @@ def test_a_name_counts_more_than_its_parts_and_the_words_around_it():
 )
 def test_kind_of(path, kind):
     assert kind_of(path) is kind
+
+
+# --- other languages, other forms ---
+
+STOCK = """class 仓库管理:
+    \"\"\"检查商品的库存数量是否足够，不足时拒绝订单。\"\"\"
+
+    def 预留库存(self, 商品):
+        return self.台账.扣减(商品)"""
+MANY_LANGUAGES = [
+    Chunk("stock.py", 1, 6, "仓库管理", STOCK),
+    Chunk(
+        "badge.py",
+        1,
+        3,
+        "check_badge",
+        "def check_badge(b):\n    # 入館証の有効期限を確認して警告する\n    raise Expired(b)",
+    ),
+    Chunk("stock_ko.py", 1, 2, "check", "def check():\n    # 재고가 부족하면 주문을 거절한다"),
+    Chunk("menu.py", 1, 2, "cafe\u0301Menu", "def cafe\u0301Menu():\n    return ﾃﾞｰﾀﾍﾞｰｽ"),
+    Chunk("long.py", 1, 2, "x", "def " + "find_all_" * 12 + "leases(): pass"),
+    *(
+        Chunk(
+            f"m{i}.py",
+            1,
+            3,
+            f"handler_{i}",
+            f"def handler_{i}(request):\n    # writes the answer to the log of {i}\n    pass",
+        )
+        for i in range(30)
+    ),
+]
+
+
+@pytest.fixture
+def many_languages(tmp_path):
+    layout = IndexLayout(tmp_path / "index")
+    with writing(layout), Store.create(layout) as store:
+        files = [IndexedFile(chunk.path, chunk.path, [(chunk, 20)]) for chunk in MANY_LANGUAGES]
+        store.write_snapshot("s", files, chunking="1", model="m", rev=None)
+        yield store
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("库存", "stock.py"),
+        ("库存数量", "stock.py"),
+        ("拒绝订单", "stock.py"),
+        ("库", "stock.py"),
+        ("仓库管理", "stock.py"),
+        ("库存不足时怎么拒绝订单？", "stock.py"),
+        ("有効期限", "badge.py"),
+        ("有効期限はどこで確認していますか", "badge.py"),
+        ("재고를", "stock_ko.py"),
+        ("주문 거절", "stock_ko.py"),
+        ("caféMenu", "menu.py"),
+        ("ｃａｆé", "menu.py"),
+        ("データベース", "menu.py"),
+        ("find_all_" * 12 + "leases", "long.py"),
+    ],
+)
+def test_words_of_any_language_and_form_are_found(many_languages, query, path):
+    hits = HybridRouter(many_languages, 1).search(query, top_k=3)
+    assert hits and hits[0].chunk.path == path
+    assert hits[0].score >= WEAK_SCORE
+
+
+@pytest.mark.parametrize("query", ["火箭发射", "宇宙飛行士", "우주선", "火", "卫星的轨道在哪里计算"])
+def test_words_that_stand_nowhere_are_refused_in_any_language(many_languages, query):
+    hits = HybridRouter(many_languages, 1).search(query, top_k=3)
+    assert not hits or hits[0].score < WEAK_SCORE
 
 
 # --- what each rule does ---
