@@ -38,7 +38,10 @@ class Tree:
         self.unread: set[str] = set()
         self._on_disk: dict[str, _Names] = {}
         self._entries = 0
-        for path in itertools.chain(tracked, others):
+        for path in tracked:
+            folder, _, name = path.rpartition("/")
+            (self.listed.get(folder) or self._add(folder))[0].add(name)
+        for path in others:
             folder, _, name = path.rstrip("/").rpartition("/")
             names, folders = self.listed.get(folder) or self._add(folder)
             names.add(name)

@@ -96,9 +96,9 @@ def _checked(patterns: Sequence[str], name: str, hint: str) -> list[Any]:
 
 
 def _compile(patterns: Iterable[str], where: str) -> Iterator[Any]:
-    from pathspec import GitIgnoreSpec
-
     for pattern in patterns:
+        from pathspec import GitIgnoreSpec
+
         try:
             yield from GitIgnoreSpec.from_lines([plain(pattern)]).patterns
         except (ValueError, re.error):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,8 +170,9 @@ class Repository:
                 paths |= files.untracked(choices.places, choices.is_included)
         declared = _declared_encodings(files)
         left_out = {path: why for path, why in listed.left_out.items() if not choices.is_included(f"{path}{ANY_NAME}")}
-        entries = [path for path in (*paths, *left_out) if in_scope(path) and path.split("/")[0] != LOCAL_FOLDER]
-        entries.sort(key=os.fsencode)
+        entries = sorted(path for path in (*paths, *left_out) if in_scope(path) and not _is_local(path))
+        if not all(map(str.isascii, entries)):
+            entries.sort(key=os.fsencode)
         return filter(
             None,
             (
@@ -240,6 +241,11 @@ def _declared_encodings(files: WorkTreeFiles | CommitFiles) -> Callable[[str], s
     return DeclaredEncodings(files.load) if isinstance(files, WorkTreeFiles) else lambda path: None
 
 
+def _is_local(path: str) -> bool:
+    """Is it the folder of an index that `--local` keeps, or in it?"""
+    return path.startswith(LOCAL_FOLDER) and path.partition("/")[0] == LOCAL_FOLDER
+
+
 def _ignore_files(files: WorkTreeFiles | CommitFiles, paths: Iterable[str]) -> dict[str, list[str]]:
     """folder -> the lines of its `.awarenessignore`; the top folder's also if git does not list it."""
     found = {}
@@ -251,15 +257,11 @@ def _ignore_files(files: WorkTreeFiles | CommitFiles, paths: Iterable[str]) -> d
     return found
 
 
-def _is_brought_back(check: Callable[[], None], path: str, choices: Choices) -> bool:
-    """Runs a check of unwanted.py. True for a file that it leaves out and the user wants all the same."""
-    try:
-        check()
-    except Skip as skip:
-        if skip.reason in BROUGHT_BACK and choices.is_included(path):
-            return True
-        raise
-    return False
+def _brings_back(choices: Choices, path: str, skip: Skip) -> bool:
+    """True if the user wants a file that unwanted.py leaves out; else raises the Skip."""
+    if skip.reason in BROUGHT_BACK and choices.is_included(path):
+        return True
+    raise skip
 
 
 def _examine(
@@ -271,10 +273,14 @@ def _examine(
 ) -> SourceFile | UnchangedFile | SkippedFile | None:
     stat = files.stat(path)  # before it is read, so that a change meanwhile is seen the next time
     judged = None  # the stat of a file that is left out for its content
+    is_brought_back = False
     try:
         if choices.is_ignored(path):
             raise Skip(f"ignored by {IGNORE_FILE}")
-        is_brought_back = _is_brought_back(lambda: check_name(path), path, choices)
+        try:
+            check_name(path)
+        except Skip as skip:
+            is_brought_back = _brings_back(choices, path, skip)
         declared = declared_encoding(path)
         if declared:
             stat = None  # the encoding may be declared otherwise without a change of the file
@@ -289,7 +295,10 @@ def _examine(
             raise Skip("secret")
         encoding = encoding_of(data, declared)
         text = data if encoding == "utf-8" else decode_as(data, encoding).encode("utf-8", "replace")
-        is_brought_back |= _is_brought_back(lambda: check_content(path, text), path, choices)
+        try:
+            check_content(path, text)
+        except Skip as skip:
+            is_brought_back = _brings_back(choices, path, skip)
     except FileNotFoundError:
         return None
     except Skip as skip:

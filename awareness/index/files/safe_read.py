@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 MAX_FILE_BYTES = 1 << 20
 START_BYTES = 512
+UNSAFE_PART = re.compile(r"(?:^|/)(?:|\.|\.\.|\.git)(?:/|\Z)", re.ASCII | re.IGNORECASE)
 MAX_PATH_CHARS = 4096
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -23,9 +25,7 @@ class Skip(Exception):
 
 def is_safe(path: str) -> bool:
     """Is the path relative, without `..`, and not inside `.git` in any spelling?"""
-    if len(path) > MAX_PATH_CHARS or "\0" in path:
-        return False
-    return not any(part in ("", ".", "..") or part.lower() == ".git" for part in path.split("/"))
+    return len(path) <= MAX_PATH_CHARS and "\0" not in path and not UNSAFE_PART.search(path)
 
 
 def read_beneath(root: str, path: str, *, only_start: bool = False) -> bytes:

@@ -34,7 +34,6 @@ TIMEOUT_S = 60  # for git: a `.gitignore` that is a FIFO would block it for ever
 GIT_ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_LITERAL_PATHSPECS": "1",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
@@ -65,8 +64,8 @@ class WorkTreeFiles:
         with _temporary_folder() as temporary:
             stand_in = Path(temporary, ".git")
             found = self._ls_files(stand_in, ["-t", "--cached", "--others", "--directory", "--exclude-standard"])
-            tracked = {os.fsdecode(entry[2:]) for entry in found if entry[:2] != b"? "}
-            others = {os.fsdecode(entry[2:]) for entry in found if entry[:2] == b"? "}
+            tracked = {entry[2:] for entry in found if entry[0] != "?"}
+            others = {entry[2:] for entry in found if entry[0] == "?"}
             others |= {f"{path}/" for path in self._turned_into_folders(tracked)}
             tree = Tree(tracked, others, self.load, self._root)
             foreign = find_foreign(tree, lambda paths: self._ignored(stand_in, paths))
@@ -103,7 +102,7 @@ class WorkTreeFiles:
         places: only at and below these; None for everywhere."""
         with _temporary_folder() as temporary:
             found = self._ls_files(Path(temporary, ".git"), ["--others"], places)
-        wanted = {path for path in (os.fsdecode(path).rstrip("/") for path in found) if is_wanted(path)}
+        wanted = {path for path in (path.rstrip("/") for path in found) if is_wanted(path)}
         own = find_own(Tree((), (), self.load, self._root), wanted)
         memory: dict[str, str | None] = {}
         return {path for path in wanted if innermost(path.rpartition("/")[0], own, memory) is None}
@@ -135,21 +134,24 @@ class WorkTreeFiles:
         excludes.write_bytes(b"".join(b"/%b/\n" % line for line in lines))
         arguments = ["--others", "--exclude-standard", f"--exclude-from={excludes}"]
         places = None if folders is None else [f"{folder}/" for folder in folders]
-        return [os.fsdecode(path) for path in self._ls_files(stand_in, arguments, places)]
+        return self._ls_files(stand_in, arguments, places)
 
-    def _ls_files(self, stand_in: Path, arguments: list[str], places: Sequence[str] | None = None) -> list[bytes]:
+    def _ls_files(self, stand_in: Path, arguments: list[str], places: Sequence[str] | None = None) -> list[str]:
         """The lines of `git ls-files`, of tracked files (which may be deleted) and untracked ones."""
-        listed = self._git(stand_in, ["ls-files", "-z", *arguments, *(("--", *places) if places else ())])
+        listed = self._git(
+            stand_in,
+            ["ls-files", "-z", *arguments, *(("--", *(f":(literal){place}" for place in places)) if places else ())],
+        )
         if listed.returncode:
             reason = printable(os.fsdecode(listed.stderr).partition("\n")[0])
             raise UsageError(f"git cannot list {self._root}: {reason}", hint="git fsck")
-        return listed.stdout.split(b"\0")[:-1]
+        return os.fsdecode(listed.stdout).split("\0")[:-1]
 
     def _ignored(self, stand_in: Path, paths: list[str]) -> set[str]:
         """Those of these untracked paths that git ignores."""
-        given = b"".join(os.fsencode(path) + b"\0" for path in paths)
-        found = self._git(stand_in, ["check-ignore", "-z", "--stdin"], given)
-        return set(map(os.fsdecode, found.stdout.split(b"\0")))
+        given = "".join(f"./{path}\0" for path in paths)  # so that a name with a `:` is no magic of git
+        found = self._git(stand_in, ["check-ignore", "-z", "--stdin"], os.fsencode(given))
+        return {path.removeprefix("./") for path in os.fsdecode(found.stdout).split("\0")}
 
     def ignored_by(self, path: str) -> str | None:
         """The line that makes git ignore an untracked path, as `.gitignore:3: *.log`; None if git does not."""
