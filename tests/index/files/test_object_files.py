@@ -7,7 +7,6 @@ import struct
 import time
 import tracemalloc
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -244,10 +243,10 @@ def pack_header(kind: int, size: int) -> bytes:
     return bytes([first | 0x80]) + pack_number(size) if size else bytes([first])
 
 
-def make_pack(root: Path, entries: Iterator[bytes] | list[bytes]) -> list[str]:
+def make_pack(root: Path, entries: list[bytes]) -> list[str]:
     """A pack of entries as they are, with an index in which the hashes are 1, 2, 3 ...; returns those hashes."""
     folder = root / ".git/objects/pack"
-    pack, offsets = bytearray(b"PACK" + struct.pack(">II", 2, 0)), []
+    pack, offsets = bytearray(b"PACK" + struct.pack(">II", 2, len(entries))), []
     for entry in entries:
         offsets.append(len(pack))
         pack += entry
