@@ -78,7 +78,7 @@ def parts_of(path: str, text: str, lines: list[str]) -> list[Part]:
     language = language_of(path, text)
     if language is None:
         return []
-    return sections_of(language, lines) if language in PROSE else syntax_parts(language, text)
+    return sections_of(language, lines) if language in PROSE else syntax_parts(language, text) or []
 
 
 @dataclass(slots=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+
+Paths = Mapping[str, Sequence[tuple[str, ...]]]
+"""Type of a node -> paths from it, each a tuple of steps, as languages.yaml explains."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +22,41 @@ class Language:
 
     module: str
     extensions: frozenset[str]
-    definitions: frozenset[str]
+    definitions: frozenset[str] = frozenset()
     function: str = "language"
     filenames: frozenset[str] = frozenset()
     interpreters: frozenset[str] = frozenset()
     spaces: frozenset[str] = frozenset()
     transparent: frozenset[str] = frozenset()
     wrappers: frozenset[str] = frozenset()
-    valued: Mapping[str, str] | None = None
+    flat: frozenset[str] = frozenset()
+    leads: frozenset[str] = frozenset()
+    heads: frozenset[str] = frozenset()
+    joined: frozenset[str] = frozenset()
+    valued: Mapping[str, str] = field(default_factory=dict)
+    holding: Paths = field(default_factory=dict)
+    names: Paths = field(default_factory=dict)
+    calls: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    unnamed: re.Pattern[str] | None = None
+    literal: bool = False
+
+
+def _paths(rows: Mapping[str, str]) -> Paths:
+    return {kind: [tuple(path.split("/")) for path in paths.split()] for kind, paths in rows.items()}
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(["module", "function", "valued", "literal"], lambda value: value),
+    **dict.fromkeys(["holding", "names"], _paths),
+    "unnamed": re.compile,
+    "calls": lambda calls: {
+        kind: {name: frozenset(words.split()) for name, words in fields.items()} for kind, fields in calls.items()
+    },
+}
 
 
 def _language(row: Mapping[str, Any]) -> Language:
-    plain = ("module", "function", "valued")
-    fields: dict[str, Any] = {key: value if key in plain else frozenset(value.split()) for key, value in row.items()}
+    fields: dict[str, Any] = {key: _READERS.get(key, lambda words: frozenset(words.split()))(row[key]) for key in row}
     return Language(**fields)
 
 
@@ -59,6 +84,12 @@ _EXTENSIONS = _by("extensions") | _PROSE_EXTENSIONS
 _FILENAMES = _by("filenames")
 _INTERPRETERS = _by("interpreters")
 _SHEBANG = re.compile(rf"#!.*\b({_any_of(_INTERPRETERS)})[\d.]*(?:\s|$)")
+_NAMED_FIRST = ("dockerfile.", "containerfile.", "makefile.")  # Dockerfile.dev
+_OBJC = re.compile(
+    r"^[ \t]*(?:@(?:interface|implementation|protocol|class|import|end)\b|#[ \t]*(?:import|include)\b)", re.MULTILINE
+)
+_OBJC_HEADER = re.compile(r"^@(?:interface|protocol|implementation)\b", re.MULTILINE)
+_MATLAB = re.compile(r"^[ \t]*(?:%|function\b|classdef\b|end\b|clc\b|clear\b|close all\b)", re.MULTILINE)
 _CPP = re.compile(
     r"^[ \t]*(?:class\s+\w+|namespace\b|template\s*<|using\s+(?:namespace\b|\w+\s*=)|(?:public|private|protected)\s*:)",
     re.MULTILINE,
@@ -68,11 +99,18 @@ _CPP = re.compile(
 def language_of(path: str, text: str = "") -> str | None:
     """The language of a file by its name, or by the `#!` line of a script without an extension. None if unknown.
 
-    `.h` is C, or C++ if the text has a class, a namespace, a template or the like.
+    `.h` is C, C++ if the text has a class, a namespace, a template or the like, Objective-C if it has an `@interface`.
+    `.m` is Objective-C or MATLAB.
     """
     name = PurePosixPath(path).name.lower()
     suffix = PurePosixPath(name).suffix
     language = _FILENAMES.get(name) or _EXTENSIONS.get(suffix)
+    if language is None and name.startswith(_NAMED_FIRST):
+        return _FILENAMES[name.partition(".")[0]]
+    if suffix == ".m":
+        return "objc" if _OBJC.search(text) else "matlab" if _MATLAB.search(text) else None
+    if suffix == ".h" and _OBJC_HEADER.search(text):
+        return "objc"
     if suffix == ".h" and _CPP.search(text):
         return "cpp"
     if language is None and not suffix and text.startswith("#!"):
