@@ -41,6 +41,7 @@ from awareness.index.chunks.components import component_parts, is_component
 from awareness.index.chunks.documents import Document, document_of
 from awareness.index.chunks.headings import sections_of
 from awareness.index.chunks.languages import PROSE, language_of
+from awareness.index.chunks.outline import outline
 from awareness.index.chunks.syntax import Part, syntax_parts
 from awareness.types import TITLE, Chunk, last_name
 
@@ -76,9 +77,10 @@ def sized_chunks(path: str, text: str, token_starts: TokenStarts, *, max_tokens:
 def parts_of(path: str, text: str, lines: list[str]) -> list[Part]:
     """The top-level parts of a text, ascending; empty if it can only be cut by lines. lines: `text.split("\n")`."""
     language = language_of(path, text)
-    if language is None:
-        return []
-    return sections_of(language, lines) if language in PROSE else syntax_parts(language, text) or []
+    if language in PROSE:
+        return sections_of(language, lines)
+    parts = syntax_parts(language, text) if language else None
+    return outline(path, lines) if parts is None else parts
 
 
 @dataclass(slots=True)

@@ -23,15 +23,16 @@ _TEST = re.compile(
 )
 _EXAMPLE = re.compile(r"(^|/)(examples?|samples?|demos?|benchmarks?|tutorials?)/", re.IGNORECASE)
 _DOCS = re.compile(r"(^|/)docs?/|\.(md|markdown|rst|txt|adoc)$", re.IGNORECASE)
-_CODE = re.compile(
-    r"\.(py|pyi|pyx|js|jsx|mjs|cjs|ts|tsx|mts|cts|vue|svelte|go|rs|java|kt|kts|scala|c|h|cc|cpp|cxx|hh|hpp|hxx|cs|rb|php"
-    r"|sh|bash|zsh|swift|m|mm|lua|pl|pm|r|jl|ex|exs|erl|hs|ml|mli|clj|dart|sql|proto|graphql|zig|nim|cu|cuh"
-    r"|ipynb|astro|rmd|qmd|lhs|sol|vy|move|cairo|rego|groovy|gradle|fs|fsi|fsx|vb|bas|pas|dpr|d|cr|f|for|f90|f95|f03|f08"
-    r"|v|sv|svh|vhd|vhdl|tcl|el|lisp|cl|scm|rkt|cljs|cljc|elm|purs|hx|gd|gml|ps1|psm1|bat|cmd|fish|awk|nix|tf|hcl|thrift"
-    r"|asm|s|adb|ads|cob|cbl|cpy|abap|apex|cls|trigger|prisma|wgsl|glsl|hlsl|metal|vert|frag|comp|coffee|re|res|sml|p4"
-    r"|pony|odin|jsonnet|bzl|star|cmake|mk|robot|feature|liquid|erb|haml|slim|ejs|hbs|twig|jinja|j2)$",
-    re.IGNORECASE,
-)
+_CODE_ENDINGS = (
+    "py pyi pyx js jsx mjs cjs ts tsx mts cts vue svelte go rs java kt kts scala c h cc cpp cxx hh hpp hxx cs rb php "
+    "sh bash zsh swift m mm lua pl pm r jl ex exs erl hs ml mli clj dart sql proto graphql zig nim cu cuh ipynb astro "
+    "rmd qmd lhs sol vy move cairo rego groovy gradle fs fsi fsx vb bas pas dpr d cr f for f90 f95 f03 f08 v sv svh "
+    "vhd vhdl tcl el lisp cl scm rkt cljs cljc elm purs hx gd gml ps1 psm1 bat cmd fish awk nix tf hcl thrift asm s "
+    "adb ads cob cbl cpy abap apex cls trigger prisma wgsl glsl hlsl metal vert frag comp coffee re res sml p4 pony "
+    "odin jsonnet bzl star cmake mk robot feature liquid erb haml slim ejs hbs twig jinja j2 zon sbt scss css luau "
+    "bicep pp hrl t psgi"
+).split()
+_CODE = re.compile(rf"\.({'|'.join(_CODE_ENDINGS)})$", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=1 << 14)

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awareness.index.chunks import languages
-from awareness.index.chunks.chunking import TokenStarts, chunk_file, sized_chunks
+from awareness.index.chunks.chunking import TokenStarts, chunk_file, parts_of, sized_chunks
 from awareness.index.chunks.documents import document_of
 from awareness.index.chunks.languages import language_of
+from awareness.index.chunks.syntax import Part
 from awareness.types import Chunk
 
 Spans = list[tuple[int, int, str]]
@@ -710,6 +711,49 @@ def test_names(path: str, text: str, symbol: str) -> None:
     assert chunk.symbol == symbol
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "symbols"),
+    [
+        ("a.kt", "class A {\n    fun f(): Int {\n        return 1\n    }\n}\n", {"A", "A.f"}),
+        ("a.swift", "extension A: B {\n    func f() -> Int {\n        return 1\n    }\n}\n", {"A", "A.f"}),
+        ("a.scala", "object A {\n  def f = {\n    1\n  }\n}\n", {"A", "A.f"}),
+        ("a.lua", "function M.f(a)\n  return a\nend\n\nfunction M:g()\n  return 1\nend\n", {"M.f", "M.g"}),
+        (
+            "a.ex",
+            "defmodule A.B do\n  def f(1), do: 1\n  def f(x), do: x + 2\n  defp g(x), do: x\nend\n",
+            {"A.B.f", "A.B.g"},
+        ),
+        ("a.hs", "module A where\n\nadd :: Int -> Int\nadd 0 = 1\nadd n = n\n\ndata T = T Int\n", {"add", "T"}),
+        ("a.pm", "package A::B;\n\nsub f {\n  return 1;\n}\n\nsub g {\n  return 2;\n}\n", {"A.B.f", "A.B.g"}),
+        ("a.sol", "interface I {\n    /// Says.\n    error Shortfall(address a, uint b);\n}\n", {"I.Shortfall"}),
+        (
+            "a.tf",
+            'resource "aws_x" "logs" {\n  bucket = "x"\n}\n\nvariable "v" {}\n',
+            {"resource.aws_x.logs", "variable.v"},
+        ),
+        ("a.pas", "implementation\nfunction T.F: Integer;\nbegin\n  Result := 1;\nend;\nend.\n", {"T.F"}),
+        ("a.sql", "CREATE TABLE IF NOT EXISTS shop.users (\n  id INT,\n  n INT,\n  m INT\n);\n", {"shop.users"}),
+        ("a.clj", "(ns a)\n\n;; Adds.\n(defn add [a b]\n  (+ a b))\n\n(defn sub [a b]\n  (- a b))\n", {"add", "sub"}),
+        ("a.R", "add <- function(a, b) {\n  a + b\n}\n\nsub <- function(a, b) {\n  a - b\n}\n", {"add", "sub"}),
+        ("a.proto", "message A {\n  string a = 1;\n  string b = 2;\n}\n\nenum B {\n  C = 0;\n}\n", {"A", "B"}),
+        ("a.txt", "class struggle\n\ntype of thing (a)\n\nfunction keys (b) and so on and on\n", {""}),
+        ("a.json", '{\n  "a": "function f() {",\n  "b": [1, 2, 3],\n  "c": [1, 2, 3]\n}\n', {""}),
+    ],
+)
+def test_definitions_of_more_languages(path: str, text: str, symbols: set[str]) -> None:
+    def names(parts: list[Part], scope: str = "") -> set[str]:
+        found = set()
+        for part in parts:
+            name = ".".join(filter(None, [scope, part.name]))
+            found |= {name} | (names(part.children(), name) if part.stop - part.start > 1 else set())
+        return found
+
+    check_promises(chunk_file(path, text, words, max_tokens=20), text, 20)
+    found = names(parts_of(path, language_of(path, text), text, text.split("\n"))) | {""}
+    assert symbols <= found
+    assert symbols != {""} or found == {""}
+
+
 def test_definitions_of_one_group_have_their_own_names() -> None:
     text = "package p\n\ntype (\n" + "".join(f"\tT{n} struct {{ a, b, c, d int }}\n" for n in range(3)) + ")\n"
     assert spans(chunk_file("a.go", text, words, max_tokens=24)) == [(1, 4, "T0"), (5, 5, "T1"), (6, 7, "T2")]
@@ -836,7 +880,7 @@ def test_a_grammar_that_is_not_installed_falls_back_to_lines(monkeypatch: pytest
     finally:
         languages.grammar_of.cache_clear()
     check_promises(chunks, text, 48)
-    assert {chunk.symbol for chunk in chunks} == {""}
+    assert {chunk.symbol for chunk in chunks} == {"f", "g"}
     assert chunks[1].text.startswith("def g():")
 
 
