@@ -41,7 +41,8 @@ def code_parts(language: str | None, rows: Sequence[str], start: int, *, named: 
     if language not in LANGUAGES:
         return []
     margin = min((len(row) - len(row.lstrip()) for row in rows if row.strip()), default=0)
-    return shifted(syntax_parts(language, "\n".join(row[margin:] for row in rows)), start, named=named)
+    parts = syntax_parts(language, "\n".join(row[margin:] for row in rows)) or []
+    return shifted(parts, start, named=named)
 
 
 def shifted(parts: list[Part], rows: int, *, named: bool = True) -> list[Part]:

@@ -749,7 +749,7 @@ def test_definitions_of_more_languages(path: str, text: str, symbols: set[str]) 
         return found
 
     check_promises(chunk_file(path, text, words, max_tokens=20), text, 20)
-    found = names(parts_of(path, language_of(path, text), text, text.split("\n"))) | {""}
+    found = names(parts_of(path, text, text.split("\n"))) | {""}
     assert symbols <= found
     assert symbols != {""} or found == {""}
 
