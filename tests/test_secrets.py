@@ -136,7 +136,7 @@ def test_a_traceback_shows_no_key(capfd, monkeypatch):
         raise RuntimeError("401 for hf_abcdefgh\x1b[2J")
 
     monkeypatch.setattr(app, "app", fails)
-    assert app.run([]) == 1
+    assert app.run([]) == 70
     render.set_volume(verbose=False)
     err = capfd.readouterr().err
     assert "Traceback" in err and err.count("****") == 3  # message, source line, message

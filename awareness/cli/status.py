@@ -122,6 +122,12 @@ def _show_files(workspace: Workspace, why: Path | None, format: options.Format) 
         return
     for status in statuses:
         render.text(f"{printable(status.path)}  {status.line}")
+        for gap in status.omitted[:SHOWN]:
+            render.text(f"  not indexed: {gap}")
+        if len(status.omitted) > SHOWN:
+            render.text(f"  … and {len(status.omitted) - SHOWN} more (--format json has all)")
+        if why is not None and status.can_be_included:
+            render.note(f"  to have it: awareness index --include '{printable(status.path)}'")
     if len(statuses) > 1:
         indexed = sum(status.indexed for status in statuses)
         render.note(f"{counted(indexed, 'file')} indexed, {len(statuses) - indexed} not")

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from awareness.engine.workspace import Workspace
 from awareness.errors import UsageError
+from awareness.index.chunks.documents import document_of
 from awareness.index.chunks.languages import language_of
 from awareness.index.files.file_kinds import kind_of
+from awareness.index.files.foreign import DEPENDENCIES, MADE
 from awareness.index.files.patterns import build_scope
+from awareness.index.files.repository import BROUGHT_BACK
 from awareness.index.listing import Listing
 from awareness.index.store.store import Snapshot, Store
 from awareness.types import printable
+
+IGNORED_BY_GIT = "ignored by git"
 
 
 @dataclass(frozen=True)
 class FileStatus:
     """path: relative to the repository; a folder that is left out as a whole ends with `/`. kind: source, test,
     example, docs or other. language: that it is cut by, None for plain text. chunks: in the index. reason: why it is
-    not indexed, or None. change: `changed`, `new` or `gone` since the index was made, or None."""
+    not indexed, or None. change: `changed`, `new` or `gone` since the index was made, or None. encoding: of a file that
+    was asked for, as the name of a codec. omitted: its lines of which nothing or only a part is indexed, and why."""
 
     path: str
     indexed: bool
@@ -29,6 +35,8 @@ class FileStatus:
     chunks: int = 0
     reason: str | None = None
     change: str | None = None
+    encoding: str | None = None
+    omitted: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
@@ -38,7 +46,13 @@ class FileStatus:
         what = f"{self.kind}, {self.language or 'text'}, {self.chunks} chunk{'' if self.chunks == 1 else 's'}"
         if self.change == "new":
             return "not indexed yet: new since the last index"
+        what += f", {self.encoding}" if self.encoding not in (None, "utf-8") else ""
         return f"indexed: {what}" + (f"; {self.change} since" if self.change else "")
+
+    @property
+    def can_be_included(self) -> bool:
+        """True if `awareness index --include` brings it back."""
+        return self.reason is not None and self.reason.startswith((*BROUGHT_BACK, DEPENDENCIES, MADE, IGNORED_BY_GIT))
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -74,7 +88,7 @@ class FileReport:
         Raises UsageError for a path outside the repository, and for one that does not exist and is not indexed."""
         name = self._name(path)
         if name in self._indexed:
-            return [self._indexed[name]]
+            return [self._read(self._indexed[name])]
         for folder in _and_parents(name):
             if file := self._skipped.get(folder) or self._skipped.get(f"{folder}/"):
                 inside = "" if folder == name or file.path == name else f", as all of {printable(file.path)}"
@@ -83,6 +97,17 @@ class FileReport:
         if below:
             return below
         return [_left_out(name, self._unlisted(name))]
+
+    def _read(self, file: FileStatus) -> FileStatus:
+        """The file with its encoding, and with what of it is not indexed."""
+        source = self._workspace.repository.source(file.path, rev=self._snapshot.rev)
+        if source is None:
+            return file
+        document = document_of(file.path, source.text)
+        omitted = [(gap.first_line, _lines(gap.first_line, gap.last_line, gap.reason)) for gap in document.omissions]
+        for long in document.shortened:
+            omitted.append((long.line, _lines(long.line, long.line, f"{long.characters:,} characters of data")))
+        return replace(file, encoding=source.encoding, omitted=tuple(text for _, text in sorted(omitted)))
 
     def _name(self, path: Path) -> str:
         """The path relative to the repository, with `/`."""
@@ -114,8 +139,12 @@ class FileReport:
             if os.path.islink(repository.root / folder):
                 return f"behind the symlink {printable(folder)}"
         if ignored := repository.ignored_by(name):
-            return f"ignored by git, {printable(ignored)}"
+            return f"{IGNORED_BY_GIT}, {printable(ignored)}"
         return "a folder without files" if os.path.isdir(repository.root / name) else "not listed by git"
+
+
+def _lines(first: int, last: int, reason: str) -> str:
+    return f"line {first}: {reason}" if first == last else f"lines {first}-{last}: {reason}"
 
 
 def _left_out(path: str, reason: str) -> FileStatus:

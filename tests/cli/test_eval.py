@@ -45,7 +45,7 @@ def evaluate(sample, model_folder, tmp_path, capfd):
         line += [str(questions) if argument == "QUESTIONS" else argument for argument in arguments]
         assert run([*line, "--format", "json"]) == 0
         result = json.loads(capfd.readouterr().out)
-        assert json.loads((out / f"{name}.json").read_text()) == result
+        assert json.loads((out / f"{name}.json").read_text()) == {"made_by": "awareness", **result}
         assert set(result) == set(KEYS[name].split()) and result["quant"] == "int4"
         pictures = {"needle": ["needle.png", "needle_curve.png"]}.get(name, [f"{name}.png"])
         assert sorted(path.name for path in out.glob("*.png")) == pictures

@@ -46,7 +46,28 @@ def why(root: Path, path: str | Path) -> list[FileStatus]:
 
 
 def test_an_indexed_file_has_kind_language_and_chunks(root):
-    assert why(root, "src/a.py") == [FileStatus("src/a.py", True, "source", "python", 1)]
+    assert why(root, "src/a.py") == [FileStatus("src/a.py", True, "source", "python", 1, encoding="utf-8")]
+
+
+def test_what_of_a_file_is_not_indexed_is_told(root, capfd):
+    write_tree(root, {"src/icons.py": f"LOGO = '{'QUFB' * 500}'\n\n\ndef glyph():\n    return LOGO\n"})
+    (root / "src/old.py").write_bytes("# déjà vu, naïve café\ndef old():\n    return 1\n".encode("latin-1"))
+    rows = "".join(f"{i},{i}\n" for i in range(20_000))
+    write_tree(root, {"rows.csv": f"id,port\n{rows}"})
+    assert why(root, "src/icons.py")[0].omitted == ("line 1: 1,870 characters of data",)
+    assert why(root, "src/old.py")[0].encoding == "cp1252"
+    (data,) = why(root, "rows.csv")
+    assert data.omitted and data.omitted[0].endswith("-20001: data")
+    assert run(["index", str(root), "--lazy", "--quiet"]) == 0
+    assert run(["status", "--why", "src/icons.py", "--repo", str(root)]) == 0
+    assert "  not indexed: line 1: 1,870 characters of data" in capfd.readouterr().out
+
+
+def test_how_to_have_a_file_is_told(root, capfd):
+    assert run(["status", "--why", "out/run.log", "--repo", str(root)]) == 0
+    assert "awareness index --include 'out/run.log'" in capfd.readouterr().err
+    assert run(["status", "--why", "id_rsa", "--repo", str(root)]) == 0
+    assert "--include" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

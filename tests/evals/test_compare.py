@@ -54,7 +54,7 @@ def test_the_command(config_file, tmp_path, capfd):  # noqa: F811
     found = json.loads(capfd.readouterr().out)
     assert [one["run"] for one in found["perplexity"]] == ["vanilla", "both"]
     assert all(one["all"]["n"] == 3 for one in found["perplexity"])
-    assert json.loads((tmp_path / "out/compare.json").read_text()) == found
+    assert json.loads((tmp_path / "out/compare.json").read_text()) == {"made_by": "awareness", **found}
     for picture in ("compare.png", "compare_loss.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
     before = (tmp_path / "both/log.jsonl").read_text()

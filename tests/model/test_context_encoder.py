@@ -103,8 +103,8 @@ def test_the_result_of_an_operation_is_a_plain_tensor(encoder):
 
 
 def test_more_tokens_than_the_model_has_positions_for_are_refused(model_folder):
-    with pytest.raises(UsageError, match=r"max_tokens is 500; .* encodes 1 to 4"):
-        ContextEncoder(str(model_folder), max_tokens=500)
+    with pytest.raises(UsageError, match=r"max_tokens is 5000; .* encodes 1 to 4"):
+        ContextEncoder(str(model_folder), max_tokens=5000)
     with pytest.raises(UsageError, match="max_tokens is 0"):
         ContextEncoder(str(model_folder), max_tokens=0)
 

@@ -253,8 +253,8 @@ class TestRefusals:
 
     def test_more_tokens_than_positions(self, decoder, encoder):
         keys, values = encoder.encode_document("x = 1\n" * 70)
-        with pytest.raises(UsageError, match=r"do not fit: .* has 512 positions"):
-            decoder.generate(IDS, memory_key=keys, memory_value=values, max_new_tokens=100)
+        with pytest.raises(UsageError, match=r"do not fit: .* has 4096 positions"):
+            decoder.generate(IDS, memory_key=keys, memory_value=values, max_new_tokens=4000)
 
 
 @pytest.mark.parametrize("sharing", ["per_layer", "shared"])

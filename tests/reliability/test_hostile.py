@@ -184,7 +184,7 @@ def symlink_to_a_device(place: Place) -> Hostile:
 def sparse_file(place: Place) -> Hostile:
     with (place.root / "huge.py").open("wb") as file:
         file.truncate(4 << 30)
-    return Hostile({"huge.py": "larger than 1 MiB"})
+    return Hostile({"huge.py": "larger than 16 MiB"})
 
 
 def million_lines(place: Place) -> Hostile:

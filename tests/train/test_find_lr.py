@@ -34,7 +34,7 @@ def test_the_command_keeps_nothing_of_the_training(config_file, tmp_path, capfd)
     found = json.loads(capfd.readouterr().out)
     rates = [rate for rate, _ in found["curve"]]
     assert rates == pytest.approx([0.1 * 1e-5 ** (1 - i / 7) for i in range(len(rates))]) and len(rates) > 1
-    assert found == json.loads((out / "find_lr.json").read_text())
+    assert {"made_by": "awareness", **found} == json.loads((out / "find_lr.json").read_text())
     assert (out / "find_lr.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "trained").exists()
     assert run(command[:4]) == 0 and "try: --set training.memory_lr=" in capfd.readouterr().err

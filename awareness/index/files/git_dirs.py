@@ -10,8 +10,9 @@ import os
 import re
 from pathlib import Path
 
-from awareness.index.files.safe_read import MAX_FILE_BYTES, read_small
+from awareness.index.files.safe_read import read_small
 
+MAX_CONFIG_BYTES = 1 << 20
 HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 EXTENSION = rb'(?:^|\])[ \t]*%b[ \t]*=[ \t]*"?%b"?[ \t\r]*(?:[#;].*)?$'
 SHA256 = re.compile(EXTENSION % (b"objectformat", b"sha256"), re.IGNORECASE | re.MULTILINE)
@@ -51,4 +52,4 @@ def has_reftable(common_git_dir: Path) -> bool:
 
 
 def _read_config(common_git_dir: Path) -> bytes:
-    return read_small(f"{common_git_dir}/config", MAX_FILE_BYTES)
+    return read_small(f"{common_git_dir}/config", MAX_CONFIG_BYTES)

@@ -22,7 +22,7 @@ from awareness.index.files.git_dirs import count_hash_bytes
 from awareness.index.files.git_refs import GitRefs
 from awareness.index.files.object_files import MAX_OBJECT_BYTES, BaseTooLarge, ObjectFiles, TooLarge
 from awareness.index.files.random_access import NotRegular
-from awareness.index.files.safe_read import MAX_FILE_BYTES, MAX_PATH_CHARS, Skip, is_safe, read_small
+from awareness.index.files.safe_read import MAX_PATH_CHARS, TOO_LARGE, Skip, is_safe, limit_of, read_small
 
 MAX_PATHS = 1 << 20  # of one commit: a few small trees that contain each other make billions of paths
 MAX_SHALLOW_BYTES = 1 << 24
@@ -103,8 +103,9 @@ class GitObjects:
             self._trees[sha] = {os.fsdecode(name): (int(mode, 8), binary.hex()) for mode, name, binary in entries}
         return self._trees[sha]
 
-    def blob(self, sha: str) -> bytes:
-        return self._read(sha, "blob", limit=MAX_FILE_BYTES)
+    def blob(self, sha: str, limit: int) -> bytes:
+        """Raises Skip for one with more bytes than `limit`."""
+        return self._read(sha, "blob", limit=limit)
 
     def _full_hash(self, name: str) -> str | None:
         return name.lower() if re.fullmatch(rf"[0-9a-fA-F]{{{2 * self._hash_bytes}}}", name) else None
@@ -155,7 +156,7 @@ class GitObjects:
                 found = self._files.read(sha, limit)
         except TooLarge as error:
             if "blob" in kinds:
-                raise Skip("unreadable" if isinstance(error, BaseTooLarge) else "larger than 1 MiB") from None
+                raise Skip("unreadable" if isinstance(error, BaseTooLarge) else TOO_LARGE[limit]) from None
             raise UsageError(f"object {sha} is larger than {limit} bytes: {self._common}", hint="git fsck") from None
         if found is None:
             hint = "git fetch --refetch --no-filter"
@@ -223,4 +224,4 @@ class CommitFiles:
             mode, sha = inner
         if not stat.S_ISREG(mode):
             raise Skip({stat.S_IFLNK: "symlink", GITLINK: "submodule"}.get(stat.S_IFMT(mode), "not a regular file"))
-        return self._objects.blob(sha)
+        return self._objects.blob(sha, limit_of(path))

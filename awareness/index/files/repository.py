@@ -23,7 +23,7 @@ from awareness.index.files.git_objects import CommitFiles, GitObjects
 from awareness.index.files.own_code import listed_in
 from awareness.index.files.own_files import is_own_file
 from awareness.index.files.patterns import IGNORE_FILE, Choices, build_scope
-from awareness.index.files.safe_read import Skip, is_safe
+from awareness.index.files.safe_read import TOO_LARGE, Skip, is_safe
 from awareness.index.files.secret_files import is_secret_content
 from awareness.index.files.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles
@@ -33,7 +33,6 @@ LOCAL_FOLDER = ".awareness"
 """Where `--local` keeps an index; never read, even if it comes with a cloned repository."""
 BROUGHT_BACK = frozenset({"generated", "minified"})
 """Reasons for leaving a file out that an included path is free of."""
-TOO_LARGE = "larger than 1 MiB"
 ANY_NAME = "\N{REPLACEMENT CHARACTER}"
 """Stands for any file in a folder, when patterns are tried."""
 
@@ -302,7 +301,7 @@ def _examine(
     except FileNotFoundError:
         return None
     except Skip as skip:
-        if skip.reason == TOO_LARGE and isinstance(files, WorkTreeFiles) and is_own_file(files.start(path)):
+        if skip.reason in TOO_LARGE.values() and isinstance(files, WorkTreeFiles) and is_own_file(files.start(path)):
             return None
         return SkippedFile(path, skip.reason, judged) if files.has(path) else None
     told = f"encoding {declared}\n".encode() if declared else b""

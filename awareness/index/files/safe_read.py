@@ -6,7 +6,12 @@ import os
 import re
 import stat
 
-MAX_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 24
+MAX_NOTEBOOK_BYTES = 1 << 26  # mostly of pictures, which are left out
+TOO_LARGE = {MAX_FILE_BYTES: "larger than 16 MiB", MAX_NOTEBOOK_BYTES: "larger than 64 MiB"}
+"""Limit -> the reason for leaving a larger file out."""
+LOOK_FIRST_BYTES = 1 << 20
+"""A larger file is read as a whole only if its start may be text."""
 START_BYTES = 512
 UNSAFE_PART = re.compile(r"(?:^|/)(?:|\.|\.\.|\.git)(?:/|\Z)", re.ASCII | re.IGNORECASE)
 MAX_PATH_CHARS = 4096
@@ -28,6 +33,11 @@ def is_safe(path: str) -> bool:
     return len(path) <= MAX_PATH_CHARS and "\0" not in path and not UNSAFE_PART.search(path)
 
 
+def limit_of(path: str) -> int:
+    """How many bytes a file to index may have."""
+    return MAX_NOTEBOOK_BYTES if path.lower().endswith(".ipynb") else MAX_FILE_BYTES
+
+
 def read_beneath(root: str, path: str, *, only_start: bool = False) -> bytes:
     """The bytes of a regular file below `root`. Raises Skip or FileNotFoundError. only_start: the first 512 bytes of
     a file of any size.
@@ -42,7 +52,7 @@ def read_beneath(root: str, path: str, *, only_start: bool = False) -> bytes:
         for folder in folders:
             outer, here = here, _open(folder, FOLDER_FLAGS, here)
             os.close(outer)
-        return _read(_open(name, FILE_FLAGS, here), MAX_FILE_BYTES, only_start=only_start)
+        return _read(_open(name, FILE_FLAGS, here), limit_of(path), only_start=only_start)
     finally:
         os.close(here)
 
@@ -87,11 +97,21 @@ def _read(fd: int, limit: int, *, only_start: bool = False) -> bytes:
             return os.read(fd, START_BYTES)
         if status.st_size <= limit:
             with os.fdopen(fd, "rb", closefd=False) as file:
-                data = file.read(limit + 1)
+                data = file.read(min(limit, LOOK_FIRST_BYTES) + 1)
+                if len(data) > LOOK_FIRST_BYTES:
+                    if _is_binary(data):
+                        raise Skip("binary")
+                    data += file.read(limit + 1 - len(data))
             if len(data) <= limit:  # it may have grown
                 return data
-        raise Skip("larger than 1 MiB")
+        raise Skip(TOO_LARGE.get(limit, "too large"))
     except OSError:
         raise Skip("unreadable") from None
     finally:
         os.close(fd)
+
+
+def _is_binary(start: bytes) -> bool:
+    """Do zeros show that it is no text? Every second byte may be one: in UTF-16."""
+    zeros = start.count(0) / len(start)
+    return 0 < zeros < 0.2 and not start.startswith((b"\xff\xfe", b"\xfe\xff"))

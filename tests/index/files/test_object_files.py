@@ -367,7 +367,7 @@ def test_a_huge_object_is_not_inflated(tmp_path: Path, packed: bool) -> None:
     commit(root)
     if packed:
         git(root, "gc", "-q")
-    assert listed(root, rev="HEAD") == {"a.py": b"1", "zeros": "larger than 1 MiB"}
+    assert listed(root, rev="HEAD") == {"a.py": b"1", "zeros": "larger than 16 MiB"}
     blob = git(root, "rev-parse", "HEAD:zeros")
     files = ObjectFiles(root / ".git/objects", 20)
     tracemalloc.start()

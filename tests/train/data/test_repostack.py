@@ -87,7 +87,7 @@ def test_every_sort_of_source_gives_the_same_chunks(tmp_path):
 
 def test_a_folder_in_a_repository_is_read_alone_and_without_vendored_code(tmp_path):
     files = {"a.py": code("ant"), "tests/test_a.py": code("t"), "vendor/v.py": code("v"), "notes.md": code("n")}
-    files |= {"big.py": code("big", 4000), "min.js": f"f({'1,' * 300}1)", "x/README.rst": "x", "unknown.zig": code("z")}
+    files |= {"big.py": code("big", 4000), "min.js": f"f({'1,' * 300}1)", "x/README.rst": "x", "unknown.xyz": code("z")}
     outer = write_tree(tmp_path / "outer", {"secret.py": code("s")} | {f"inner/{name}": t for name, t in files.items()})
     git(outer, "init", "-q")
     (outer / "inner/link.py").symlink_to(outer / "secret.py")
