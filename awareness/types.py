@@ -236,10 +236,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Hit:
-    """A search result. score: in [0, 1], higher is better."""
+    """A search result. score: in [0, 1], higher is better. copies: other chunks with the same text, which would have
+    been hits too."""
 
     chunk: Chunk
     score: float
+    copies: tuple[Chunk, ...] = ()
 
 
 @dataclass(frozen=True)

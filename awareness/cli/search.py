@@ -10,6 +10,7 @@ import typer
 from awareness.cli import options, render
 from awareness.engine.corpus import empty_scope
 from awareness.engine.engine import DEFAULT_TOP_K, Engine
+from awareness.engine.units import named_list
 from awareness.errors import NothingFound
 from awareness.index.search.ranking import WEAK_SCORE
 from awareness.types import printable
@@ -55,6 +56,8 @@ def search(
             render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}{mark}", style="bold")
             for line in hit.preview().split("\n"):
                 render.text(f"    {line}")
+            if copies := hit.hit.copies:
+                render.text(f"    the same in {named_list([copy.place for copy in copies])}", style="dim")
     if is_weak:
         engine.note_unsearched()
         if no_match:

@@ -113,6 +113,7 @@ class CorpusHit:
             "score": self.score,
             "rev": self.corpus.rev,
             "origin": self.corpus.name,
+            "copies": [copy.place for copy in self.hit.copies],
             **preview,
         }
 

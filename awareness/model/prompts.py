@@ -22,16 +22,11 @@ _FALLBACK_TURN = f"\n# Question: {_MARK}\n# Answer:"
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of untrusted text: special tokens are neither added nor recognised. Nothing is printed about its length."""
-    text = text.encode(
-        "utf-8", "replace"
-    ).decode()  # a lone surrogate, as of an argument that is not UTF-8, becomes `?`
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate of an argument that is not UTF-8 becomes `?`
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
 
 def _encode_trusted(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    text = text.encode(
-        "utf-8", "replace"
-    ).decode()  # a lone surrogate, as of an argument that is not UTF-8, becomes `?`
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 

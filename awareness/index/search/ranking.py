@@ -144,15 +144,21 @@ class HybridRouter:
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
         """The best chunks, best first; none if neither the repository nor the router knows a word of the query."""
-        evidence, ranked = self.weigh(query, top_k=top_k)
+        evidence, ranked = self._weigh(query, top_k=top_k)
         if not ranked:
             return []
         highest = ranked[0][1] or 1.0
         probability = evidence.probability(highest)
-        return [Hit(chunk, round(probability * relevance / highest, 4)) for chunk, relevance in ranked]
+        best = _without_copies(ranked)[:top_k]
+        return [Hit(chunk, round(probability * value / highest, 4), copies) for chunk, value, copies in best]
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The evidence for an answer, and the best chunks with their relevance, best first."""
+        evidence, ranked = self._weigh(query, top_k=top_k)
+        return evidence, [(chunk, value) for chunk, value, _ in _without_copies(ranked)[:top_k]]
+
+    def _weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
+        """As `weigh`, with all candidates and with copies."""
         words = set(query_terms(query))
         names = {fold(name) for name in names_in(query)}
         terms = weighted_terms(query)
@@ -168,7 +174,7 @@ class HybridRouter:
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
         same_file = self.rules.same_file_named if names else self.rules.same_file
-        best = _spread(relevance, candidates, same_file)[:top_k]
+        best = _spread(relevance, candidates, same_file)
         return evidence, [(candidates[i].chunk, value) for i, value in best]
 
     def _evidence(
@@ -326,6 +332,14 @@ def _spread(
         spread.append((i, relevance[i] * same_file ** seen[path]))
         seen[path] += 1
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
+
+
+def _without_copies(ranked: list[tuple[Chunk, float]]) -> list[tuple[Chunk, float, tuple[Chunk, ...]]]:
+    """(chunk, relevance, its copies): of several chunks with the same text, the best one with the others."""
+    copies: dict[str, list[Chunk]] = {}
+    for chunk, _ in ranked:
+        copies.setdefault(chunk.text, []).append(chunk)
+    return [(chunk, value, tuple(copies[chunk.text][1:])) for chunk, value in ranked if copies[chunk.text][0] is chunk]
 
 
 def _in_code(names: set[str], chunk: Chunk) -> bool:

@@ -76,6 +76,14 @@ BESIDE_NAME_WEIGHT = 0.3  # of the words around a name, if they are at most `_FE
 _FEW_WORDS = 4
 
 
+# A question word that is meant as a name: `use()`, "get", or alone beside what it is: "find function".
+_CALLED_OR_QUOTED = re.compile(r"\b([^\W\d]\w*)\(|([`'\"])([^\W\d]\w*)\2")
+_KINDS_OF_NAMES = frozenset(
+    "function func fn def method class struct type interface trait enum macro module constant variable field property"
+    " decorator hook operator component package command".split()
+)
+
+
 def words_of(text: str) -> list[str]:
     """The words of a text as written, in their plain form; runs of a script without spaces count as words."""
     return _ASCII_WORD.findall(text) if text.isascii() else _WORD.findall(plain(text))
@@ -99,9 +107,19 @@ def query_terms(question: str) -> list[str]:
 
 def _asked_words(question: str) -> list[str]:
     words = words_of(_without_question_words(question))
-    chosen = [word for word in words if fold(word) not in _QUESTION_WORDS]
+    meant = _meant_as_names(question)
+    chosen = [word for word in words if fold(word) not in _QUESTION_WORDS or fold(word) in meant]
     telling = [word for word in chosen if not (_IS_HIRAGANA(word) or (len(word) == 1 and _IS_UNSPACED(word)))]
     return telling or chosen or words_of(question)
+
+
+def _meant_as_names(question: str) -> set[str]:
+    """The question words that stand for a name of code, folded."""
+    meant = {fold(call or quoted) for call, _, quoted in _CALLED_OR_QUOTED.findall(question[:10_000])}
+    words = [fold(word) for word in words_of(question[:100]) if fold(word) not in ("the", "a", "an")]
+    if len(words) == 2 and (words[0] in _KINDS_OF_NAMES) != (words[1] in _KINDS_OF_NAMES):
+        meant.update(set(words) - _KINDS_OF_NAMES)
+    return meant & _QUESTION_WORDS
 
 
 def _without_question_words(question: str) -> str:
@@ -117,7 +135,8 @@ def names_in(question: str) -> list[str]:
     names = {name for name in names if not _HAS_UNSPACED(name)}  # there it may be a sentence
     if len(words) == 1 and len(words[0]) <= _LONGEST:
         names.add(words[0])
-    return sorted(name for name in names if len(name) > 1 and fold(name) not in _QUESTION_WORDS)
+    names = {name for name in names if len(name) > 1 and fold(name) not in _QUESTION_WORDS}
+    return sorted(names | _meant_as_names(question))
 
 
 def terms_of_name(name: str) -> set[str]:
@@ -134,7 +153,7 @@ def weighted_terms(question: str) -> dict[str, float]:
     """
     names = {fold(name) for name in names_in(question)}
     words = _asked_words(question)
-    counted = [word for word in words if fold(word) not in _QUESTION_WORDS]
+    counted = [word for word in words if fold(word) in names or fold(word) not in _QUESTION_WORDS]
     beside = BESIDE_NAME_WEIGHT if names and len(counted) - len(names) <= _FEW_WORDS else 1.0
     weights: dict[str, float] = {}
     for word in words:

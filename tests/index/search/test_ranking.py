@@ -426,3 +426,29 @@ def test_without_a_guess_only_known_words_define():
 )
 def test_kind_of_other_languages(path, kind):
     assert kind_of(path) is kind
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("the use() method", ["use"]),
+        ("find function", ["find"]),
+        ("function not", ["not"]),
+        ("who calls `get`", ["get"]),
+        ("how does it use function pointers", []),
+        ("find the parser", []),
+        ("function use method", []),
+    ],
+)
+def test_question_words_that_are_meant_as_names(question, names):
+    assert names_in(question) == names
+    assert not names or names[0] in query_terms(question)
+
+
+def test_copies_are_one_hit(tmp_path):
+    text = "def call_again(call):\n    return call()"
+    copies = [Chunk(f"svc{i}/again.py", 1, 2, "call_again", text) for i in range(10)]
+    store = indexed(tmp_path, [*copies, Chunk("gate/fuse.py", 1, 2, "Fuse", "class Fuse:\n    call_again = None")])
+    hits = HybridRouter(store, store.snapshot("s").id).search("call_again", top_k=3)
+    assert [hit.chunk.path for hit in hits] == ["svc0/again.py", "gate/fuse.py"]
+    assert [copy.path for copy in hits[0].copies] == [f"svc{i}/again.py" for i in range(1, 10)]
