@@ -2,8 +2,9 @@
 
 Such a line is shortened to its start, a remark and its last characters, so that the rows of a file stay where they are
 and a quotation mark or bracket that it opens is mostly closed again. A long line of words stays whole: a paragraph, a
-query, a signature, a text in a language without spaces. The lines of a
-wrapped block of base64 or hex (a certificate, a picture in a text) count as one: the first stays, the others are empty.
+query, a signature, a text in a language without spaces. The lines of a wrapped block of base64 or hex (a certificate, a
+picture in a text) count as one: the first stays, the others are empty. So are the rows of a table of numbers after its
+first ones.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ LONG = 1000  # characters; about one chunk. A shorter line costs little, whateve
 LONG_RUN = 500  # characters without a space
 HEAD, TAIL = 120, 12  # characters of a line that are kept
 BLOCK = 4  # lines of wrapped data that are a block
+TABLE, TABLE_HEAD = 12, 4  # lines of numbers that are a table, and how many of them are kept
 SAMPLE = 4000  # characters, from each end of a line, that are judged
 
 _SPACES = re.compile(r"\s")
@@ -23,6 +25,9 @@ _WRAPPED = re.compile(  # a line of base64, or of hex
     r"[ \t]*(?=.*\d)(?:(?=.*[a-z])(?=.*[A-Z])[\w+/-]{60,1000}={0,2}|[0-9a-f]{60,1000}|[0-9A-F]{60,1000})[ \t]*",
     re.ASCII,
 )
+_MAY_BE_NUMBERS = re.compile(r"(?=[^\d]*\d)[\da-fA-FxXuUlL.,;:{}()\[\]+\-*/ \t]+", re.ASCII)
+_NUMBER = re.compile(r"0[xX][\da-fA-F]+[uUlL]*|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?[uUlLfF]*", re.ASCII)
+_LETTER = re.compile(r"[A-Za-z]")
 _RUN = re.compile(rf"\S{{{LONG_RUN},}}")
 
 
@@ -39,23 +44,37 @@ def shorten_long_lines(text: str) -> tuple[str, tuple[LongLine, ...]]:
     if len(text) <= LONG:
         return text, ()
     lines, shortened = text.split("\n"), []
-    block = 0  # rows of wrapped data above this one
+    block = table = 0  # rows of wrapped data, and of numbers, above this one
     for row, line in enumerate((*lines, "")):
-        if 60 <= len(line) <= LONG and _WRAPPED.fullmatch(line):
+        if is_wrapped := 60 <= len(line) <= LONG and _WRAPPED.fullmatch(line) is not None:
             block += 1
-            continue
-        if block >= BLOCK:
-            first = row - block
-            left_out = sum(map(len, lines[first + 1 : row]))
-            lines[first:row] = [_remark(lines[first], left_out), *[""] * (block - 1)]
-            shortened.append(LongLine(first + 1, left_out))
-        block = 0
+        elif block:
+            shortened += _leave_out(lines, row - block, row, kept=1) if block >= BLOCK else ()
+            block = 0
+        if not is_wrapped and len(line) <= LONG and _is_numbers(line):
+            table += 1
+        elif table:
+            shortened += _leave_out(lines, row - table, row, kept=TABLE_HEAD) if table >= TABLE else ()
+            table = 0
         if len(line) > LONG:
             short, left_out = _shorten(line)
             if left_out:
                 lines[row] = short
                 shortened.append(LongLine(row + 1, left_out))
     return ("\n".join(lines), tuple(shortened)) if shortened else (text, ())
+
+
+def _leave_out(lines: list[str], start: int, stop: int, *, kept: int) -> list[LongLine]:
+    """Empties rows `[start, stop)` but the first `kept`; the last of these gets the remark."""
+    last = start + kept - 1
+    left_out = sum(map(len, lines[last + 1 : stop]))
+    lines[last:stop] = [_remark(lines[last], left_out), *[""] * (stop - last - 1)]
+    return [LongLine(last + 1, left_out)]
+
+
+def _is_numbers(line: str) -> bool:
+    """Is a line a row of a table of numbers: `0x1F, 2.5e-3,`, nothing else?"""
+    return _MAY_BE_NUMBERS.fullmatch(line) is not None and _LETTER.search(_NUMBER.sub("", line)) is None
 
 
 def long_lines(text: str) -> list[LongLine]:

@@ -146,3 +146,22 @@ def test_the_time_is_bounded(piece: str) -> None:
     started = time.process_time()
     shorten_long_lines(piece * (1_000_000 // len(piece)))
     assert time.process_time() - started < 1.5
+
+
+ROW = "    0x2199, 0x21C4, 0xFFFFu, 21, -2.5e-3,   0,"
+
+
+def test_a_table_of_numbers_keeps_its_first_rows() -> None:
+    text = "\n".join(["static const short table[] = {", *[ROW] * 40, "};", "int after;"])
+    short, places = shorten_long_lines(text)
+    rows = short.split("\n")
+    assert len(rows) == 43 and rows[:4] == ["static const short table[] = {", *[ROW] * 3]
+    assert rows[4].startswith(ROW) and rows[4].endswith("characters left out]")
+    assert rows[5:] == [*[""] * 36, "};", "int after;"]
+    assert places == (LongLine(5, 36 * len(ROW)),)
+
+
+@pytest.mark.parametrize("rows", [[ROW] * 11, ["    a1, b2,"] * 30, ["    f(1)"] * 30, ["    dead, beef"] * 30])
+def test_what_is_no_table_of_numbers_stays(rows: list[str]) -> None:
+    text = "\n".join(["x" * 40] * 30 + rows)
+    assert shorten_long_lines(text) == (text, ())
