@@ -40,6 +40,7 @@ _RULES = [
     re.compile(r"\s*(?P<name>[^\W\d][\w.]*)\s*(?:<-|=)\s*function\s*\("),
     re.compile(r"(?:function|macro)\s*\(\s*(?P<name>\w+)", re.IGNORECASE),
     re.compile(r"-(?:module|record)\((?P<name>\w+)"),
+    re.compile(r"(?P<name>[a-z]\w*)\(.*\)\s*(?:when\b.*)?->"),  # a clause of a function in Erlang
     re.compile(r"\s*(?P<name>\w+)\s*::\s*(?:proc|struct|enum|union)\b"),
 ]
 _COMMENT = re.compile(r"\s*(?:#|//|--|;|%|/\*|\*|\(\*|!|'|@)")

@@ -165,7 +165,7 @@ class _Reader:
             text = text.partition("(")[0] if "operator()" not in text.replace(" ", "") else text
         else:
             for _ in range(4):
-                text = _GENERIC.sub("", text)
+                text = _GENERIC.sub("", text) or text  # `<+>` is a name
         text = _NOISE.sub("", text.replace("::", ".").replace("\\", ".").replace(":", "."))
         receiver = node.child_by_field_name("receiver") if node.type == "method_declaration" else None
         if receiver is not None:

@@ -32,7 +32,7 @@ _CODE_ENDINGS = (
     "odin jsonnet bzl star cmake mk robot feature liquid erb haml slim ejs hbs twig jinja j2 zon sbt scss css luau "
     "bicep pp hrl t psgi"
 ).split()
-_CODE = re.compile(rf"\.({'|'.join(_CODE_ENDINGS)})$", re.IGNORECASE)
+_CODE = re.compile(rf"\.({'|'.join(_CODE_ENDINGS)})$|(^|/)CMakeLists\.txt$", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=1 << 14)

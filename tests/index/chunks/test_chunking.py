@@ -735,6 +735,12 @@ def test_names(path: str, text: str, symbol: str) -> None:
         ("a.sql", "CREATE TABLE IF NOT EXISTS shop.users (\n  id INT,\n  n INT,\n  m INT\n);\n", {"shop.users"}),
         ("a.clj", "(ns a)\n\n;; Adds.\n(defn add [a b]\n  (+ a b))\n\n(defn sub [a b]\n  (- a b))\n", {"add", "sub"}),
         ("a.R", "add <- function(a, b) {\n  a + b\n}\n\nsub <- function(a, b) {\n  a - b\n}\n", {"add", "sub"}),
+        (
+            "a.erl",
+            "-module(shop).\n-export([add/2]).\n\n-spec add(a(), b()) -> b().\nadd(0, B) when B > 0 ->\n    B;\n"
+            "add(A, B) ->\n    A + B.\n\nsub(A, B) -> A - B.\n",
+            {"shop", "add", "sub"},
+        ),
         ("a.proto", "message A {\n  string a = 1;\n  string b = 2;\n}\n\nenum B {\n  C = 0;\n}\n", {"A", "B"}),
         ("a.txt", "class struggle\n\ntype of thing (a)\n\nfunction keys (b) and so on and on\n", {""}),
         ("a.json", '{\n  "a": "function f() {",\n  "b": [1, 2, 3],\n  "c": [1, 2, 3]\n}\n', {""}),

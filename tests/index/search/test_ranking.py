@@ -422,7 +422,14 @@ def test_without_a_guess_only_known_words_define():
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("a.sol", FileKind.SOURCE), ("a.ipynb", FileKind.SOURCE), ("a.qmd", FileKind.SOURCE), ("a.json", FileKind.OTHER)],
+    [
+        ("a.sol", FileKind.SOURCE),
+        ("a.ipynb", FileKind.SOURCE),
+        ("a.qmd", FileKind.SOURCE),
+        ("a.json", FileKind.OTHER),
+        ("src/CMakeLists.txt", FileKind.SOURCE),
+        ("src/lists.txt", FileKind.DOCS),
+    ],
 )
 def test_kind_of_other_languages(path, kind):
     assert kind_of(path) is kind
