@@ -127,5 +127,5 @@ def grammar_of(language: str) -> Any:
         from tree_sitter import Language as Grammar
 
         return Grammar(getattr(importlib.import_module(row.module), row.function)())
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, TypeError, ValueError):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from awareness.index.chunks import syntax
 from awareness.index.chunks.chunking import parts_of
 from awareness.index.chunks.languages import LANGUAGES, grammar_of, language_of
 from awareness.index.chunks.syntax import Part, syntax_parts
@@ -985,3 +986,24 @@ def test_definitions(path: str, text: str, expected: list[str]) -> None:
         pytest.skip("no wheel")
     assert syntax_parts(language, text) is not None
     assert list(definitions(parts_of(path, text, text.split("\n")))) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("a.scss", ".a {\n  --b: #{$c};\n  color: red;\n  &:hover {\n    top: 1px;\n  }\n}\n", ["1-7 a"]),
+        ("Makefile", 'A = `f \\\n\t"b = v[:2]; \\\n\tg()"`\n\nall: b\n\techo\n', []),
+    ],
+)
+def test_what_a_grammar_misreads_has_no_name(path: str, text: str, expected: list[str]) -> None:
+    assert list(definitions(parts_of(path, text, text.split("\n")))) == expected
+
+
+def test_a_parse_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "def f():\n    x = 1\n" * 20_000
+    assert syntax_parts("python", text) is not None
+    monkeypatch.setattr(syntax, "SECONDS", 0.0)
+    monkeypatch.setattr(syntax, "SECONDS_PER_MIB", 0.0)
+    assert syntax_parts("python", text) is None
+    names = [part.name for part in parts_of("a.py", text, text.split("\n"))]
+    assert names == ["f"] * 20_000  # found without the grammar
