@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from awareness.index.chunks import syntax
 from awareness.index.chunks.chunking import parts_of
 from awareness.index.chunks.languages import LANGUAGES, grammar_of, language_of
 from awareness.index.chunks.syntax import Part, syntax_parts
+from tests.index.chunks.test_chunking import SAMPLES as CUT
 
 # file, text, the first line, last line and full name of each definition
 SAMPLES = [
@@ -977,6 +979,17 @@ def definitions(parts: list[Part], scope: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("language", [name for name in LANGUAGES if name != "perl" or not INTEL_MAC])
 def test_the_grammar_of_each_language_is_installed(language: str) -> None:
     assert grammar_of(language) is not None
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_language_has_a_sample(language: str) -> None:
+    samples = [*((path, text) for path, text, _ in SAMPLES), *((path, text) for path, _, text, _ in CUT)]
+    assert language in [language_of(path, text) for path, text in samples]
+
+
+def test_the_readme_says_how_many_languages_there_are() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    assert f"Code in {len(LANGUAGES) - 1} languages" in readme  # tsx is TypeScript
 
 
 @pytest.mark.parametrize(("path", "text", "expected"), SAMPLES, ids=[sample[0] for sample in SAMPLES])
