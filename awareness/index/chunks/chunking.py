@@ -80,7 +80,18 @@ def parts_of(path: str, text: str, lines: list[str]) -> list[Part]:
     if language in PROSE:
         return sections_of(language, lines)
     parts = syntax_parts(language, text) if language else None
-    return outline(path, lines) if parts is None else parts
+    if parts is None:
+        return outline(path, lines)
+    unread = [part for part in parts if part.unread]
+    if 2 * sum(part.stop - part.start for part in unread) <= len(lines):
+        return parts
+    guessed = outline(path, lines)  # one line can confuse a grammar to the end of the file
+    inside = [below for part in unread for below in part.children()]
+    return guessed if _definitions(guessed) > _definitions([*parts, *inside]) else parts
+
+
+def _definitions(parts: list[Part]) -> int:
+    return sum(bool(part.name) for part in parts)
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ _NOT_CODE = frozenset(
 _NAME = r"(?P<name>[^\W\d][\w.:$'!?-]*)"
 _BEFORE = (
     r"(?:(?:export|public|private|protected|internal|open|static|abstract|final|sealed|virtual|override|async|inline|pub"
-    r"|local|default|partial|pure|extern|unsafe|recursive|cdef|cpdef)\s+)*"
+    r"|local|default|partial|pure|extern|unsafe|recursive|cdef|cpdef|data|enum|companion|case)\s+)*"
 )
 _WORDS = (
     r"(?:defp?|define|func|function|fn|fun|sub|proc|procedure|method|class|struct|interface|contract|module|package|type"

@@ -22,7 +22,7 @@ class Part:
     name: of a definition or a section, else empty. open: always split, even if it fits (namespaces, `#ifdef`). leads:
     belongs to the part that starts on the next row (comments, attributes, decorators). children: called at most once,
     and only if the part has to be split. prose: of a text for people, which stays whole if it fits; its name is a
-    title.
+    title. unread: the grammar does not understand these rows.
     """
 
     start: int
@@ -32,6 +32,7 @@ class Part:
     leads: bool = False
     children: Callable[[], list[Part]] = list
     prose: bool = False
+    unread: bool = False
 
 
 FUNCTIONS = frozenset(
@@ -93,7 +94,7 @@ class _Reader:
                 is_open = kind in language.transparent or (kind in language.wrappers and definition is None and top)
             children = partial(self.parts, child, inner) if stop - start > 1 else list
             leads = named and ("comment" in kind or kind in LEADS or kind in language.leads)
-            parts.append(Part(start, stop, name, is_open, leads, children))
+            parts.append(Part(start, stop, name, is_open, leads, children, unread="ERROR" in (kind, node.type)))
             kinds.append(defines)
         if language.joined:
             parts, kinds = _joined(parts, kinds, language.joined)

@@ -1012,6 +1012,27 @@ def test_what_a_grammar_misreads_has_no_name(path: str, text: str, expected: lis
     assert list(definitions(parts_of(path, text, text.split("\n")))) == expected
 
 
+def test_a_text_that_confuses_its_grammar_is_read_without_it() -> None:
+    text = (
+        "package shop\n\nobject Registry { fun find(name: String) = 1 }\n\ninterface Shape { fun area(): Double }\n"
+        "enum class Mood { GOOD, BAD }\n\ndata class Cart(val n: Int) {\n    fun add(item: Int): Cart {\n"
+        "        return this\n    }\n}\n"
+    )
+    assert [part.unread for part in syntax_parts("kotlin", text) or []] == [False, True]
+    assert list(definitions(parts_of("A.kt", text, text.split("\n")))) == [
+        "1-1 shop",
+        "3-3 Registry",
+        "5-5 Shape",
+        "6-6 Mood",
+        "8-12 Cart",
+        "9-11 Cart.add",
+    ]
+    text = (
+        "int a(void) { return 1; }\nint b(void) {\n  return 2;\n" * 9
+    )  # no word of C defines a function: its grammar finds more
+    assert "1-1 a" in definitions(parts_of("a.c", text, text.split("\n")))
+
+
 def test_a_parse_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "def f():\n    x = 1\n" * 20_000
     assert syntax_parts("python", text) is not None
