@@ -7,6 +7,7 @@ looks for such folders in a tree.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -36,7 +37,9 @@ BY_NAME = DEPENDENCY_NAMES | MADE_NAMES
 
 _WRITTEN = frozenset({"__init__.py", "mod.rs", "lib.rs", "main.rs", "main.go"})
 """Files that people write: a folder with one of them at its top was not made by a tool."""
+_WRITTEN_ENDS = (".py", ".sh", ".ps1")
 _WRITTEN_STARTS = ("webpack.", "rollup.", "gulpfile.", "vite.config.", "esbuild.")
+_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,6}")
 _FEW = 64
 """Inner folders that are looked at to judge the outer one."""
 
@@ -107,7 +110,9 @@ def _is_environment(folder: Folder) -> bool:
 
 
 def _is_written(folder: Folder) -> bool:
-    return not _WRITTEN.isdisjoint(folder.names) or any(name.startswith(_WRITTEN_STARTS) for name in folder.names)
+    return not _WRITTEN.isdisjoint(folder.names) or any(
+        name.startswith(_WRITTEN_STARTS) or name.endswith(_WRITTEN_ENDS) for name in folder.names
+    )
 
 
 def _has(folder: Folder, inner: str, name: str) -> bool:
@@ -126,11 +131,13 @@ def _all_inner(folder: Folder, is_one: Callable[[Folder], bool]) -> bool:
 
 
 def _is_vendor(folder: Folder, outer: Folder) -> bool:
-    """`vendor` of Go, Composer or cargo."""
+    """`vendor` of Go, Composer or cargo. Old tools of Go write no list, so the folders are named by hosts."""
     inside = folder.names
     if "modules.txt" in inside:
         return "go.mod" in outer.names or folder.read("modules.txt")[:1] in (b"#", b"")
     if "autoload.php" in inside and "composer" in folder.folders:
+        return True
+    if _all_inner(folder, lambda host: _HOST.fullmatch(host.name) is not None):
         return True
     return _all_inner(folder, lambda crate: ".cargo-checksum.json" in crate.names)
 
