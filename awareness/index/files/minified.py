@@ -5,6 +5,8 @@ A file with a long line above its functions is not minified; long_lines.py short
 
 from __future__ import annotations
 
+import re
+
 from awareness.index.chunks.long_lines import LONG, is_text
 
 SMALLEST = 5000  # bytes; below it a file costs little, unless its name says that it is minified
@@ -17,6 +19,11 @@ WRAPPERS = (
 _CODE = (".js", ".mjs", ".cjs", ".css", ".html", ".htm")
 _COMMENTS = ((b"/*", b"*/"), (b"<!--", b"-->"))
 _LINE_COMMENTS = (b"//", b"#", b"--", b";")
+_DEFINITION = re.compile(  # of a function or a type that has a name
+    rb"(?:\w+ ){0,4}(?:def|func|function|fn|fun|sub|proc|class|struct|interface|trait|enum|module|contract) [^\W\d]"
+    rb"|(?:export )?(?:const|let) \w+ = (?:async )?\([^()]*\) =>"
+)
+_TYPED = re.compile(rb"(?:[\w*&]+ ){1,4}\*?[\w:]+\([^();]*\) ?\{?$")  # the same in C and its relatives
 
 
 def is_minified(path: str, data: bytes) -> bool:
@@ -27,16 +34,19 @@ def is_minified(path: str, data: bytes) -> bool:
     limit = DENSE if is_code else LONG // 2 if name.endswith(".json") else LONG
     if len(data) < (DENSE if is_named else SMALLEST) or len(data) < 0.3 * limit * (data.count(b"\n") + 1):
         return False
-    longs, others = [], []
+    longs, others, defines = [], [], False
     for line in _without_blocks(data).split(b"\n"):
         line = line.strip()
         if len(line) > limit and not is_text(line.decode("utf-8", errors="replace")):
             longs.append(len(line))
         elif line.strip(b"{}()[];,") and not line.startswith(_LINE_COMMENTS):
             others.append(len(line))
+            defines = defines or bool(_DEFINITION.match(line) or (not is_code and _TYPED.match(line)))
     share = sum(longs) / (sum(longs) + sum(others) or 1)
     if is_named:
         return share >= SHARE_IF_NAMED
+    if defines and len(longs) <= WRAPPERS:
+        return False
     return share >= SHARE and len(others) <= max(WRAPPERS, 0 if limit == LONG else len(longs) // 2)
 
 

@@ -45,6 +45,12 @@ KEPT = {
     "icons.py": 'LOGO = "'
     + "QUFB" * 5000
     + '"\n\n\ndef toolbar_glyph(name):\n    return LOGO\n\n\ndef other():\n    return 1\n',
+    "one_function.py": 'ICON = "' + "QUFB" * 5000 + '"\n\n\ndef paint_icon():\n    return ICON\n',
+    "one_function.ts": 'const ICON = "'
+    + "QUFB" * 5000
+    + '";\n\nexport const paintIcon = () => {\n  return ICON;\n};\n',
+    "one_function.js": 'var ICON = "' + "QUFB" * 5000 + '";\n\nexport function paintIcon() {\n  return ICON;\n}\n',
+    "one_function.c": 'char i[] = "' + "QUFB" * 5000 + '";\n\nconst char *paint_icon(int a) {\n  return i;\n}\n',
     "icons.js": 'const LOGO = "' + "QUFB" * 5000 + '";\n' + FUNCTIONS,
     "many.js": "".join(f'const I{n} = "{dense(900, n)}";\n' for n in range(9)) + FUNCTIONS,
     "long.md": ("A paragraph on one line, as many editors write it. " * 80 + "\n\n") * 9,
