@@ -43,7 +43,7 @@ _LANGUAGES: tuple[tuple[str, _Syntax], ...] = (
 _SYNTAX = {f".{ending}": syntax for endings, syntax in _LANGUAGES for ending in endings.split()}
 _UNKNOWN: _Syntax = (("#", "//", "dnl "), (("/*", "*/"), ("<!--", "-->")))
 _DOCSTRING = re.compile(r"""[rRuU]?('''|\"\"\")""")
-_STARS = re.compile(r"^\s*\*+(?!/)")
+_STARS = re.compile(r"^\s*(?:\|\*|\*+(?!/))")
 _PREAMBLE = re.compile(  # code that may stand above a marker
     r"""(?ix) <\?(?:php|xml|hh)? | <!doctype | </?(?:html|head|meta|title|link|project)\b | declare\s*\(
     | (?:package|import|from|use|using|namespace|module|library|open|part|syntax|option|edition|require\w*|include
@@ -120,5 +120,5 @@ def _after(line: str, sign: str, block: int) -> Comment:
 def _body(body: str, block: int, in_docstring: bool) -> Comment:
     body = _STARS.sub("", body).expandtabs(4)
     bare = body.lstrip()
-    text = bare.lstrip(" *=~!_-").rstrip(" *=~#/_-")
+    text = bare.lstrip(" *=~!_-").rstrip(" *=~#/|_-")
     return Comment(" ".join(text.split()), len(body) - len(bare), block, in_docstring)
