@@ -131,6 +131,8 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _refused(error: AwarenessError) -> int:
+    if isinstance(error.__cause__, FileNotFoundError):  # of a relative path, perhaps
+        error = _blamed(error.__cause__) or error
     if error.exit_code == OURS:
         render.error(f"{error.message} ({_described()})", error.hint or _how_to_report())
     else:
@@ -143,8 +145,10 @@ def _blamed(error: Exception) -> AwarenessError | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error):
         return StorageFailed("there is not enough memory", hint="a smaller --model, or a smaller --top-k")
     if isinstance(error, OSError):
-        if isinstance(error, FileNotFoundError) and not _has_working_folder():
+        if isinstance(error, FileNotFoundError) and not _has_working_folder() and not os.path.isabs(_place(error)):
             return UsageError("the working folder was deleted", hint="cd to a folder that exists, then the same again")
+        if error.filename is None and (failed := streams.failed()):
+            return failed
         if "temporary directory" in str(error):  # of `tempfile`, whose list of folders is long
             return StorageFailed("no folder for temporary files can be written", hint="export TMPDIR=FOLDER")
         place = error.filename or "a stream or file"
@@ -165,6 +169,10 @@ def _blamed(error: Exception) -> AwarenessError | None:
 
 
 _NO_MEMORY = "can't allocate memory"  # in the RuntimeError of torch's allocator for the CPU
+
+
+def _place(error: OSError) -> str:
+    return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
 
 
 def _has_working_folder() -> bool:

@@ -107,6 +107,16 @@ def flush() -> None:
         sys.stdout.flush()
 
 
+def failed() -> StorageFailed | None:
+    """Why stdout cannot take what is buffered, as the help that Typer writes itself; None if it can. Raises
+    ReaderGone."""
+    try:
+        flush()
+    except StorageFailed as error:
+        return error
+    return None
+
+
 def discard_all() -> None:
     """What is still buffered goes nowhere, so that the interpreter does not fail to write it when it ends."""
     discard(sys.stdout)

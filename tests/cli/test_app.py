@@ -98,10 +98,15 @@ def test_a_full_stderr_changes_nothing(indexed, start):
 
 
 def test_a_closed_stdout_is_13_and_a_closed_stderr_is_nothing(indexed):
-    line = " ".join(PROGRAM) + " search HTTPConnectionPool"
-    for redirection, code, says in ((">&-", 13, "Bad file descriptor"), ("2>&-", 0, "src/pool.py")):
+    search = "search HTTPConnectionPool"
+    for line, code, says in (
+        (f"{search} >&-", 13, "Bad file descriptor"),
+        (f"{search} 2>&-", 0, "src/pool.py"),
+        ("--help >&-", 13, "Bad file descriptor"),  # which Typer writes
+        ("status --help >&-", 13, "Bad file descriptor"),
+    ):
         done = subprocess.run(
-            ["sh", "-c", f"{line} {redirection}"],
+            ["sh", "-c", " ".join((*PROGRAM, line))],
             cwd=indexed,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -110,10 +115,11 @@ def test_a_closed_stdout_is_13_and_a_closed_stderr_is_nothing(indexed):
         assert (done.returncode, says in done.stdout + done.stderr) == (code, True)
 
 
-def test_a_deleted_working_folder_is_2(indexed, start, tmp_path):
+@pytest.mark.parametrize("line", ["search x", "pack out.awm", "eval perplexity --out o"])
+def test_a_deleted_working_folder_is_2(line, indexed, start, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
-    process = start("search", "x", cwd=gone, preexec_fn=lambda: shutil.rmtree(gone))
+    process = start(*line.split(), cwd=gone, preexec_fn=lambda: shutil.rmtree(gone))
     err = process.communicate()[1]
     assert process.returncode == 2 and "working folder was deleted" in err and "Traceback" not in err
 
