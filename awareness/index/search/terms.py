@@ -70,6 +70,8 @@ _PARTICLE = re.compile(
 _NAMED = re.compile(
     r"\w*(?:\w_\w|_\w|[^\WA-Z_][A-Z]|[A-Z]{2}[^\WA-Z_]|[^\W\d_]\d)\w*|\w+(?=\()|(?<=::)\w+|(?<=\w\.)\w+"
 )
+# Words joined by hyphens are a name as an option of a command line, `--dry-run`, or where nothing stands beside them.
+_HYPHENED = re.compile(r"(?<![\w-])--?([^\W\d_]\w*(?:-\w+)*)|\A\s*(\w+(?:-\w+)+)\s*\Z")
 _TOO_LONG = re.compile(rf"\w{{{_LONGEST + 1},}}")
 PART_WEIGHT = 0.35  # of the words in a name; the name counts 1
 BESIDE_NAME_WEIGHT = 0.3  # of the words around a name, if they are at most `_FEW_WORDS`
@@ -132,6 +134,7 @@ def names_in(question: str) -> list[str]:
     words = _WHOLE.findall(question)
     question = _TOO_LONG.sub(" ", question)  # or the pattern would try every part of it
     names = {match.group().strip("_") for match in _NAMED.finditer(question)} - {""}
+    names.update(match.group(1) or match.group(2) for match in _HYPHENED.finditer(question))
     names = {name for name in names if not _HAS_UNSPACED(name)}  # there it may be a sentence
     if len(words) == 1 and len(words[0]) <= _LONGEST:
         names.add(words[0])
@@ -151,7 +154,7 @@ def weighted_terms(question: str) -> dict[str, float]:
     A name weighs more than its parts. Next to a name, a few other words weigh little: in "the getUserName method"
     neither `name` nor `method` tells much.
     """
-    names = {fold(name) for name in names_in(question)}
+    names = {fold(word) for name in names_in(question) for word in words_of(name)}
     words = _asked_words(question)
     counted = [word for word in words if fold(word) in names or fold(word) not in _QUESTION_WORDS]
     beside = BESIDE_NAME_WEIGHT if names and len(counted) - len(names) <= _FEW_WORDS else 1.0

@@ -166,12 +166,20 @@ def test_query_terms_drop_question_words_unless_nothing_is_left():
         ("ｒｅｔｒｙ", ["retry"]),
         ("findAll" + "ByName" * 12, ["findAll" + "ByName" * 12]),
         ("仓库管理", ["仓库管理"]),
+        ("--dry-run", ["dry-run"]),
+        ("what does --no-color do, and -x", ["no-color"]),
+        ("x-request-id", ["x-request-id"]),
+        ("a built-in - or well-known - default", []),
         ("使用Redis缓存 的方法", []),
         ("How does the client send a request", []),
     ],
 )
 def test_names_in_a_question(question, names):
     assert names_in(question) == names
+
+
+def test_an_option_weighs_as_much_as_a_name():
+    assert weighted_terms("deploy --dry-run")["dry"] == 1.0 > weighted_terms("deploy --dry-run")["deploi"]
 
 
 def test_a_name_counts_more_than_its_parts_and_the_words_around_it():
