@@ -12,7 +12,7 @@ import typer
 
 from awareness.cli import options, render
 from awareness.engine.file_status import FileReport
-from awareness.engine.places import only_workspace, open_workspaces
+from awareness.engine.places import only_workspace, open_workspaces, workspace_around
 from awareness.engine.units import counted, human_bytes, named_list, parse_bytes
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.index import build
@@ -40,7 +40,9 @@ def status(
     """Show what is indexed, what has changed since, its size on disk, and secrets in the text."""
     limit = parse_bytes(budget)
     if files or why is not None:
-        _show_files(only_workspace(repo, "awareness status --files"), why, format)
+        command = "awareness status --files"
+        whole = only_workspace(repo, command) if repo or why is None else workspace_around(why, command)
+        _show_files(whole, why, format)
         return
     workspaces = open_workspaces([repo] if repo else [], [], reporter=render.REPORTER)
     indexed = [workspace for workspace in workspaces if workspace.layout.exists]

@@ -83,7 +83,8 @@ class FileReport:
         return [files[path] for path in sorted(files)]
 
     def why(self, path: Path) -> list[FileStatus]:
-        """One path, or all below a folder. path: absolute, or relative to the working folder or to the repository.
+        """One path, or all below a folder. path: absolute, or relative to the working folder, to the part of the
+        repository that was named, or to the repository.
 
         Raises UsageError for a path outside the repository, and for one that does not exist and is not indexed."""
         name = self._name(path)
@@ -113,7 +114,7 @@ class FileReport:
         """The path relative to the repository, with `/`."""
         root = self._workspace.repository.root
         below = None
-        for start in (Path.cwd(), root):
+        for start in (Path.cwd(), self._workspace.top, root):
             whole = Path(os.path.abspath(start / path))
             if not whole.is_relative_to(root):  # as through a symlink to the repository
                 whole = Path(os.path.realpath(whole.parent), whole.name)

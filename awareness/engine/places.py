@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +172,21 @@ def only_workspace(path: Path | None, command: str, rev: str | None = None) -> W
                 hint=f"{command} --repo {folders[0]}",
             )
     return workspace
+
+
+def workspace_around(path: Path, command: str) -> Workspace:
+    """The working folder's repository, if the path is in it; else the one that the path is in, if there is one. The
+    path may be gone. command: as for `only_workspace`. Raises UsageError."""
+    here = None
+    with contextlib.suppress(UsageError):  # of a folder of repositories
+        here = only_workspace(None, command)
+        places = (Path(os.path.abspath(path)), Path(os.path.realpath(path.parent)))
+        if any(place.is_relative_to(here.repository.root) for place in places):
+            return here
+    there = Workspace.open(next(place for place in (path, *path.absolute().parents) if os.path.exists(place)))
+    if there.repository.common_git_dir is not None or there.layout.exists:
+        return replace(there, below="")
+    return here or only_workspace(None, command)
 
 
 def _remembered(workspace: Workspace) -> list[str]:

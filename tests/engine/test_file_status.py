@@ -104,6 +104,24 @@ def test_a_path_is_named_from_the_repository_from_the_working_folder_or_absolute
         assert [status.path for status in why(root, path)] == ["src/a.py"]
 
 
+def test_a_path_counts_from_the_part_that_is_named(root, capfd):
+    assert run(["status", "--repo", str(root / "src"), "--why", "b.py"]) == 0
+    assert capfd.readouterr().out.startswith("src/b.py  indexed: source, python, 1 chunk")
+
+
+@pytest.mark.parametrize("folder", [".", "elsewhere", "repo/src"])
+@pytest.mark.parametrize("path", ["src/a.py", "docs/gone.md"])
+def test_a_path_is_found_from_anywhere(root, tmp_path, monkeypatch, capfd, folder, path):
+    git(write_tree(tmp_path / "elsewhere", {"x.py": "x = 1\n"}), "init", "-q")
+    monkeypatch.chdir(tmp_path / folder)
+    code = run(["status", "--why", os.path.relpath(root / path)])
+    out, err = capfd.readouterr()
+    if path == "src/a.py":
+        assert (code, out) == (0, "src/a.py  indexed: source, python, 1 chunk\n")
+    else:
+        assert code == 2 and f"docs/gone.md does not exist in {root}" in err
+
+
 def test_a_file_out_of_scope_is_told(root, model_folder):
     run(["index", str(root), "--lazy", "--quiet", "--scope", "src/**", "--model", str(model_folder)])
     assert why(root, "out/notes.txt")[0].reason == "outside the scope that the index was made with: src/**"
