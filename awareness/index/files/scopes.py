@@ -18,7 +18,7 @@ from awareness.types import printable
 
 EVERYTHING = "/**"
 _GLOB = re.compile(r"[*?\[]")
-_WINDOWS = re.compile(r"(?:[^\\/]|(?<!^)\\(?=[\w.*?-]))+")
+_WINDOWS = re.compile(r"(?:[^\\/]|(?<!^)\\(?=[\w.*?-]|\Z))+")
 
 
 def rooted(patterns: Sequence[str], root: Path | None) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ SRC = ["src/a.py", *API]
         ("", ["./"], FILES),
         ("", [r"src\api"], API),
         ("", [r".\src\api"], API),
+        ("", ["src\\api\\"], API),
         ("", [r"src\api\*.py"], ["src/api/b.py"]),
         ("", ["src"], [*SRC, "lib/src/c.py"]),
         ("", ["./*.py"], ["a.py"]),
