@@ -10,6 +10,7 @@ import typer
 
 from awareness.cli import render
 from awareness.config.environment import Environment, variable
+from awareness.errors import UsageError
 
 
 class Quant(str, Enum):
@@ -45,6 +46,12 @@ def _set_verbose(value: bool) -> bool:
     return value
 
 
+def _not_empty(rev: str | None) -> str | None:
+    if rev is not None and not rev.strip():  # a variable without a value would mean the work tree
+        raise UsageError("--rev is empty", hint="--rev HEAD, or without --rev for the work tree")
+    return rev
+
+
 RepoOption = Annotated[
     Path | None,
     typer.Option("--repo", "-r", help="The repository. Default: the one around this folder.", show_default=False),
@@ -66,7 +73,10 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Preset, hub id or folder. Default: the index's own.", envvar=variable("model")),
 ]
-RevOption = Annotated[str | None, typer.Option("--rev", help="A commit, branch or tag instead of the work tree.")]
+RevOption = Annotated[
+    str | None,
+    typer.Option("--rev", callback=_not_empty, help="A commit, branch or tag instead of the work tree."),
+]
 ScopeOption = Annotated[
     list[str] | None,
     typer.Option(

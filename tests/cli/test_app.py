@@ -115,6 +115,12 @@ def test_a_closed_stdout_is_13_and_a_closed_stderr_is_nothing(indexed):
         assert (done.returncode, says in done.stdout + done.stderr) == (code, True)
 
 
+@pytest.mark.parametrize("line", ["search x", "ask x", "index .", "pack out.awm"])
+def test_an_empty_revision_is_2(line, capfd):
+    assert run([*line.split(), "--rev", ""]) == 2
+    assert capfd.readouterr().err.startswith("error: --rev is empty")
+
+
 @pytest.mark.parametrize("line", ["search x", "pack out.awm", "eval perplexity --out o"])
 def test_a_deleted_working_folder_is_2(line, indexed, start, tmp_path):
     gone = tmp_path / "gone"
