@@ -16,7 +16,7 @@ LONG = 1000  # characters; about one chunk. A shorter line costs little, whateve
 LONG_RUN = 500  # characters without a space
 HEAD, TAIL = 120, 12  # characters of a line that are kept
 BLOCK = 4  # lines of wrapped data that are a block
-TABLE, TABLE_HEAD = 12, 4  # lines of numbers that are a table, and how many of them are kept
+TABLE, TABLE_HEAD = 8, 2  # lines of numbers that are a table, and how many of them are kept
 SAMPLE = 4000  # characters, from each end of a line, that are judged
 
 _SPACES = re.compile(r"\s")
