@@ -19,6 +19,7 @@ from awareness.index.chunks.syntax import Part
 
 _TINY = 160  # characters of a cell that is read together with its neighbours
 _TOGETHER = 800  # characters of cells that are read together
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair of UTF-16, alone: no encoder takes it
 _DEPTH = 6  # of the deepest key that is read: worksheets, 0, cells, 0, source, 0
 _TOKEN = re.compile(r'\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([{}\[\]:,])|[^\s{}\[\]:,"]+)', re.DOTALL)
 _CELL_MAGIC = re.compile(r"%%(\w+)")
@@ -230,10 +231,11 @@ def _is_read(stack: list[list[str | int]]) -> bool:
 
 
 def _string(token: str) -> str:
-    """The value of a JSON string without its quotes; as it is if its escapes are not JSON's."""
+    """The value of a JSON string without its quotes; as it is if its escapes are not JSON's. Half a character is U+FFFD."""
     if "\\" not in token:
         return token
     try:
-        return str(json.loads(f'"{token}"', strict=False))
+        value = str(json.loads(f'"{token}"', strict=False))
     except ValueError:
         return token
+    return _HALF.sub("\ufffd", value)

@@ -161,6 +161,11 @@ def test_strings_that_go_on_and_strings_of_several_lines():
     assert document.shows(2, 3, "b = 2\nc = 3") and not document.shows(2, 3, "b = 2\nc")
 
 
+def test_half_a_character_is_replaced():
+    text = r'{"cells": [{"cell_type": "code", "source": "half = \ud83d\nwhole = \ud83d\ude80"}]}'
+    assert document_of("a.ipynb", text).text == "half = \ufffd\nwhole = \U0001f680"
+
+
 def test_a_long_line_of_data_in_a_cell_is_told_by_the_line_of_the_file():
     text = json.dumps(notebook(code(["x = 1\n", f'data = "{"iVBORw0KGgo" * 500}"'])), indent=1)
     document = document_of("a.ipynb", text)
