@@ -231,7 +231,10 @@ def _is_read(stack: list[list[str | int]]) -> bool:
 
 
 def _string(token: str) -> str:
-    """The value of a JSON string without its quotes; as it is if its escapes are not JSON's. Half a character is U+FFFD."""
+    """The value of a JSON string without its quotes; as it is if its escapes are not JSON's.
+
+    Half a character becomes U+FFFD.
+    """
     if "\\" not in token:
         return token
     try:

@@ -29,6 +29,8 @@ _TYPED = re.compile(rb"(?:[\w*&]+ ){1,4}\*?[\w:]+\([^();]*\) ?\{?$")  # the same
 def is_minified(path: str, data: bytes) -> bool:
     """Is nearly all of a file in long lines of data, apart from comments? data: the whole file."""
     name = path.rpartition("/")[2].lower()
+    if name.endswith(".ipynb"):  # its cells are read wherever they stand, and its pictures are not
+        return False
     is_named = ".min." in name or "-min." in name
     is_code = is_named or name.endswith(_CODE)
     limit = DENSE if is_code else LONG // 2 if name.endswith(".json") else LONG

@@ -60,6 +60,7 @@ KEPT = {
     "one_line.json": "[" + "1," * 2400 + "1]",
     "rows.csv": "1,2,3,4,5,6,7,8\n" * 5000,
     "long.py": "x = 1  # " + "word " * 60 + "\n" + "y = 2\n" * 1200,
+    "one_line.ipynb": '{"cells":[{"source":["x"],"outputs":[{"image/png":"' + "QUFB" * 9000 + '"}]}]}',
     "empty.js": "",
 }
 
