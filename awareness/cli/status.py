@@ -54,8 +54,8 @@ def status(
     if format is options.Format.json:
         if first.found_in is not None:
             sizes = {name: sum(report["bytes"][name] for report in reports) for name in ("manifest", "shards")}
-            whole = {"repository": str(first.found_in), "bytes": sizes, "budget": limit}
-            render.data({**whole, "repositories": reports, "not_indexed": missing})
+            together = {"repository": str(first.found_in), "bytes": sizes, "budget": limit}
+            render.data({**together, "repositories": reports, "not_indexed": missing})
         elif len(workspaces) > 1:
             render.data({**reports[0], "repositories": reports[1:], "not_indexed": missing})
         else:

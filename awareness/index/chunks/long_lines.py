@@ -43,7 +43,8 @@ def shorten_long_lines(text: str) -> tuple[str, tuple[LongLine, ...]]:
     """The text with every line of data shortened, and where that is. The number of lines stays."""
     if len(text) <= LONG:
         return text, ()
-    lines, shortened = text.split("\n"), []
+    lines = text.split("\n")
+    shortened: list[LongLine] = []
     block = table = 0  # rows of wrapped data, and of numbers, above this one
     for row, line in enumerate((*lines, "")):
         if is_wrapped := 60 <= len(line) <= LONG and _WRAPPED.fullmatch(line) is not None:
