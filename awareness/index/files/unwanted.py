@@ -13,7 +13,7 @@ from awareness.index.files.minified import is_minified
 from awareness.index.files.safe_read import Skip
 from awareness.index.files.secret_files import is_secret_content, is_secret_name
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised whenever a file would be judged otherwise: every file is then read again."""
 
 ENCODED_WITHIN = 2048
