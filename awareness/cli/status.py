@@ -41,8 +41,8 @@ def status(
     limit = parse_bytes(budget)
     if files or why is not None:
         command = "awareness status --files"
-        whole = only_workspace(repo, command) if repo or why is None else workspace_around(why, command)
-        _show_files(whole, why, format)
+        workspace = only_workspace(repo, command) if repo or why is None else workspace_around(why, command)
+        _show_files(workspace, why, format)
         return
     workspaces = open_workspaces([repo] if repo else [], [], reporter=render.REPORTER)
     indexed = [workspace for workspace in workspaces if workspace.layout.exists]
