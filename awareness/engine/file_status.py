@@ -105,10 +105,8 @@ class FileReport:
         if source is None:
             return file
         document = document_of(file.path, source.text)
-        omitted = [(gap.first_line, _lines(gap.first_line, gap.last_line, gap.reason)) for gap in document.omissions]
-        for long in document.shortened:
-            omitted.append((long.line, _lines(long.line, long.line, f"{long.characters:,} characters of data")))
-        return replace(file, encoding=source.encoding, omitted=tuple(text for _, text in sorted(omitted)))
+        omitted = tuple(_lines(gap.first_line, gap.last_line, gap.reason) for gap in document.omissions)
+        return replace(file, encoding=source.encoding, omitted=omitted)
 
     def _name(self, path: Path) -> str:
         """The path relative to the repository, with `/`."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from awareness.index.chunks.data_files import summarised
-from awareness.index.chunks.long_lines import LongLine, shorten_long_lines
+from awareness.index.chunks.long_lines import shorten_long_lines
 
 if TYPE_CHECKING:
     from awareness.index.chunks.syntax import Part
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Omission:
-    """Lines of a file, both from 1 and inclusive, of which nothing or only a part is indexed. reason: a constant."""
+    """Lines of a file, both from 1 and inclusive, of which not all is indexed. reason: what they hold."""
 
     first_line: int
     last_line: int
@@ -28,14 +28,12 @@ class Document:
     """The rows of a file that are worth reading.
 
     text: the rows, joined by `\\n`. line_numbers: the line of the file, from 1, that each row stands on, ascending;
-    None if row r is line r + 1, as in most files. shortened: the lines of which a part is left out, ascending. cells:
-    parts that are cut one by one and never join each other, if the document brings its own. omissions: the lines of the
-    file that are left out, ascending.
+    None if row r is line r + 1, as in most files. cells: parts that are cut one by one and never join each other, if
+    the document brings its own. omissions: the lines of the file of which not all is read, ascending.
     """
 
     text: str
     line_numbers: Sequence[int] | None = None
-    shortened: tuple[LongLine, ...] = ()
     cells: Sequence[Part] = ()
     omissions: Sequence[Omission] = ()
 
@@ -63,7 +61,7 @@ def document_of(path: str, text: str) -> Document:
     """The document of a file. text: the whole file, decoded."""
     lines: list[int] | None = None
     cells: Sequence[Part] = ()
-    omissions: tuple[Omission, ...] = ()
+    omissions: list[Omission] = []
     notebook = None
     if PurePosixPath(path).suffix.lower() == ".ipynb":
         from awareness.index.chunks.notebooks import read_notebook  # imported late: it loads the table of languages
@@ -73,8 +71,9 @@ def document_of(path: str, text: str) -> Document:
         text, lines, cells = "\n".join(notebook.rows), notebook.lines, notebook.parts
     elif summary := summarised(path, text):
         text, lines = "\n".join(summary.rows), summary.lines
-        omissions = tuple(Omission(first, last, "data") for first, last in summary.gaps)
+        omissions = [Omission(first, last, "data") for first, last in summary.gaps]
     text, shortened = shorten_long_lines(text)
-    if lines is not None:
-        shortened = tuple(replace(long, line=lines[long.line - 1]) for long in shortened)
-    return Document(text, lines, shortened, cells, omissions)
+    for long in shortened:
+        line = long.line if lines is None else lines[long.line - 1]
+        omissions.append(Omission(line, line, f"{long.characters:,} characters of data"))
+    return Document(text, lines, cells, tuple(sorted(omissions, key=lambda omission: omission.first_line)))

@@ -78,11 +78,6 @@ def _is_numbers(line: str) -> bool:
     return _MAY_BE_NUMBERS.fullmatch(line) is not None and _LETTER.search(_NUMBER.sub("", line)) is None
 
 
-def long_lines(text: str) -> list[LongLine]:
-    """The lines of a text that are shortened, as `shorten_long_lines` does it."""
-    return list(shorten_long_lines(text)[1])
-
-
 def is_text(line: str) -> bool:
     """Is a long line made of words? Measured on the long lines of 43 repositories and packages.
 

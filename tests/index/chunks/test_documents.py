@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from awareness.index.chunks.chunking import chunk_file
-from awareness.index.chunks.documents import Document, document_of
-from awareness.index.chunks.long_lines import LongLine
+from awareness.index.chunks.documents import Document, Omission, document_of
 
 FUNCTIONS = (
     "\n\ndef toolbar_glyph(name):\n    return LOGO\n\n\ndef register_glyph(name, data):\n    GLYPHS[name] = data\n"
@@ -23,7 +22,7 @@ def test_a_file_without_data_is_its_own_document() -> None:
 
 def test_lines_keep_their_numbers() -> None:
     document = document_of("icons.py", 'LOGO = "' + "QUFB" * 5000 + '"\n' + FUNCTIONS)
-    assert document.shortened == (LongLine(1, 19_870),) and document.line_numbers is None
+    assert document.omissions == (Omission(1, 1, "19,870 characters of data"),) and document.line_numbers is None
     assert document.between(4, 5) == "def toolbar_glyph(name):\n    return LOGO"
     assert document.between(1, 1).endswith('[19,870 characters left out] UFBQUFBQUFB"')
 

@@ -170,5 +170,5 @@ def test_a_long_line_of_data_in_a_cell_is_told_by_the_line_of_the_file():
     text = json.dumps(notebook(code(["x = 1\n", f'data = "{"iVBORw0KGgo" * 500}"'])), indent=1)
     document = document_of("a.ipynb", text)
     line = 1 + next(at for at, row in enumerate(text.split("\n")) if "iVBOR" in row)
-    assert [long.line for long in document.shortened] == [line]
+    assert [gap.first_line for gap in document.omissions] == [line]
     assert len(document.text) < 1000
