@@ -23,8 +23,8 @@ from awareness.engine.watching import watching
 from awareness.engine.workspace import Workspace
 from awareness.errors import IndexLocked, UsageError
 from awareness.index import build
-from awareness.index.files.foreign import BY_NAME, DEPENDENCIES, MADE
 from awareness.index.files.nested import Nested, nested_repositories
+from awareness.index.files.own.foreign import BY_NAME, DEPENDENCIES, MADE
 from awareness.index.files.patterns import IGNORE_FILE
 from awareness.index.files.repository import SkippedFile
 from awareness.types import printable

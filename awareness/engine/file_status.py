@@ -11,7 +11,7 @@ from awareness.errors import UsageError
 from awareness.index.chunks.documents import document_of
 from awareness.index.chunks.languages import language_of
 from awareness.index.files.file_kinds import kind_of
-from awareness.index.files.foreign import DEPENDENCIES, MADE
+from awareness.index.files.own.foreign import DEPENDENCIES, MADE
 from awareness.index.files.patterns import build_scope
 from awareness.index.files.repository import BROUGHT_BACK
 from awareness.index.listing import Listing

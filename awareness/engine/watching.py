@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from awareness.index.files.foreign import BY_NAME
+from awareness.index.files.own.foreign import BY_NAME
 from awareness.index.files.repository import SkippedFile
 from awareness.index.store.layout import LOCAL_FOLDER
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from awareness.evals.intervals import Estimate
-from awareness.index.files.own_files import PICTURE_SOFTWARE
+from awareness.index.files.own.own_files import PICTURE_SOFTWARE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

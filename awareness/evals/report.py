@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from awareness.index.files.own_files import REPORT_MARK
+from awareness.index.files.own.own_files import REPORT_MARK
 
 NOT_MEASURED = "—"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from awareness.index.files.file_stat import KnownFile, is_settled
 from awareness.index.files.repository import Repository, SkippedFile, SourceFile, UnchangedFile
-from awareness.index.files.unwanted import RULES_VERSION
+from awareness.index.files.unwanted.unwanted import RULES_VERSION
 from awareness.index.store.known_files import read_known, write_known
 from awareness.index.store.store import Store
 

@@ -13,7 +13,7 @@ import torch
 
 from awareness.config.training import TrainConfig
 from awareness.errors import UsageError
-from awareness.index.files.own_files import PICTURE_SOFTWARE
+from awareness.index.files.own.own_files import PICTURE_SOFTWARE
 from awareness.model.model_files import ModelFolder
 from awareness.train.log import loss_axes, smooth
 from awareness.train.run import prepare

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from awareness.index.files.own_files import PICTURE_SOFTWARE
+from awareness.index.files.own.own_files import PICTURE_SOFTWARE
 from awareness.types import Progress, silent
 
 LOG, PICTURE = "log.jsonl", "loss.png"

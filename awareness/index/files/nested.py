@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from awareness.index.files.git_dirs import find_common_dir, find_git_dir
+from awareness.index.files.git.git_dirs import find_common_dir, find_git_dir
 from awareness.index.files.repository import Repository
 from awareness.index.files.safe_read import Skip, is_safe, read_beneath
 

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from awareness.errors import UsageError
-from awareness.index.files.decoding import decode, decode_as, encoding_of
+from awareness.index.files.encodings.decoding import decode, decode_as, encoding_of
+from awareness.index.files.encodings.git_attributes import DeclaredEncodings
 from awareness.index.files.file_stat import FileStat, KnownFile
-from awareness.index.files.git_attributes import DeclaredEncodings
-from awareness.index.files.git_dirs import find_common_dir, find_git_dir
-from awareness.index.files.git_objects import CommitFiles, GitObjects
-from awareness.index.files.own_code import listed_in
-from awareness.index.files.own_files import is_own_file
+from awareness.index.files.git.git_dirs import find_common_dir, find_git_dir
+from awareness.index.files.git.git_objects import CommitFiles, GitObjects
+from awareness.index.files.own.own_code import listed_in
+from awareness.index.files.own.own_files import is_own_file
 from awareness.index.files.patterns import IGNORE_FILE, Choices, build_scope
 from awareness.index.files.safe_read import TOO_LARGE, Skip, is_safe
-from awareness.index.files.secret_files import is_secret_content
-from awareness.index.files.unwanted import check_content, check_name
+from awareness.index.files.unwanted.secret_files import is_secret_content
+from awareness.index.files.unwanted.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles
 from awareness.types import printable
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from awareness.errors import UsageError, storage_errors
 from awareness.index.files.file_stat import FileStat, stat_from, stat_of
-from awareness.index.files.folders import Tree, find_foreign, find_own, innermost
-from awareness.index.files.git_dirs import count_hash_bytes, find_git_dir
-from awareness.index.files.own_code import Listed, divide
+from awareness.index.files.git.git_dirs import count_hash_bytes, find_git_dir
+from awareness.index.files.own.folders import Tree, find_foreign, find_own, innermost
+from awareness.index.files.own.own_code import Listed, divide
 from awareness.index.files.safe_read import Skip, is_safe, read_beneath
 from awareness.types import printable
 

@@ -25,7 +25,7 @@ from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.definitions import referred_names
 from awareness.index.search.dense_vectors import NO_SIMILARITIES
 from awareness.index.search.postings import Ranking
-from awareness.index.search.terms import names_in, query_terms, stem, terms_of_name, weighted_terms
+from awareness.index.search.terms import names_in, query_terms, stem, terms_of_name, weighted_terms, words_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
 from awareness.index.unicode_forms import fold, plain
@@ -149,6 +149,8 @@ class HybridRouter:
             return []
         highest = ranked[0][1] or 1.0
         probability = evidence.probability(highest)
+        if evidence.named > 0 and len(words_of(query)) == 1:
+            probability = max(probability, 0.5)  # the word stands there, whatever else does
         best = _without_copies(ranked)[:top_k]
         return [Hit(chunk, round(probability * value / highest, 4), copies) for chunk, value, copies in best]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from awareness.config.environment import cache_dir, environment
 from awareness.errors import storage_errors
-from awareness.index.files.own_files import CACHE_TAG, OWN_CACHE_TAG
+from awareness.index.files.own.own_files import CACHE_TAG, OWN_CACHE_TAG
 from awareness.types import digest
 
 FORMAT_VERSION = 3

@@ -17,7 +17,7 @@ from pathlib import Path
 from awareness.config.environment import cache_dir
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.index.chunks.languages import language_of
-from awareness.index.files.decoding import decode
+from awareness.index.files.encodings.decoding import decode
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.files.repository import Repository, SourceFile
 from awareness.index.files.safe_read import Skip

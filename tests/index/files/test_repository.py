@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from awareness.errors import UsageError
-from awareness.index.files import git_objects, work_tree
+from awareness.index.files import work_tree
+from awareness.index.files.git import git_objects
 from awareness.index.files.patterns import build_scope
 from awareness.index.files.repository import Repository, SkippedFile, SourceFile, is_below
 from awareness.index.files.safe_read import MAX_FILE_BYTES

@@ -467,3 +467,10 @@ def test_copies_are_one_hit(tmp_path):
     hits = HybridRouter(store, store.snapshot("s").id).search("call_again", top_k=3)
     assert [hit.chunk.path for hit in hits] == ["svc0/again.py", "gate/fuse.py"]
     assert [copy.path for copy in hits[0].copies] == [f"svc{i}/again.py" for i in range(1, 10)]
+
+
+def test_a_word_that_is_there_is_found(tmp_path):
+    store = indexed(tmp_path, [Chunk("u.md", 1, 1, "", "utfbadword"), Chunk("v.md", 1, 1, "", "nothing else")])
+    hits = HybridRouter(store, store.snapshot("s").id).search("utfbadword", top_k=3)
+    assert hits[0].chunk.path == "u.md" and hits[0].score >= WEAK_SCORE
+    assert not HybridRouter(store, store.snapshot("s").id).search("qwertzuiop", top_k=3)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from awareness.index.files.own_files import CACHE_SIGNATURE, CACHE_TAG, is_own_folder
+from awareness.index.files.own.own_files import CACHE_SIGNATURE, CACHE_TAG, is_own_folder
 
 DEPENDENCIES = "dependencies"
 MADE = "build or cache"

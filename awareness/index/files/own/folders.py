@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from awareness.index.files.foreign import MADE, OWN, PLACEHOLDERS, is_own, judge
-from awareness.index.files.git_dirs import find_git_dir
+from awareness.index.files.git.git_dirs import find_git_dir
+from awareness.index.files.own.foreign import MADE, OWN, PLACEHOLDERS, is_own, judge
 from awareness.index.files.safe_read import MAX_PATH_CHARS, Skip, is_safe
 
 MAX_ENTRIES = 1 << 21  # names that are read from the disk by one tree

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from awareness.index.files.artefacts import is_artefact
+from awareness.index.files.unwanted.artefacts import is_artefact
 
 ARTEFACTS = {
     "package-lock.json": '{\n  "name": "a",\n  "lockfileVersion": 3,\n  "packages": {}\n}\n',

@@ -10,7 +10,7 @@ import pytest
 
 from awareness.errors import UsageError
 from awareness.index.files.repository import Repository
-from tests.index.files.reftable_repository import HASHES
+from tests.index.files.git.reftable_repository import HASHES
 from tests.index.files.test_repository import (
     commit,
     git,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from awareness.index.files.folders import Tree, find_foreign, innermost
-from awareness.index.files.foreign import DEPENDENCIES, MADE, OWN
+from awareness.index.files.own.folders import Tree, find_foreign, innermost
+from awareness.index.files.own.foreign import DEPENDENCIES, MADE, OWN
 
 
 @dataclass(frozen=True)

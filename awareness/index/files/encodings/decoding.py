@@ -76,7 +76,7 @@ def _beyond_ascii(data: bytes, controls: float) -> str:
     two, more = len(_TWO_BYTES.findall(text)), len(_MORE_BYTES.findall(text)) if broken or len(text) < 1 << 16 else _FEW
     if not broken and two + more >= _FEW:
         return "utf-8"
-    from awareness.index.files.declared_encoding import declared_in, is_multibyte
+    from awareness.index.files.encodings.declared_encoding import declared_in, is_multibyte
 
     declared = declared_in(data)
     if not broken:  # the bytes may mean something else in an encoding of several bytes a character
@@ -87,7 +87,7 @@ def _beyond_ascii(data: bytes, controls: float) -> str:
         return name
     if two + 6 * more >= 4 * broken:
         return "utf-8"
-    from awareness.index.files.legacy_encoding import detect
+    from awareness.index.files.encodings.legacy_encoding import detect
 
     if name := detect(data):
         return name
@@ -98,7 +98,7 @@ def _beyond_ascii(data: bytes, controls: float) -> str:
 
 def _decodes(data: bytes, name: str) -> str | None:
     """The codec, of those that `name` stands for, that makes text of all of `data`; None if none does."""
-    from awareness.index.files.declared_encoding import codecs_of
+    from awareness.index.files.encodings.declared_encoding import codecs_of
 
     for codec in codecs_of(name):
         try:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
-from awareness.index.files.artefacts import is_artefact
-from awareness.index.files.generated import is_generated
-from awareness.index.files.minified import is_minified
 from awareness.index.files.safe_read import Skip
-from awareness.index.files.secret_files import is_secret_content, is_secret_name
+from awareness.index.files.unwanted.artefacts import is_artefact
+from awareness.index.files.unwanted.generated import is_generated
+from awareness.index.files.unwanted.minified import is_minified
+from awareness.index.files.unwanted.secret_files import is_secret_content, is_secret_name
 
 RULES_VERSION = 2
 """Raised whenever a file would be judged otherwise: every file is then read again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from awareness.index.files.git_attributes import DeclaredEncodings
+from awareness.index.files.encodings.git_attributes import DeclaredEncodings
 from awareness.index.files.repository import Repository, SourceFile
 
 from .test_repository import commit, git, make_repo, write

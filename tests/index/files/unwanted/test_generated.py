@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from awareness.index.files.generated import is_generated
+from awareness.index.files.unwanted.generated import is_generated
 
 LICENCE = """/*
  * Licensed to the Example Foundation under one or more contributor license agreements.

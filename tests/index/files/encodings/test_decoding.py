@@ -14,7 +14,7 @@ import zlib
 
 import pytest
 
-from awareness.index.files.decoding import decode, encoding_of
+from awareness.index.files.encodings.decoding import decode, encoding_of
 from awareness.index.files.safe_read import Skip
 
 CODE = "def area(width, height):\n    return width * height\n\n\nLIMIT = 25\n"
@@ -179,7 +179,8 @@ def test_hostile_bytes_take_no_time(unit):
 
 def test_utf_8_needs_no_detector():
     code = (
-        "import sys; from awareness.index.files.decoding import decode; decode('# 默认模式 and so on, déjà'.encode());"
+        "import sys; from awareness.index.files.encodings.decoding import decode;"
+        "decode('# 默认模式 and so on, déjà'.encode());"
         "print(sorted(n for n in sys.modules if 'charset' in n or 'legacy' in n or 'frequent' in n))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"

@@ -10,7 +10,7 @@ import string
 
 import pytest
 
-from awareness.index.files.secret_files import is_secret_content, is_secret_name
+from awareness.index.files.unwanted.secret_files import is_secret_content, is_secret_name
 
 BASE64 = string.ascii_letters + string.digits + "+/"
 BODY = "\n".join("".join(random.Random(row).choices(BASE64, k=64)) for row in range(12))

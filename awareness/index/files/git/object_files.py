@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from awareness.index.files.random_access import RandomAccessFile
+from awareness.index.files.git.random_access import RandomAccessFile
 from awareness.index.files.safe_read import read_small
 
 MAX_OBJECT_BYTES = 1 << 26  # of a commit, a tree, or what a delta is based on

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from awareness.index.files.foreign import DEPENDENCIES, MADE
-from awareness.index.files.own_files import CACHE_SIGNATURE
+from awareness.index.files.own.foreign import DEPENDENCIES, MADE
+from awareness.index.files.own.own_files import CACHE_SIGNATURE
 from tests.index.files.test_repository import commit, git, listed, write
 
 TAG = CACHE_SIGNATURE + b"\n# made by cargo\n"

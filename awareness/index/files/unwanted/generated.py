@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from awareness.index.files.top_comments import Comment, top_comments
+from awareness.index.files.unwanted.top_comments import Comment, top_comments
 
 TOP_BYTES = 16384  # a licence, or a description of an API in one line, may stand above the marker
 

@@ -11,7 +11,7 @@ import pytest
 
 from awareness.errors import UsageError
 from awareness.evals.report import write_json
-from awareness.index.files.foreign import DEPENDENCIES
+from awareness.index.files.own.foreign import DEPENDENCIES
 from awareness.index.files.repository import Repository, SourceFile
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from awareness.index.files.safe_read import Skip
-from awareness.index.files.unwanted import check_content, check_name
+from awareness.index.files.unwanted.unwanted import check_content, check_name
 
 KEY = "-----BEGIN PRIVATE " + "KEY-----\nAAAA\n"
 

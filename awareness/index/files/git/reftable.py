@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from awareness.index.files.random_access import RandomAccessFile
+from awareness.index.files.git.random_access import RandomAccessFile
 from awareness.index.files.safe_read import read_small
 
 MAX_TABLES = 4096

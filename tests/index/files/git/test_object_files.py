@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from awareness.errors import UsageError
-from awareness.index.files import object_files
-from awareness.index.files.object_files import BaseTooLarge, ObjectFiles, TooLarge
-from awareness.index.files.random_access import NotRegular
+from awareness.index.files.git import object_files
+from awareness.index.files.git.object_files import BaseTooLarge, ObjectFiles, TooLarge
+from awareness.index.files.git.random_access import NotRegular
 from awareness.index.files.repository import Repository
-from tests.index.files.reftable_repository import HASHES
+from tests.index.files.git.reftable_repository import HASHES
 from tests.index.files.test_repository import (
     commit,
     git,
@@ -403,6 +403,6 @@ def test_a_commit_or_tree_that_is_too_large_raises_an_error_of_one_line(
 ) -> None:
     root = make_repo(tmp_path, {f"{'x' * 100}{number}.py": "1" for number in range(30)})
     tree = git(root, "rev-parse", "HEAD^{tree}")
-    monkeypatch.setattr("awareness.index.files.git_objects.GitObjects._read.__kwdefaults__", {"limit": 1000})
+    monkeypatch.setattr("awareness.index.files.git.git_objects.GitObjects._read.__kwdefaults__", {"limit": 1000})
     with pytest.raises(UsageError, match=f"object {tree} is larger than 1000 bytes"):
         listed(root, rev="HEAD")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from awareness.index.files import reftable
-from awareness.index.files.random_access import NotRegular
-from awareness.index.files.reftable import Table, look_up
-from tests.index.files.reftable_repository import HASHES, LONG_NAME, TOPICS, make_reftable_repo, tables_of
+from awareness.index.files.git import reftable
+from awareness.index.files.git.random_access import NotRegular
+from awareness.index.files.git.reftable import Table, look_up
+from tests.index.files.git.reftable_repository import HASHES, LONG_NAME, TOPICS, make_reftable_repo, tables_of
 from tests.index.files.test_repository import no_user_config  # noqa: F401
 
 HASH_BYTES = {"sha1": 20, "sha256": 32}

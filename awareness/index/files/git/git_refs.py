@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from awareness.errors import UsageError
-from awareness.index.files import reftable
-from awareness.index.files.git_dirs import has_reftable
+from awareness.index.files.git import reftable
+from awareness.index.files.git.git_dirs import has_reftable
 from awareness.index.files.safe_read import is_safe, read_small
 
 MAX_PACKED_REFS_BYTES = 1 << 26

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from awareness.index.files.minified import is_minified
+from awareness.index.files.unwanted.minified import is_minified
 
 WORDS = "e t n r this.a=b function(e,t){return e!==t} var c=[] if(!u) i.push(o) for(;n<r;n++) &&".split()
 

@@ -13,7 +13,7 @@ import functools
 import re
 from collections.abc import Iterator
 
-from awareness.index.files.frequent_characters import HANGUL, HANZI, HANZI_TRADITIONAL, KANJI
+from awareness.index.files.encodings.frequent_characters import HANGUL, HANZI, HANZI_TRADITIONAL, KANJI
 
 SAMPLE_BYTES = 1 << 16  # of the lines that are not ASCII: more would not change the judgement
 LEAST_SCORE, _LEAST_OF_FEW = 0.12, 0.45  # of text; the bytes of a key score less

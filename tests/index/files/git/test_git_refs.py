@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from awareness.errors import UsageError
-from awareness.index.files.git_dirs import count_hash_bytes, has_reftable
+from awareness.index.files.git.git_dirs import count_hash_bytes, has_reftable
 from awareness.index.files.repository import Repository
-from tests.index.files.reftable_repository import HASHES, make_reftable_repo
+from tests.index.files.git.reftable_repository import HASHES, make_reftable_repo
 from tests.index.files.test_repository import (
     commit,
     git,

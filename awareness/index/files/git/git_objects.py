@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 
 from awareness.errors import UsageError
-from awareness.index.files.git_dirs import count_hash_bytes
-from awareness.index.files.git_refs import GitRefs
-from awareness.index.files.object_files import MAX_OBJECT_BYTES, BaseTooLarge, ObjectFiles, TooLarge
-from awareness.index.files.random_access import NotRegular
+from awareness.index.files.git.git_dirs import count_hash_bytes
+from awareness.index.files.git.git_refs import GitRefs
+from awareness.index.files.git.object_files import MAX_OBJECT_BYTES, BaseTooLarge, ObjectFiles, TooLarge
+from awareness.index.files.git.random_access import NotRegular
 from awareness.index.files.safe_read import MAX_PATH_CHARS, TOO_LARGE, Skip, is_safe, limit_of, read_small
 
 MAX_PATHS = 1 << 20  # of one commit: a few small trees that contain each other make billions of paths
