@@ -20,17 +20,17 @@ ROOMS = (
     ("engine", "the library: open, refresh, search, attach, ask", 0.1, 4.9, 4.6, 2.6, "#dfe6ee", 2),
     ("evals", "measurements, one file each", 4.9, 4.9, 3.0, 2.6, "#dfe6ee", 2),
     ("train", "the training loop; data/ and samples/", 8.1, 4.9, 3.8, 2.6, "#dfe6ee", 3),
-    ("index", "git, text and disk; no torch", 0.1, 1.35, 5.0, 3.1, "#d6ecd6", 2),
-    ("model", "torch and transformers; no disk format", 5.3, 1.35, 6.6, 3.1, "#ffe8c7", 3),
+    ("index", "git, text and disk; no torch", 0.1, 1.35, 7.0, 3.1, "#d6ecd6", 4),
+    ("model", "torch and transformers; no disk format", 7.3, 1.35, 4.6, 3.1, "#ffe8c7", 3),
     ("config", "YAML sections, environment", 0.1, 0.1, 5.0, 0.85, "#f2f2f2", 4),
 )
 
 
 def files_of(room: str) -> list[str]:
-    """The modules of a room; those of a folder inside it stand as `folder/name`."""
+    """The modules of a room; those of a folder inside it stand as `folder/name`, without the folders above it."""
     folder = PACKAGE / room
     paths = sorted(folder.rglob("*.py"), key=lambda path: (path.parent != folder, path))
-    return [str(path.relative_to(folder).with_suffix("")) for path in paths if path.stem != "__init__"]
+    return ["/".join(path.relative_to(folder).with_suffix("").parts[-2:]) for path in paths if path.stem != "__init__"]
 
 
 def draw_room(
@@ -78,7 +78,7 @@ def main() -> None:
     axes.text(5.4, 0.36, f"what passes between the rooms: {shared}", fontsize=7, va="center", color=LINE)
     for x in (2.4, 6.5, 10.1):
         draw_arrow(axes, (x, 7.96), (x, 7.55))
-    for start, end in ((2.0, 2.0), (4.2, 5.9), (6.2, 4.6), (7.2, 7.2), (9.0, 4.9), (10.1, 10.1)):
+    for start, end in ((2.0, 2.0), (4.2, 7.8), (5.6, 5.2), (7.4, 8.4), (8.8, 6.4), (10.1, 10.1)):
         draw_arrow(axes, (start, 4.86), (end, 4.5))
     draw_arrow(axes, (4.88, 6.8), (4.73, 6.8))  # evals asks as the engine does
     draw_arrow(axes, (7.93, 6.8), (8.08, 6.8))  # and measures on samples/
