@@ -34,11 +34,8 @@ _MARKS = (
 )
 _SPACED_WORD = f"[^\\W{_UNSPACED}](?:[^\\W{_UNSPACED}]|[{_MARKS}])*"
 _RUN = f"[{_HAN}]+|[{_HIRAGANA}]+|[{_KATAKANA}]+|[{_HANGUL}]+|[{_THAI}]+"
-_WORD = re.compile(f"{_SPACED_WORD}|{_RUN}")
-_WHOLE = re.compile(f"[\\w{_MARKS}]+")
-_IS_UNSPACED, _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]").match, re.compile(f"[{_UNSPACED}]").search
-_IS_HIRAGANA = re.compile(f"[{_HIRAGANA}]").match
-_IS_HANGUL = re.compile(f"[{_HANGUL}]").match
+_WORD = f"{_SPACED_WORD}|{_RUN}"
+_WHOLE = f"[\\w{_MARKS}]+"
 # where a name splits into words: foo|Bar, HTTP|Server, sha|256
 _BORDER = re.compile(r"_+|(?<=[^\WA-Z_])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _LONGEST = 255  # characters of a word that count
@@ -86,9 +83,20 @@ _KINDS_OF_NAMES = frozenset(
 )
 
 
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Large patterns are compiled when a text needs them: most have ASCII only."""
+    return re.compile(pattern)
+
+
+def _is_of(characters: str, word: str) -> bool:
+    """Does a word begin with one of these characters, none of which is ASCII?"""
+    return not word.isascii() and _compiled(f"[{characters}]").match(word) is not None
+
+
 def words_of(text: str) -> list[str]:
     """The words of a text as written, in their plain form; runs of a script without spaces count as words."""
-    return _ASCII_WORD.findall(text) if text.isascii() else _WORD.findall(plain(text))
+    return _ASCII_WORD.findall(text) if text.isascii() else _compiled(_WORD).findall(plain(text))
 
 
 def stems(text: str) -> Iterator[str]:
@@ -111,7 +119,7 @@ def _asked_words(question: str) -> list[str]:
     words = words_of(_without_question_words(question))
     meant = _meant_as_names(question)
     chosen = [word for word in words if fold(word) not in _QUESTION_WORDS or fold(word) in meant]
-    telling = [word for word in chosen if not (_IS_HIRAGANA(word) or (len(word) == 1 and _IS_UNSPACED(word)))]
+    telling = [word for word in chosen if not (_is_of(_HIRAGANA, word) or (len(word) == 1 and _is_of(_UNSPACED, word)))]
     return telling or chosen or words_of(question)
 
 
@@ -131,11 +139,13 @@ def _without_question_words(question: str) -> str:
 def names_in(question: str) -> list[str]:
     """The words of a question that look like names in code, in their plain form, sorted."""
     question = _without_question_words(question)
-    words = _WHOLE.findall(question)
+    words = (_ASCII_WORD if question.isascii() else _compiled(_WHOLE)).findall(question)
     question = _TOO_LONG.sub(" ", question)  # or the pattern would try every part of it
     names = {match.group().strip("_") for match in _NAMED.finditer(question)} - {""}
     names.update(match.group(1) or match.group(2) for match in _HYPHENED.finditer(question))
-    names = {name for name in names if not _HAS_UNSPACED(name)}  # there it may be a sentence
+    names = {
+        name for name in names if name.isascii() or not _compiled(f"[{_UNSPACED}]").search(name)
+    }  # there it may be a sentence
     if len(words) == 1 and len(words[0]) <= _LONGEST:
         names.add(words[0])
     names = {name for name in names if len(name) > 1 and fold(name) not in _QUESTION_WORDS}
@@ -145,7 +155,7 @@ def names_in(question: str) -> list[str]:
 def terms_of_name(name: str) -> set[str]:
     """The stems that every text with this name has: that of the whole name, or those of its runs of characters."""
     words = words_of(name)
-    return {stem(term) for word in words for term in _terms(word, asked=True)[: None if _IS_UNSPACED(word) else 1]}
+    return {stem(term) for word in words for term in _terms(word, asked=True)[: None if _is_of(_UNSPACED, word) else 1]}
 
 
 def weighted_terms(question: str) -> dict[str, float]:
@@ -160,7 +170,7 @@ def weighted_terms(question: str) -> dict[str, float]:
     beside = BESIDE_NAME_WEIGHT if names and len(counted) - len(names) <= _FEW_WORDS else 1.0
     weights: dict[str, float] = {}
     for word in words:
-        if _IS_UNSPACED(word):
+        if _is_of(_UNSPACED, word):
             weighted = [(term, 1.0) for term in _terms(word, asked=True)]
         else:
             whole, *parts = _terms(word) or [""]
@@ -201,7 +211,7 @@ def _stemmer() -> Any:
 
 def _terms(word: str, *, asked: bool = False) -> list[str]:
     """The terms of a word, the whole one first. asked: of a question."""
-    if _IS_UNSPACED(word):
+    if _is_of(_UNSPACED, word):
         return _pairs(word, asked)
     if len(word) <= _NAME_LENGTH and word.isalpha() and word.islower():
         return [fold(word)]
@@ -219,7 +229,7 @@ def _terms(word: str, *, asked: bool = False) -> list[str]:
 
 
 def _pairs(run: str, asked: bool) -> list[str]:
-    if asked and _IS_HANGUL(run):
+    if asked and _is_of(_HANGUL, run):
         run = _PARTICLE.sub("", run)
     pairs = [run[start : start + 2] for start in range(len(run) - 1)]
     return pairs or [run] if asked else [*pairs, *run]

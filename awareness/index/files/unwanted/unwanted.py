@@ -8,9 +8,6 @@ from __future__ import annotations
 import re
 
 from awareness.index.files.safe_read import Skip
-from awareness.index.files.unwanted.artefacts import is_artefact
-from awareness.index.files.unwanted.generated import is_generated
-from awareness.index.files.unwanted.minified import is_minified
 from awareness.index.files.unwanted.secret_files import is_secret_content, is_secret_name
 
 RULES_VERSION = 2
@@ -31,6 +28,11 @@ def check_name(path: str) -> None:
 
 def check_content(path: str, data: bytes) -> None:
     """Raises Skip for a text that is not worth indexing. data: the whole file, in UTF-8 or an extension of ASCII."""
+    # imported late: a search where nothing has changed judges no file
+    from awareness.index.files.unwanted.artefacts import is_artefact
+    from awareness.index.files.unwanted.generated import is_generated
+    from awareness.index.files.unwanted.minified import is_minified
+
     if is_secret_content(path, data):
         raise Skip("secret")
     if _ENCODED.search(data[:ENCODED_WITHIN]):
