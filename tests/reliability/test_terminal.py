@@ -226,5 +226,7 @@ def test_on_a_terminal_only_our_own_colours(indexed):
     sent += on_a_terminal("search", "canary", "--repo", str(indexed), "--top-k", "150", "--scope", "*.md")
     sent += on_a_terminal("search", "qwertz\x1b\x07\x9b\u202e", "--repo", str(indexed))
     assert "error: " in sent and sent.count(".py:") > 100 and sent.count(".md:") > 100
-    assert {"\x1b[1m", "\x1b[0m"} < set(SGR.findall(sent)) <= {"\x1b[0m", "\x1b[1m", "\x1b[1;31m", "\x1b[36m"}
+    assert (
+        {"\x1b[1m", "\x1b[0m"} < set(SGR.findall(sent)) <= {"\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[1;31m", "\x1b[36m"}
+    )
     assert is_plain(SGR.sub("", sent)), repr(sent)

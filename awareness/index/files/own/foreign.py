@@ -39,7 +39,7 @@ _WRITTEN = frozenset({"__init__.py", "mod.rs", "lib.rs", "main.rs", "main.go"})
 """Files that people write: a folder with one of them at its top was not made by a tool."""
 _WRITTEN_ENDS = (".py", ".sh", ".ps1")
 _WRITTEN_STARTS = ("webpack.", "rollup.", "gulpfile.", "vite.config.", "esbuild.")
-_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,6}")
+_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?!git$)[a-z]{2,6}")
 _FEW = 64
 """Inner folders that are looked at to judge the outer one."""
 

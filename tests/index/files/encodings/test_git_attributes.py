@@ -6,8 +6,7 @@ from pathlib import Path
 
 from awareness.index.files.encodings.git_attributes import DeclaredEncodings
 from awareness.index.files.repository import Repository, SourceFile
-
-from .test_repository import commit, git, make_repo, write
+from tests.index.files.test_repository import commit, git, make_repo, write
 
 
 def declared(files: dict[str, str], path: str) -> str | None:
