@@ -29,7 +29,7 @@ ROOMS = (
 def files_of(room: str) -> list[str]:
     """The modules of a room; those of a folder inside it stand as `folder/name`, without the folders above it."""
     folder = PACKAGE / room
-    paths = sorted(folder.rglob("*.py"), key=lambda path: (path.parent != folder, path))
+    paths = sorted(folder.rglob("*.py"), key=lambda path: (path.parent, path))
     return ["/".join(path.relative_to(folder).with_suffix("").parts[-2:]) for path in paths if path.stem != "__init__"]
 
 
