@@ -99,8 +99,9 @@ class Engine:
         rev: str | None = None,
         reporter: Reporter = SILENT,
     ) -> Engine:
-        """sources: repositories, parts of them (folders and files), and packs; without any, the current folder's
-        repository. The other arguments are those of `Engine`. Raises UsageError and ModelNotAvailable."""
+        """sources: repositories, parts of them (folders and files), folders of clones, and packs; without any, the
+        current folder's repository. The other arguments are those of `Engine`. Raises UsageError and
+        ModelNotAvailable."""
         paths = [Path(source) for source in sources]
         packs = [path for path in paths if path.is_file() and (path.suffix == PACK_SUFFIX or is_pack(path))]
         repos = [path for path in paths if path not in packs]
