@@ -36,7 +36,7 @@ def ask(
     long: Annotated[bool, typer.Option("--long", help="Explain at length instead of in three sentences.")] = False,
     cut: Annotated[
         bool,
-        typer.Option("--cut", help="Leave the middle of a question out if it is too long for the model."),
+        typer.Option("--cut", help="If the question is too long for the model, leave out its middle."),
     ] = False,
     mode: Annotated[
         Mode | None,

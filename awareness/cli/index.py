@@ -42,8 +42,7 @@ def index(
     repos: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[REPO]...",
-            help="Repositories, or folders that hold clones. Default: the repository around this folder.",
+            help="Repositories, or folders of clones. Default: the repository around this folder.",
             show_default=False,
         ),
     ] = None,
@@ -65,8 +64,8 @@ def index(
         bool | None,
         typer.Option(
             "--nested/--no-nested",
-            help="Also index the repositories inside, such as submodules, each on its own; they are searched together"
-            " from then on. Default: as before.",
+            help="Also index the repositories inside, such as submodules, each in an index of its own. From then on"
+            " they are searched together. Default: as the last time.",
             show_default=False,
         ),
     ] = None,

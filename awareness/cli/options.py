@@ -82,15 +82,15 @@ ScopeOption = Annotated[
     typer.Option(
         "--scope",
         help="Only these paths: a folder, a file or a glob ('src/**/*.py') from the top folder of the repository;"
-        " ./PATH counts from the working folder. Repeatable, a leading ! excludes.",
+        " ./PATH counts from the working folder. Repeatable; a leading ! excludes.",
     ),
 ]
 IncludeOption = Annotated[
     list[str] | None,
     typer.Option(
         "--include",
-        help="Also paths that match this glob ('vendor/**') and would be left out as dependencies, build or cache,"
-        " generated, minified or ignored by git; repeatable. Never secrets or binaries.",
+        help="Also index the paths that match this glob ('vendor/**'), although they are dependencies, build or cache,"
+        " generated, minified or ignored by git. Secrets and binaries stay out. Repeatable.",
     ),
 ]
 TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, max=256, help="Maximum number of chunks.")]

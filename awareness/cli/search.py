@@ -25,7 +25,9 @@ def search(
     top_k: options.TopKOption = DEFAULT_TOP_K,
     no_refresh: Annotated[
         bool,
-        typer.Option("--no-refresh", help="Search the index as it is; hits whose lines have changed since are marked."),
+        typer.Option(
+            "--no-refresh", help="Search the index as it is. Hits whose lines have changed since then are marked."
+        ),
     ] = False,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,

@@ -30,7 +30,12 @@ def status(
         bool, typer.Option("--files", help="List every file: as what it is indexed, or why it is left out.")
     ] = False,
     why: Annotated[
-        Path | None, typer.Option("--why", help="Why this path is, or is not, in the index.", metavar="PATH")
+        Path | None,
+        typer.Option(
+            "--why",
+            help="Say of one file or folder whether it is indexed; if not, why, and how to have it.",
+            metavar="PATH",
+        ),
     ] = None,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
     format: options.FormatOption = options.Format.text,
