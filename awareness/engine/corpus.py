@@ -49,7 +49,7 @@ class Corpus:
     def count_chunks(self) -> int:
         """How many chunks are searched."""
         if not self.below:
-            return self.store.totals(self.snapshot).chunks
+            return self.store.count_chunks(self.snapshot)
         files = [i for i, path, _ in self.store.files(self.snapshot) if is_below(path, self.below)]
         return len(self.store.chunk_ids(files))
 

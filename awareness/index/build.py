@@ -147,7 +147,7 @@ def refresh(
     choice = (model, tuple(scope), tuple(include))
     if known and current == before and (known.model, known.scope, known.include) == choice:
         listing.remember()
-        chunks = store.totals(known.id).chunks
+        chunks = store.count_chunks(known.id)
         return Refreshed(known.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
     old = set(store.chunk_digests(known.id)) if known else set()
     others = () if known else store.snapshots()  # a new work tree or commit shares its chunks with them
@@ -172,7 +172,7 @@ def unchanged(store: Store, repository: Repository, snapshot: Snapshot) -> Refre
     current = {entry.path: entry.digest for entry in listing}
     if current != before or listing.is_worth_remembering:
         return None
-    chunks = store.totals(snapshot.id).chunks
+    chunks = store.count_chunks(snapshot.id)
     return Refreshed(snapshot.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
 
 

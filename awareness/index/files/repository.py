@@ -13,14 +13,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from awareness.errors import UsageError
 from awareness.index.files.encodings.decoding import decode, decode_as, encoding_of
 from awareness.index.files.encodings.git_attributes import DeclaredEncodings
 from awareness.index.files.file_stat import FileStat, KnownFile
 from awareness.index.files.git.git_dirs import find_common_dir, find_git_dir
-from awareness.index.files.git.git_objects import CommitFiles, GitObjects
-from awareness.index.files.own.own_code import listed_in
+from awareness.index.files.own.own_code import Listed, listed_in
 from awareness.index.files.own.own_files import is_own_file
 from awareness.index.files.patterns import IGNORE_FILE, Choices, build_scope
 from awareness.index.files.safe_read import TOO_LARGE, Skip, is_safe
@@ -28,6 +28,9 @@ from awareness.index.files.unwanted.secret_files import is_secret_content
 from awareness.index.files.unwanted.unwanted import check_content, check_name
 from awareness.index.files.work_tree import WorkTreeFiles
 from awareness.types import printable
+
+if TYPE_CHECKING:
+    from awareness.index.files.git.git_objects import CommitFiles, GitObjects
 
 LOCAL_FOLDER = ".awareness"
 """Where `--local` keeps an index; never read, even if it comes with a cloned repository."""
@@ -128,7 +131,11 @@ class Repository:
     @property
     def objects(self) -> GitObjects | None:
         """Its refs, commits, trees and blobs; None for a folder without git."""
-        return GitObjects(self.git_dir, self.common_git_dir) if self.git_dir and self.common_git_dir else None
+        if self.git_dir is None or self.common_git_dir is None:
+            return None
+        from awareness.index.files.git.git_objects import GitObjects  # imported late: a work tree needs no commit
+
+        return GitObjects(self.git_dir, self.common_git_dir)
 
     def head(self) -> str | None:
         """The full hash of the commit that is checked out; None before the first commit and without git."""
@@ -160,7 +167,7 @@ class Repository:
         """
         in_scope = build_scope(scope)
         files = self._files(rev)
-        listed = files.listed() if isinstance(files, WorkTreeFiles) else listed_in(files)
+        listed = _listed(files)
         choices = Choices(include, _ignore_files(files, listed.paths))
         paths = listed.paths
         if choices.brings_back:
@@ -190,9 +197,7 @@ class Repository:
 
     def paths(self, *, rev: str | None = None) -> Iterator[str]:
         """The paths that `scan` looks at, sorted; no file is opened."""
-        files = self._files(rev)
-        listed = files.listed() if isinstance(files, WorkTreeFiles) else listed_in(files)
-        return iter(sorted(listed.paths, key=os.fsencode))
+        return iter(sorted(_listed(self._files(rev)).paths, key=os.fsencode))
 
     def read(self, path: str, *, rev: str | None = None) -> bytes | None:
         """The bytes of one file, even if `scan` would skip it; None if it is missing, too large or not safe."""
@@ -217,6 +222,8 @@ class Repository:
         if rev is None and not self.is_bare:
             return WorkTreeFiles(self.root, self.git_dir, self.common_git_dir)
         commit = self.head() if rev is None else self.resolve(rev)
+        from awareness.index.files.git.git_objects import CommitFiles
+
         assert self.objects  # a folder without git is not bare, and no revision of it resolves
         return CommitFiles(self.objects, commit)
 
@@ -233,6 +240,11 @@ def _existing(path: Path) -> Path:
     if not os.path.exists(path):
         raise UsageError(f"{printable(str(path))} does not exist", hint="name the folder of a repository, such as .")
     return Path(os.path.realpath(path))
+
+
+def _listed(files: WorkTreeFiles | CommitFiles) -> Listed:
+    """Its own paths, and those that are left out with a folder."""
+    return files.listed() if isinstance(files, WorkTreeFiles) else listed_in(files)
 
 
 def _declared_encodings(files: WorkTreeFiles | CommitFiles) -> Callable[[str], str | None]:
@@ -256,13 +268,6 @@ def _ignore_files(files: WorkTreeFiles | CommitFiles, paths: Iterable[str]) -> d
     return found
 
 
-def _brings_back(choices: Choices, path: str, skip: Skip) -> bool:
-    """True if the user wants a file that unwanted.py leaves out; else raises the Skip."""
-    if skip.reason in BROUGHT_BACK and choices.is_included(path):
-        return True
-    raise skip
-
-
 def _examine(
     files: WorkTreeFiles | CommitFiles,
     path: str,
@@ -276,10 +281,7 @@ def _examine(
     try:
         if choices.is_ignored(path):
             raise Skip(f"ignored by {IGNORE_FILE}")
-        try:
-            check_name(path)
-        except Skip as skip:
-            is_brought_back = _brings_back(choices, path, skip)
+        check_name(path)  # for a secret name, which nothing brings back
         declared = declared_encoding(path)
         if declared:
             stat = None  # the encoding may be declared otherwise without a change of the file
@@ -297,7 +299,9 @@ def _examine(
         try:
             check_content(path, text)
         except Skip as skip:
-            is_brought_back = _brings_back(choices, path, skip)
+            if skip.reason not in BROUGHT_BACK or not choices.is_included(path):
+                raise
+            is_brought_back = True
     except FileNotFoundError:
         return None
     except Skip as skip:

@@ -7,7 +7,6 @@ means depends on the repository and on the working folder. `repository.build_sco
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -131,5 +130,7 @@ def _nearest(pattern: str, paths: Sequence[str]) -> str | None:
             names.setdefault(folder.lower(), f"{folder}/")
     for place in [*names.values()]:
         names.setdefault(place.rstrip("/").rpartition("/")[2].lower(), place)
+    import difflib  # only for the message of an error
+
     close = difflib.get_close_matches(wanted, names, n=1)
     return names[close[0]] if close else None

@@ -295,6 +295,13 @@ class Store:
         assert counted and latents
         return Totals(*counted, *latents)
 
+    def count_chunks(self, snapshot: int) -> int:
+        """The number of chunks of a snapshot; `totals` has the same, and reads every chunk for it."""
+        return self.count(
+            "SELECT count(*) FROM snapshot_file sf JOIN chunk c ON c.file_id = sf.file_id WHERE sf.snapshot_id = ?",
+            snapshot,
+        )
+
     def files(self, snapshot: int) -> list[tuple[int, str, str]]:
         """(id, path, digest) of the files of a snapshot, by path."""
         rows = self.rows(
