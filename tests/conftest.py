@@ -134,6 +134,14 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True).stdout
 
 
+def commit_all(root: Path) -> Path:
+    """Makes the folder a repository, with all of its files in one commit."""
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    return root
+
+
 SAMPLE = {
     "src/auth.py": (
         "import hmac\n\n\nclass Session:\n    def sign_cookie(self, value):\n"
@@ -150,8 +158,4 @@ SAMPLE = {
 @pytest.fixture
 def sample(tmp_path: Path) -> Path:
     """A small git repository with one commit."""
-    root = write_tree(tmp_path / "sample", SAMPLE)
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "first")
-    return root
+    return commit_all(write_tree(tmp_path / "sample", SAMPLE))

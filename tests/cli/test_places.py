@@ -9,7 +9,7 @@ import pytest
 from awareness.cli.app import run
 from awareness.engine.workspace import Workspace
 from awareness.index.store.lock import writing
-from tests.conftest import git, write_tree
+from tests.conftest import commit_all, git, write_tree
 
 
 @pytest.fixture
@@ -38,11 +38,7 @@ def json_of(at):
 
 
 def make(root, name):
-    write_tree(root, {f"{name}.py": f"def {name}_night_audit(day):\n    return day\n"})
-    git(root, "init", "-q")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "first")
-    return root
+    return commit_all(write_tree(root, {f"{name}.py": f"def {name}_night_audit(day):\n    return day\n"}))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from awareness.engine.places import expand_for_index, only_workspace, open_works
 from awareness.engine.reporter import Reporter
 from awareness.engine.workspace import Workspace
 from awareness.errors import NoIndex, UsageError
-from tests.conftest import git, write_tree
+from tests.conftest import commit_all, git, write_tree
 
 
 class Notes(Reporter):
@@ -23,13 +23,8 @@ class Notes(Reporter):
 
 def make(root, **functions):
     """A repository with a file for each function, in the folder that is named by its value."""
-    write_tree(
-        root, {f"{folder}/{name}.py": f"def {name}(day):\n    return day\n" for name, folder in functions.items()}
-    )
-    git(root, "init", "-q")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "first")
-    return root
+    files = {f"{folder}/{name}.py": f"def {name}(day):\n    return day\n" for name, folder in functions.items()}
+    return commit_all(write_tree(root, files))
 
 
 @pytest.fixture
