@@ -12,7 +12,7 @@ from awareness.engine.corpus import empty_scope
 from awareness.engine.engine import DEFAULT_TOP_K, Engine
 from awareness.engine.units import named_list
 from awareness.errors import NothingFound
-from awareness.index.search.ranking import WEAK_SCORE
+from awareness.index.search.evidence import WEAK_SCORE
 from awareness.types import printable
 
 

@@ -26,7 +26,8 @@ from awareness.engine.units import counted, parse_bytes
 from awareness.engine.workspace import Workspace
 from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNotAvailable, StorageFailed, UsageError
 from awareness.index import build
-from awareness.index.search.ranking import GATHERED, SPREAD, WEAK_SCORE, Rules
+from awareness.index.search.evidence import WEAK_SCORE
+from awareness.index.search.ranking import GATHERED, SPREAD, Rules
 from awareness.index.store.lock import writing
 from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store

@@ -3,7 +3,7 @@
     python benchmarks/retrieval/calibrate.py FOLDER [--test dev|held_out]
 
 Questions that the repository answers against questions that it does not, with equal weight for both kinds: logistic
-regression on `search.Evidence.features` of the first hit. With `--test dev` each repository is judged by the fit on the
+regression on `Evidence.features` of the first hit. With `--test dev` each repository is judged by the fit on the
 others. The threshold is where 5 % of the questions with an answer would be refused.
 """
 
@@ -26,7 +26,8 @@ from common import table
 from metrics import Question, questions
 from ours import built
 
-from awareness.index.search.ranking import COEFFICIENTS, WEAK_SCORE, HybridRouter
+from awareness.index.search.evidence import COEFFICIENTS, WEAK_SCORE
+from awareness.index.search.ranking import HybridRouter
 
 HERE = Path(__file__).parent
 WRONG_REFUSALS = 0.05

@@ -1,10 +1,12 @@
 """Question -> ranked chunks: terms and BM25, dense vectors, definitions, and the rules that combine them.
 
 ranking.py        combines everything into hits with scores: start here
+question.py       a question as the search reads it; terms.py splits text into terms
+priors.py         what a hit is, and how much that counts
+evidence.py       how likely it is that the repository answers
 routing_index.py  the three tables below, filled together
 postings.py       terms -> chunks, and their BM25; bm25.py computes the scores
 dense_vectors.py  the vectors of chunks, and the nearest to a question
-definitions.py    names -> the chunks that define them
-terms.py          text -> terms
+definitions.py    names -> the chunks that define them; defining_lines.py tells it from a text
 term_vectors.py   terms -> a vector, from router.safetensors
 """

@@ -5,27 +5,29 @@ vector with the question's. Then the rules, each of which `benchmarks/retrieval`
 tests, examples and documents, unless the question asks for those; a definition comes before its uses; definitions that
 the best hits call come with them; further chunks of one file count less.
 
-The score of the first hit is the probability that the repository answers the question, by a logistic regression over
-the development questions of `benchmarks/retrieval`. It means the same in every repository; below `WEAK_SCORE` the
-repository most likely does not answer. The other hits score less in proportion to their relevance.
+The score of the first hit is the probability that the repository answers the question (evidence.py). The other hits
+score less in proportion to their relevance.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from awareness.index.chunks.data_files import is_data
 from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.search.defining_lines import defines
 from awareness.index.search.definitions import referred_names
 from awareness.index.search.dense_vectors import NO_SIMILARITIES
+from awareness.index.search.evidence import Evidence
 from awareness.index.search.postings import Ranking
-from awareness.index.search.terms import names_in, query_terms, stem, terms_of_name, weighted_terms, words_of
+from awareness.index.search.priors import prior
+from awareness.index.search.question import Question
+from awareness.index.search.terms import stem, terms_of_name, words_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
 from awareness.index.unicode_forms import fold, plain
@@ -35,66 +37,8 @@ _CANDIDATES = 64  # from each of the two rankings
 _WIDER = 16  # times as many, if most are data: a build may repeat a name that often
 _LEAST_COSINE = 0.15  # of a candidate without any of the question's words
 _COSINE_OF_BM25 = 0.8  # assumed for a question in a language that the term vectors do not know
-_KIND_WEIGHT = {
-    FileKind.SOURCE: 1.0,
-    FileKind.TEST: 0.6,
-    FileKind.EXAMPLE: 0.7,
-    FileKind.DOCS: 0.8,
-    FileKind.OTHER: 0.7,
-}
-_ASKS_FOR = {
-    FileKind.TEST: {"test", "tests", "tested", "testing", "fixture"},
-    FileKind.EXAMPLE: {"example", "examples", "demo", "sample", "benchmark", "benchmarks"},
-    FileKind.DOCS: {"docs", "documentation", "documented", "readme", "changelog", "release", "guide"},
-}
-_KEYWORDS = (
-    "class|def|function|func|fn|type|interface|struct|enum|trait|const|let|var|static|define|module|impl|union|typedef"
-    "|macro_rules!|public|private|protected|export|abstract|final|void|int|char|bool|val"
-)
-_KEYWORD = re.compile(rf"\b(?:{_KEYWORDS})\b[^;={{(]*$")
-_FIRST_WORDS = (  # of a line; elsewhere they are words of a comment
-    "contract|library|error|event|modifier|sub|procedure|subroutine|program|record|object|protocol|extension|actor"
-    "|resource|message|service|rpc|table|view|component|entity|defn|defun|defmodule|defp|deftype|newtype|data"
-)
-_FIRST_WORD = re.compile(rf"\s*(?:{_FIRST_WORDS})\s+$")
-_USES = (
-    "raise|raises|revert|throw|throws|return|new|emit|await|async|call|yield|import|from|in|not|and|or|if|elif|else|when"
-    "|case|assert|delete|del|print|use|using|require|include|extends|implements|with|goto|catch|except|the|a|an|of|is|to"
-)
-_ANY_WORD = re.compile(rf"\s*(?!(?:{_USES})\s)[a-z]\w*\s+$")
-_BODY = re.compile(r"\s*[({:=<]")
-_WORD_CHARACTER = re.compile(r"\w")
 _CALLERS = 5  # best hits whose calls are followed
 _CALLED = 32  # definitions at most that those calls add
-WEAK_SCORE = 0.21  # from benchmarks/retrieval/calibrate.py, like COEFFICIENTS
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the question and its candidates tell about whether the repository answers it.
-
-    bm25, cosine: the largest of any candidate. known: the share of the question's term weights, in [0, 1], whose terms
-    the repository uses. named: 1 if it uses all names of code in the question, -1 if it lacks one, 0 if there are none.
-    terms: number of the question's terms.
-    """
-
-    bm25: float
-    cosine: float
-    known: float
-    named: int
-    terms: int
-
-    def features(self, worth: float) -> tuple[float, ...]:
-        """The inputs of the logistic regression that `benchmarks/retrieval/calibrate.py` fits."""
-        return (worth, self.bm25, self.cosine, self.known, float(self.named), math.log1p(self.terms))
-
-    def probability(self, worth: float) -> float:
-        """The probability, in [0, 1], that the question is answered, where `worth` is the relevance of the best hit."""
-        logit = COEFFICIENTS[0] + sum(c * x for c, x in zip(COEFFICIENTS[1:], self.features(worth), strict=True))
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
-
-
-COEFFICIENTS = (-11.691, 5.173, 6.269, 0.752, 1.883, 1.54, 3.208)
 
 
 @dataclass(frozen=True)
@@ -161,48 +105,45 @@ class HybridRouter:
 
     def _weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """As `weigh`, with all candidates and with copies."""
-        words = set(query_terms(query))
-        names = {fold(name) for name in names_in(query)}
-        terms = weighted_terms(query)
+        question = Question(query)
+        names = question.names
         with self.store.reading(), failures(self.store.layout.manifest):
             wanted = max(_CANDIDATES, 2 * top_k)
-            candidates, known = self._candidates(query, terms, wanted)
+            candidates, known = self._candidates(question, wanted)
             if names and sum(_is_artefact(candidate.chunk.path) for candidate in candidates.values()) > wanted / 2:
-                candidates, known = self._candidates(query, terms, wanted * _WIDER)
-            relevance = {i: self._relevance(candidate, words, names) for i, candidate in candidates.items()}
-            evidence = self._evidence(names, terms, candidates, known)
+                candidates, known = self._candidates(question, wanted * _WIDER)
+            relevance = {i: self._relevance(candidate, question) for i, candidate in candidates.items()}
+            evidence = self._evidence(question, candidates, known)
             if names:
-                self._after_code(candidates, relevance, words, names)
+                self._after_code(candidates, relevance, question)
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
         same_file = self.rules.same_file_named if names else self.rules.same_file
         best = _spread(relevance, candidates, same_file)
         return evidence, [(candidates[i].chunk, value) for i, value in best]
 
-    def _evidence(
-        self, names: set[str], terms: Mapping[str, float], candidates: Mapping[int, _Candidate], known: float
-    ) -> Evidence:
-        stemmed = set().union(*map(terms_of_name, names))
+    def _evidence(self, question: Question, candidates: Mapping[int, _Candidate], known: float) -> Evidence:
+        stemmed = set().union(*map(terms_of_name, question.names))
         used = self.store.routing.postings.frequencies(stemmed) if stemmed else {}
         return Evidence(
             bm25=max((candidate.bm25 for candidate in candidates.values()), default=0.0),
             cosine=max((candidate.cosine for candidate in candidates.values()), default=0.0),
             known=known,
             named=0 if not stemmed else 1 if len(used) == len(stemmed) else -1,
-            terms=len(terms),
+            terms=len(question.weights),
         )
 
     # --- candidates --------------------------------------------------------------------------------------------
 
-    def _candidates(self, query: str, terms: dict[str, float], wanted: int) -> tuple[dict[int, _Candidate], float]:
+    def _candidates(self, question: Question, wanted: int) -> tuple[dict[int, _Candidate], float]:
         """The best chunks of both rankings, and the known share of the question (`Ranking.known`)."""
         routing = self.store.routing
         allowed = self._allowed()
-        lexical, ranking = self._by_words(terms, wanted, allowed)
+        lexical, ranking = self._by_words(question.weights, wanted, allowed)
         if not self.rules.lexical:
             lexical = {}
-        question = self._question(query, list(terms)) if self.rules.dense else None
-        similar = NO_SIMILARITIES if question is None else routing.vectors.similar(question, wanted)
+        vector = self._vector(question) if self.rules.dense else None
+        similar = NO_SIMILARITIES if vector is None else routing.vectors.similar(vector, wanted)
 
         def nearest_of(ids: list[int]) -> list[int]:
             cosines = similar.of(ids)
@@ -218,19 +159,19 @@ class HybridRouter:
         cosines = similar.of(chunks)
         bound = ranking.bound or 1.0
         bm25 = {i: lexical[i][1] / bound if i in lexical else 0.0 for i in chunks}
-        if question is None and self.rules.dense and terms and not any(map(str.isascii, terms)):
+        if vector is None and self.rules.dense and question.weights and not any(map(str.isascii, question.weights)):
             cosines = {i: _COSINE_OF_BM25 * value for i, value in bm25.items()}
         candidates = {i: _Candidate(chunk, bm25[i], max(0.0, cosines.get(i, 0.0))) for i, chunk in chunks.items()}
         kept = {i: c for i, c in candidates.items() if c.bm25 or c.cosine >= _LEAST_COSINE}
         return kept, ranking.known
 
-    def _question(self, query: str, terms: list[str]) -> Vector | None:
+    def _vector(self, question: Question) -> Vector | None:
         """The question's vector; None if the vectors of the chunks were made by something else."""
         routing = self.store.routing
         if self.embedder is not None:
-            return self.embedder.question(query) if routing.made_by == self.embedder.fingerprint else None
+            return self.embedder.question(question.text) if routing.made_by == self.embedder.fingerprint else None
         vectors = routing.terms
-        return vectors.query(terms) if vectors and routing.made_by == vectors.fingerprint else None
+        return vectors.query(list(question.weights)) if vectors and routing.made_by == vectors.fingerprint else None
 
     def _allowed(self) -> list[int] | None:
         """The ids of the chunks in scope, None for all."""
@@ -261,30 +202,27 @@ class HybridRouter:
 
     # --- rules -------------------------------------------------------------------------------------------------
 
-    def _relevance(self, candidate: _Candidate, words: set[str], names: set[str]) -> float:
-        """words: the question's terms. names: those that are names of code, folded."""
-        rules, chunk = self.rules, candidate.chunk
+    def _relevance(self, candidate: _Candidate, question: Question) -> float:
+        rules, chunk, names = self.rules, candidate.chunk, question.names
         relevance = rules.lexical * candidate.bm25 + rules.dense * candidate.cosine
         kind = kind_of(chunk.path)
         if kind is FileKind.OTHER and names and _in_code(names, chunk):
             kind = FileKind.SOURCE  # in a language that we don't know
-        if rules.kinds and not words & _ASKS_FOR.get(kind, set()):
-            relevance *= _KIND_WEIGHT[kind]
+        if rules.kinds:
+            relevance *= prior(kind, question.words)
         if rules.definition and names and _is_code(chunk.path):
             named = fold(plain(last_name(chunk.symbol))) in names
-            if named or any(_defines(chunk.text, name, guess=not chunk.symbol) for name in names):
+            if named or any(defines(chunk.text, name, guess=not chunk.symbol) for name in names):
                 relevance += rules.definition
         return relevance
 
-    def _after_code(
-        self, candidates: dict[int, _Candidate], relevance: dict[int, float], words: set[str], names: set[str]
-    ) -> None:
+    def _after_code(self, candidates: dict[int, _Candidate], relevance: dict[int, float], question: Question) -> None:
         """Lowers files of data, if code has a name of the question, unless it asks for their kind: `package.json`."""
-        if not any(_in_code(names, candidate.chunk) for candidate in candidates.values()):
+        if not any(_in_code(question.names, candidate.chunk) for candidate in candidates.values()):
             return
         for i, candidate in candidates.items():
             path = candidate.chunk.path
-            if _is_artefact(path) and PurePosixPath(path).suffix[1:].lower() not in words:
+            if _is_artefact(path) and PurePosixPath(path).suffix[1:].lower() not in question.words:
                 relevance[i] *= self.rules.artefacts
 
     def _follow_calls(self, candidates: dict[int, _Candidate], relevance: dict[int, float]) -> None:
@@ -344,7 +282,7 @@ def _without_copies(ranked: list[tuple[Chunk, float]]) -> list[tuple[Chunk, floa
     return [(chunk, value, tuple(copies[chunk.text][1:])) for chunk, value in ranked if copies[chunk.text][0] is chunk]
 
 
-def _in_code(names: set[str], chunk: Chunk) -> bool:
+def _in_code(names: Set[str], chunk: Chunk) -> bool:
     """Is it a chunk of code that has any of the names, which are folded?"""
     return _is_code(chunk.path) and any(name in fold(plain(chunk.text)) for name in names)
 
@@ -357,23 +295,3 @@ def _is_code(path: str) -> bool:
     """Is it source, or a file in a language that we don't know, which may define a name?"""
     kind = kind_of(path)
     return kind is FileKind.SOURCE or (kind is FileKind.OTHER and not is_data(path))
-
-
-def _defines(text: str, name: str, *, guess: bool) -> bool:
-    """Does a line of `text` define `name` (folded), in most languages?
-
-    Finds a definition that is not the chunk's symbol: one of several small ones, or one made by a macro. guess: the
-    language may have no grammar, so that `any_word name(` at the start of a line is enough.
-    """
-    lowered = fold(plain(text))
-    at = lowered.find(name)
-    while at >= 0:
-        stop = at + len(name)
-        before, after = lowered[lowered.rfind("\n", 0, at) + 1 : at], lowered[stop : stop + 1]
-        if not _WORD_CHARACTER.match(before[-1:]) and not _WORD_CHARACTER.match(after):
-            if _KEYWORD.search(before) or _FIRST_WORD.match(before):
-                return True
-            if guess and _ANY_WORD.match(before) and _BODY.match(lowered, stop):
-                return True
-        at = lowered.find(name, at + 1)
-    return False

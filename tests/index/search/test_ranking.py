@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.index.search.ranking import SPREAD, WEAK_SCORE, HybridRouter, Rules, _defines
+from awareness.index.search.evidence import WEAK_SCORE
+from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
 from awareness.index.search.terms import names_in, query_terms, stem, stems, weighted_terms
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
@@ -405,27 +406,6 @@ def test_data_is_not_lowered_where_only_data_has_the_name_or_where_its_kind_is_a
     assert score("weir_limit", SPREAD) == score("weir_limit", bare)
     assert score("sluice_limit json", SPREAD) == score("sluice_limit json", bare)
     assert score("sluice_limit", SPREAD) < score("sluice_limit", bare)
-
-
-@pytest.mark.parametrize(
-    ("line", "defines"),
-    [
-        ("error Shortfall(address owner);", True),
-        ("  fault Shortfall(owner)", True),
-        ("contract Shortfall is Base", True),
-        ("revert Shortfall(owner);", False),
-        ("// error Shortfall(address owner)", False),
-        ("the Shortfall is", False),
-        ("x = Shortfall(1)", False),
-    ],
-)
-def test_lines_that_define_where_there_is_no_grammar(line, defines):
-    assert _defines(f"a\n{line}\nb", "shortfall", guess=True) is defines
-
-
-def test_without_a_guess_only_known_words_define():
-    assert not _defines("fault Shortfall(owner)", "shortfall", guess=False)
-    assert _defines("error Shortfall(owner)", "shortfall", guess=False)
 
 
 @pytest.mark.parametrize(
