@@ -1,8 +1,11 @@
-"""Fetch the pinned repositories of the questions with the registries' own clients, and make git checkouts of them.
+"""Fetch the pinned repositories of the questions with git and the registries' own clients, as git checkouts.
 
-python benchmarks/retrieval/checkouts.py FOLDER [--split dev|held_out | --corpus]   # with pip, npm and apt-get
+python benchmarks/retrieval/checkouts.py FOLDER [--split dev|held_out] [--set packages|whole|tiny]
+python benchmarks/retrieval/checkouts.py FOLDER --corpus                            # with pip, npm and apt-get
 
-Existing checkouts are kept. A `deb:` archive needs a Debian or Ubuntu that has that version.
+packages: what registries ship of a library. whole: repositories at a tag with their history, as people clone them.
+tiny: repositories of 1 to 20 files. Existing checkouts are kept. A `deb:` archive needs a Debian or Ubuntu that has
+that version. A `git:` one is cloned from its public address; git's own `url.<base>.insteadOf` leads to a mirror.
 """
 
 from __future__ import annotations
@@ -20,19 +23,24 @@ from typing import Any
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus.txt"
 SPLITS = ("dev", "held_out")
+SETS = ("packages", "whole", "tiny")
 
 
-def listed(split: str | None = None) -> dict[str, dict[str, Any]]:
-    """Repository name -> where its archive is, for one split or for both."""
+def listed(split: str | None = None, chosen: str | None = None) -> dict[str, dict[str, Any]]:
+    """Repository name -> where its archive is, for one split or for both. chosen: only this set of repositories."""
     table = json.loads((HERE / "checkouts.json").read_text())
     parts = [part for part in SPLITS if split in (None, part)]
-    return {name: entry | {"split": part} for part in parts for name, entry in table[part].items()}
+    entries = {
+        name: {"set": SETS[0]} | entry | {"split": part} for part in parts for name, entry in table[part].items()
+    }
+    return {name: entry for name, entry in entries.items() if chosen in (None, entry["set"])}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=SPLITS)
+    parser.add_argument("--set", choices=SETS, dest="chosen")
     parser.add_argument(
         "--corpus", action="store_true", help="fetch the training packages of corpus.txt, not checkouts"
     )
@@ -41,16 +49,19 @@ def main() -> None:
     if options.corpus:
         wanted = {re.sub(r"[^\w.@=+-]", "_", archive): {"archive": archive} for archive in CORPUS.read_text().split()}
     else:
-        wanted = listed(options.split)
+        wanted = listed(options.split, options.chosen)
     failed = []
     for name, entry in wanted.items():
         target = options.folder.resolve() / name
         if target.exists():
             continue
         try:
-            _fetch(target, entry)
-            if not options.corpus:
-                _commit(target, entry["archive"])
+            if entry["archive"].startswith("git:"):
+                _clone(target, entry["archive"].removeprefix("git:"))
+            else:
+                _fetch(target, entry)
+                if not options.corpus:
+                    _commit(target, entry["archive"])
         except (subprocess.CalledProcessError, OSError) as error:
             failed.append(name)
             print(f"{name}: {error}", file=sys.stderr)
@@ -58,6 +69,13 @@ def main() -> None:
             print(f"{name}: {entry['archive']}")
     if failed:
         sys.exit(f"not fetched: {', '.join(failed)}")
+
+
+def _clone(target: Path, place: str) -> None:
+    """place: an address, `#` and a tag. What came after the tag is not fetched: questions are made of it."""
+    address, _, tag = place.rpartition("#")
+    command = ["git", "-c", "advice.detachedHead=false", "clone", "-q", "--single-branch", "--branch", tag]
+    subprocess.run([*command, address, str(target)], check=True)
 
 
 def _fetch(target: Path, entry: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CATEGORIES = ("symbol", "semantic", "architecture")
+CATEGORIES = ("symbol", "semantic", "architecture", "exact", "issue", "language", "tiny")
+"""Those of the questions that have an answer; the others are `absent`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Compare search systems on the same questions: nDCG@10, recall, MRR, time.
 
     python benchmarks/retrieval/checkouts.py FOLDER
-    python benchmarks/retrieval/run.py FOLDER [--split dev|held_out|all] [--systems ours,bm25,ripgrep,router=NAME]
+    python benchmarks/retrieval/run.py FOLDER [--split dev|held_out|all] [--set packages|whole|tiny]
+        [--systems ours,bm25,ripgrep,router=NAME]
         [--questions DIR] [--semble-python VENV/bin/python --semble-model FOLDER] [--probe BINARY] [--json FILE]
 
 FOLDER holds one checkout per repository; DIR holds a `NAME.json` with the questions for each (metrics.py has the
@@ -24,14 +25,22 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from checkouts import listed
+from checkouts import SETS, listed
 from common import table
 from metrics import CATEGORIES, Place, Question, ndcg, questions, recall, reciprocal_rank
 from ours import VARIANTS, Ours
 from peers import Answers, Probe, ripgrep, semble
 
+from awareness.evals.intervals import bootstrap
+
 HERE = Path(__file__).parent
-FIGURES = ("ndcg10", "recall8", "gold8", "mrr", "file_ndcg10")
+FOUND = {
+    "A relevant file is first": "first",
+    "A relevant file is among the first five": "any5",
+    "All relevant files are among the first ten": "all10",
+    "A right place is first": "place_first",
+}
+FIGURES = ("ndcg10", "recall8", "gold8", "mrr", "file_ndcg10", "first", "any5", "all10", "place_first")
 System = Callable[[Path, Sequence[str]], Answers]
 
 
@@ -40,6 +49,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--questions", type=Path, default=HERE / "questions")
     parser.add_argument("--split", choices=("dev", "held_out", "all"), default="dev")
+    parser.add_argument("--set", choices=SETS, dest="chosen", help="only the repositories of this set")
     parser.add_argument("--repos", help="only these repositories, separated by commas")
     parser.add_argument(
         "--systems", default="ours,bm25", help=f"ripgrep, probe, semble, router=NAME, {', '.join(VARIANTS)}"
@@ -66,12 +76,13 @@ def main() -> None:
 
 
 def _repositories(options: argparse.Namespace) -> dict[str, list[Question]]:
-    splits = {name: entry["split"] for name, entry in listed().items()}
+    splits = {name: entry["split"] for name, entry in listed(chosen=options.chosen).items()}
     only = set(options.repos.split(",")) if options.repos else None
     return {
         file.stem: questions(file)
         for file in sorted(options.questions.glob("*.json"))
         if (options.folder / file.stem).is_dir()
+        and (file.stem in splits or options.chosen is None)
         and (options.split == "all" or splits.get(file.stem, options.split) == options.split)
         and (only is None or file.stem in only)
     }
@@ -104,6 +115,7 @@ def _figures(result: dict[str, Answers], chosen: dict[str, list[Question]]) -> d
     """All figures: means over questions, by category and by repository, and the scores of first hits for abstention."""
     by_category: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     by_repository: dict[str, list[float]] = defaultdict(list)
+    each: dict[str, list[float]] = defaultdict(list)
     scores: dict[str, list[float]] = {"answered": [], "absent": []}
     for name, asked in chosen.items():
         for question, hits in zip(asked, result[name].hits, strict=True):
@@ -115,6 +127,8 @@ def _figures(result: dict[str, Answers], chosen: dict[str, list[Question]]) -> d
             row = _row(question, hits)
             by_category[question.category].append(row)
             by_category["all"].append(row)
+            for figure in ("ndcg10", "file_ndcg10"):
+                each[figure].append(row[FIGURES.index(figure)])
             by_repository[name].append(row[0])
     seconds = sorted(s for one in result.values() for s in one.query_s)
     return {
@@ -127,6 +141,7 @@ def _figures(result: dict[str, Answers], chosen: dict[str, list[Question]]) -> d
         "p50_ms": 1e3 * statistics.median(seconds),
         "p95_ms": 1e3 * seconds[int(0.95 * (len(seconds) - 1))],
         "scores": scores,
+        "each": each,
     }
 
 
@@ -139,24 +154,60 @@ def _row(question: Question, hits: Sequence[Place]) -> tuple[float, ...]:
         recall(hits, question.relevant, 8),
         reciprocal_rank(hits, targets),
         ndcg(hits, files),
+        *(float(value) for value in _found(question, hits)),
+    )
+
+
+def _found(question: Question, hits: Sequence[Place]) -> tuple[bool, bool, bool, bool]:
+    """Is a relevant file first, or among the first five? Are all of them among the first ten? Is a right place first?
+
+    The first ten hits may be of fewer files: files are counted, not hits.
+    """
+    listed = list(dict.fromkeys(hit.path for hit in hits))
+    wanted = {place.path for place in question.relevant}
+    return (
+        bool(listed) and listed[0] in wanted,
+        bool(wanted.intersection(listed[:5])),
+        wanted <= set(listed[:10]),
+        bool(hits) and any(hits[0].reaches(target) for target in question.targets),
     )
 
 
 def _report(results: dict[str, dict[str, Answers]], chosen: dict[str, list[Question]]) -> None:
     figures = {name: _figures(result, chosen) for name, result in results.items()}
-    counts = {c: figures[next(iter(figures))]["categories"].get(c, {"n": 0})["n"] for c in CATEGORIES}
-    print(f"{len(chosen)} repositories; questions: " + ", ".join(f"{n} {c}" for c, n in counts.items()) + "\n")
+    first = figures[next(iter(figures))]
+    present = [category for category in CATEGORIES if category in first["categories"]]
+    counts = ", ".join(f"{first['categories'][c]['n']} {c}" for c in present)
+    print(f"{len(chosen)} repositories; questions: {counts}, {len(first['scores']['absent'])} absent")
     for title, key, extra in (("places", "ndcg10", ("recall8", "gold8", "mrr")), ("files", "file_ndcg10", ())):
         print(f"\nnDCG@10, right {title}\n")
         rows = []
         for name, one in figures.items():
-            parts = [one["categories"].get(category, {}).get(key) for category in ("all", *CATEGORIES)]
-            numbers = [*parts, *(one["categories"]["all"][other] for other in extra)]
-            shown = ["" if number is None else f"{number:.3f}" for number in numbers]
+            numbers = [one["categories"][category][key] for category in ("all", *present)]
+            numbers += [one["categories"]["all"][other] for other in extra]
             times = [f"{one[t]:.1f}" for t in ("index_s", "p50_ms", "p95_ms")] if extra else []
-            rows.append((name, *shown, *times))
-        header = ("system", "all", *CATEGORIES)
-        table((*header, "recall@8", "gold recall@8", "MRR", "index s", "p50 ms", "p95 ms") if extra else header, rows)
+            rows.append((name, *(f"{number:.3f}" for number in numbers), _interval(one["each"][key]), *times))
+        header = ("system", "all", *present)
+        more = ("recall@8", "gold recall@8", "MRR", "95 %", "index s", "p50 ms", "p95 ms")
+        table((*header, *more) if extra else (*header, "95 %"), rows)
+    for title, key in FOUND.items():
+        print(f"\n{title}\n")
+        table(
+            ("system", "all", *present),
+            [(n, *(f"{o['categories'][c][key]:.2f}" for c in ("all", *present))) for n, o in figures.items()],
+        )
+    for name, one in list(figures.items())[1:]:
+        parts = []
+        for title, key in (("places", "ndcg10"), ("files", "file_ndcg10")):
+            ahead = [a - b for a, b in zip(first["each"][key], one["each"][key], strict=True)]
+            parts.append(f"{statistics.mean(ahead):+.3f} ({_interval(ahead)}) by {title}")
+        print(f"\n{next(iter(figures))} against {name}: {', '.join(parts)}")
+
+
+def _interval(values: Sequence[float]) -> str:
+    """The 95 % interval of the mean: percentile bootstrap over questions, 2,000 draws, seed 0."""
+    found = bootstrap(values)
+    return f"{found.low:.3f} to {found.high:.3f}"
 
 
 def _misses(result: dict[str, Answers], chosen: dict[str, list[Question]]) -> None:
