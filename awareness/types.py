@@ -237,11 +237,12 @@ class Sample:
 @dataclass(frozen=True)
 class Hit:
     """A search result. score: in [0, 1], higher is better. copies: other chunks with the same text, which would have
-    been hits too."""
+    been hits too; translations: the same for the document in other languages."""
 
     chunk: Chunk
     score: float
     copies: tuple[Chunk, ...] = ()
+    translations: tuple[Chunk, ...] = ()
 
 
 @dataclass(frozen=True)

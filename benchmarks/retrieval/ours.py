@@ -29,6 +29,14 @@ BARE = Rules(
     same_file=1.0,
     same_file_named=1.0,
     artefacts=1.0,
+    lookup=0.0,
+    body_definition=0.0,
+    joined=False,
+    near=False,
+    mention=0.0,
+    in_file=0.0,
+    verbatim=0.0,
+    pages=False,
 )
 VARIANTS = {
     "ours": WHOLE,

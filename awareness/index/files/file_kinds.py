@@ -8,21 +8,41 @@ from enum import IntEnum
 
 
 class FileKind(IntEnum):
-    """In order of their value for questions about code."""
+    """In order of their value for questions about code.
+
+    LEGACY: kept for old callers. VENDORED: another project's code. GENERATED: made from other files. TRANSLATION:
+    documentation in another language than English. OTHER: configuration, data, and languages that we don't know.
+    """
 
     SOURCE = 0
     TEST = 1
     EXAMPLE = 2
     DOCS = 3
     OTHER = 4
+    LEGACY = 5
+    CHANGELOG = 6
+    GENERATED = 7
+    VENDORED = 8
+    TRANSLATION = 9
+
+    @property
+    def word(self) -> str:
+        """As users read and write it: `source`, `docs`."""
+        return self.name.lower()
+
+    @property
+    def is_code(self) -> bool:
+        """Code that other code may call: no test and no example."""
+        return self in (FileKind.SOURCE, FileKind.LEGACY, FileKind.GENERATED, FileKind.VENDORED)
 
 
 _TEST = re.compile(
-    r"(^|/)(tests?|testing|__tests__|specs?|fixtures|testdata)/|(^|/)(test_[^/]*|conftest)\.py$"
+    r"(^|/)(tests?|__tests__|specs?|fixtures|testdata)/|(^|/)(test_[^/]*|conftest)\.py$"
     r"|[._-](tests?|spec)\.[a-z]+$|Tests?\.(java|cs|kt|php)$"
 )
 _EXAMPLE = re.compile(r"(^|/)(examples?|samples?|demos?|benchmarks?|tutorials?)/", re.IGNORECASE)
-_DOCS = re.compile(r"(^|/)docs?/|\.(md|markdown|rst|txt|adoc)$", re.IGNORECASE)
+_DOCS = re.compile(r"(^|/)docs?/|\.(md|mdx|markdown|rst|txt|adoc|org|rmd|qmd|pod|texi)$", re.IGNORECASE)
+_PROSE = re.compile(r"\.(md|mdx|markdown|rst|txt|adoc|org|rmd|qmd|html?|ipynb)$", re.IGNORECASE)
 _CODE_ENDINGS = (
     "py pyi pyx js jsx mjs cjs ts tsx mts cts vue svelte go rs java kt kts scala c h cc cpp cxx hh hpp hxx cs rb php "
     "sh bash zsh swift m mm lua pl pm r jl ex exs erl hs ml mli clj dart sql proto graphql zig nim cu cuh ipynb astro "
@@ -33,14 +53,81 @@ _CODE_ENDINGS = (
     "bicep pp hrl t psgi"
 ).split()
 _CODE = re.compile(rf"\.({'|'.join(_CODE_ENDINGS)})$|(^|/)CMakeLists\.txt$", re.IGNORECASE)
+_CHANGELOG = re.compile(
+    r"(^|/)(change[s_-]?logs?|changes|history|news|releases?|release[_-]?notes|what'?s[_-]?new)([._-]?v?\d[^/]*)?"
+    r"(\.(md|mdx|markdown|rst|txt|adoc|org))?$"
+    r"|(^|/)(change[_-]?logs?|\.?changes(ets)?|news(fragments)?|releases?|release[_-]?notes|what'?s[_-]?new|history)/"
+    r"([^/]+/)*[^/]+\.(md|mdx|markdown|rst|txt|adoc|org)$",
+    re.IGNORECASE,
+)
+_VENDORED = re.compile(
+    r"(^|/)(_?vendor(s|ed)?|third[_-]?part(y|ies)|3rd[_-]?party|_?thirdparty|bundled|externals?|extern)/", re.IGNORECASE
+)
+_LEGACY = re.compile(
+    r"(^|/)([^/]+[_-])?(legacy|deprecated|obsolete)/|(^|/)(legacy[_-][^/]*|[^/]+[_.-](legacy|deprecated)|legacy)\.\w+$",
+    re.IGNORECASE,
+)
+_GENERATED = re.compile(
+    r"(^|/)dist/[^/]+\.(js|cjs|mjs|css|d\.ts)$|_pb2(_grpc)?\.pyi?$|\.pb\.(go|cc|h)$|\.g\.dart$|[._](generated|gen)\.\w+$"
+    r"|\.designer\.cs$|\.snap$",
+    re.IGNORECASE,
+)
+# Languages that documentation is translated into, without those whose code is a usual name of a folder.
+_LANGUAGE = (
+    "(?:af|ar|az|be|bg|bn|bs|ca|cs|cy|da|de|el|eo|es|et|eu|fa|fi|fil|fr|ga|gl|gu|he|hi|hr|hu|hy|id|it|ja|jp|ka|kk|km|kn|ko"
+    "|kr|ku|lt|lv|mk|mn|mr|ms|nb|ne|nl|nn|pl|ptbr|pt|ro|ru|si|sk|sl|sq|sr|sv|ta|te|th|tl|tr|uk|ur|uz|vi|zh|cn|tw|hans|hant"
+    "|farsi|chinese|japanese|korean|russian|german|french|spanish|portuguese|turkish|vietnamese)"
+)
+_REGION = f"{_LANGUAGE}(?:[-_](?:[a-z]{{2,4}}|[0-9]{{3}}))?"
+_LANGUAGE_FOLDER = re.compile(rf"(?:^|/)({_REGION})/", re.IGNORECASE)
+_LANGUAGE_NAME = re.compile(rf"(?<=[A-Za-z0-9])([._-]{_REGION})(?=\.\w+$)", re.IGNORECASE)
+_ENGLISH_FOLDER = re.compile(r"(?:^|(?<=/))en(?:[-_](?:us|gb))?/", re.IGNORECASE)
+_ENGLISH_NAME = re.compile(r"[._-]en(?:[-_](?:us|gb))?(?=\.\w+$)", re.IGNORECASE)
+_TRANSLATED_IN = re.compile(
+    r"(^|/)(docs?|documentation|guide|i18n|locales?|lang|translations?|content|website|site|readmes?|\.github)/",
+    re.IGNORECASE,
+)
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def kind_of(path: str) -> FileKind:
+    if _VENDORED.search(path):
+        return FileKind.VENDORED
     if _TEST.search(path):
         return FileKind.TEST
     if _EXAMPLE.search(path):
         return FileKind.EXAMPLE
-    if _CODE.search(path):
-        return FileKind.SOURCE
+    is_code = _CODE.search(path) is not None
+    if (not is_code or _PROSE.search(path)) and _language_of(path):
+        return FileKind.TRANSLATION
+    if not is_code and _CHANGELOG.search(path):
+        return FileKind.CHANGELOG
+    if _GENERATED.search(path):
+        return FileKind.GENERATED
+    if is_code:
+        return FileKind.LEGACY if _LEGACY.search(path) else FileKind.SOURCE
     return FileKind.DOCS if _DOCS.search(path) else FileKind.OTHER
+
+
+def _language_of(path: str) -> str:
+    """The language code in the path of a translated document, else an empty string."""
+    if not _PROSE.search(path):
+        return ""
+    if found := _LANGUAGE_NAME.search(path):
+        return found[1]
+    found = _LANGUAGE_FOLDER.search(path)
+    return found[1] if found and _TRANSLATED_IN.search(path) else ""
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def page_of(path: str) -> str:
+    """What the translations of one document have in common: its path without the language."""
+    if not _PROSE.search(path):
+        return path
+    if _language_of(path):
+        if _LANGUAGE_NAME.search(path):
+            return _LANGUAGE_NAME.sub("", path)
+        found = _LANGUAGE_FOLDER.search(path)
+        assert found
+        return path[: found.start(1)] + path[found.end() :]
+    return _ENGLISH_NAME.sub("", _ENGLISH_FOLDER.sub("", path, count=1))

@@ -13,7 +13,7 @@ from typing import cast
 
 import apsw
 
-from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.files.file_kinds import kind_of
 from awareness.index.unicode_forms import plain
 from awareness.types import Chunk, last_name
 
@@ -53,6 +53,11 @@ class Definitions:
         )
         return {cast(str, name): sorted(json.loads(cast(str, ids))) for name, ids in rows}
 
+    def of_length(self, least: int, most: int) -> list[str]:
+        """The defined names of this many characters."""
+        rows = self.db.execute("SELECT DISTINCT name FROM definition WHERE length(name) BETWEEN ? AND ?", (least, most))
+        return [cast(str, row[0]) for row in rows]
+
 
 def referred_names(chunk: Chunk) -> set[str]:
     """The names in a chunk's text, without its own."""
@@ -64,6 +69,6 @@ def _last(chunk: Chunk) -> str:
 
 
 def defined_name(chunk: Chunk) -> str:
-    """The last part of the symbol of a chunk of source code, else an empty string."""
+    """The last part of the symbol of a chunk of code, else an empty string."""
     name = _last(chunk)
-    return name if _NAME.fullmatch(name) and kind_of(chunk.path) is FileKind.SOURCE else ""
+    return name if _NAME.fullmatch(name) and kind_of(chunk.path).is_code else ""

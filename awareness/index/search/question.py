@@ -1,12 +1,36 @@
-"""A question as the search reads it."""
+"""A question as the search reads it: a few words, or a text as people write it into an issue.
+
+An issue has a title and a body with code, output and stack traces. Its title tells most, its body repeats what matters,
+and code of the user's own says little about where the fault is.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from awareness.index.search.terms import names_in, query_terms, weighted_terms
+from awareness.index.files.file_kinds import FileKind
+from awareness.index.search.mentions import Mention, mentions_in
+from awareness.index.search.priors import asked_kinds
+from awareness.index.search.terms import asked_words, is_single, names_in, query_terms, weighted_terms, words_of
 from awareness.index.unicode_forms import fold
+
+_LONG = 240  # characters: a longer question is read as an issue
+_MOST_READ = 20_000  # characters of an issue
+_BODY_WEIGHT = 0.5  # of a term that is in the body only, where a term of the title weighs 1
+_TITLE = 200  # characters at most
+_ABOUT_DEFINITIONS = frozenset(
+    "class function func fn def method struct type interface trait enum macro module constant variable field property"
+    " decorator hook operator component package command object error exception middleware handler helper util signature"
+    " definition source file test tests const static".split()
+)
+_QUOTED = re.compile(
+    r"`([^`\n]{2,200})`|\"([^\"\n]{2,200})\"|(?<!\w)'([^'\n]{2,200})'(?!\w)|“([^”\n]{2,200})”|「([^」\n]{2,200})」"
+)
+_QUALIFIED = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|#|->)[A-Za-z_$][\w$]*)+")
 
 
 @dataclass(frozen=True)
@@ -16,16 +40,87 @@ class Question:
     text: str
 
     @cached_property
+    def is_issue(self) -> bool:
+        """Is it a text with a body, not a question of one sentence?"""
+        stripped = self.text.strip()
+        return len(stripped) > _LONG or stripped.count("\n") >= 2
+
+    @cached_property
+    def title(self) -> str:
+        """The first line of an issue; the whole of any other question."""
+        if not self.is_issue:
+            return self.text
+        first = self.text.strip().split("\n", 1)[0]
+        return first[:_TITLE]
+
+    @cached_property
+    def body(self) -> str:
+        return self.text.strip()[len(self.title) : _MOST_READ] if self.is_issue else ""
+
+    @cached_property
     def words(self) -> frozenset[str]:
-        """Its terms, not stemmed."""
-        return frozenset(query_terms(self.text))
+        """Its terms, not stemmed; of an issue, those of the title."""
+        return frozenset(query_terms(self.title))
+
+    @cached_property
+    def original_names(self) -> tuple[str, ...]:
+        """The names of code in it, as written; of an issue, those of the title."""
+        return tuple(names_in(self.title))
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The names of code in it, folded."""
-        return frozenset(fold(name) for name in names_in(self.text))
+        """The same, folded."""
+        return frozenset(fold(name) for name in self.original_names)
+
+    @cached_property
+    def body_names(self) -> frozenset[str]:
+        """The names of code in the body of an issue, folded, and the functions of its stack frames."""
+        names = {fold(name) for name in names_in(self.body)} if self.body else set()
+        return frozenset(names | {fold(mention.function) for mention in self.mentions if mention.function})
+
+    @cached_property
+    def qualified(self) -> tuple[str, ...]:
+        """Names with the name of what they belong to, with dots: `Session.get` for `Session::get`."""
+        return tuple(re.sub(r"::|#|->", ".", name) for name in _QUALIFIED.findall(self.title))
+
+    @cached_property
+    def mentions(self) -> tuple[Mention, ...]:
+        """The files and stack frames in it."""
+        return tuple(mentions_in(self.text[:_MOST_READ]))
+
+    @cached_property
+    def quoted(self) -> tuple[str, ...]:
+        """What stands in quotation marks, as written; the whole of a question that has a word with other signs."""
+        return tuple(next(filter(None, match)) for match in _QUOTED.findall(self.text[:_MOST_READ]))
 
     @cached_property
     def weights(self) -> dict[str, float]:
-        """Stemmed term -> its weight."""
-        return weighted_terms(self.text)
+        """Stemmed term -> its weight. In an issue, a term of the title weighs more than one of the body, and in the
+        body one that is there often more than one that is there once."""
+        weights = weighted_terms(self.title)
+        if not self.body:
+            return weights
+        counts = Counter(words_of(self.body))
+        most = max(counts.values(), default=1)
+        body: dict[str, float] = {}
+        for word, count in counts.items():
+            often = (1 + math.log(count)) / (1 + math.log(most))
+            for term, weight in weighted_terms(word).items():
+                body[term] = max(body.get(term, 0.0), _BODY_WEIGHT * weight * (0.5 + 0.5 * often))
+        return body | {term: max(weight, body.get(term, 0.0)) for term, weight in weights.items()}
+
+    @cached_property
+    def kinds(self) -> frozenset[FileKind]:
+        """The kinds of files that it asks for, besides code."""
+        return asked_kinds(self.title)
+
+    @cached_property
+    def is_lookup(self) -> bool:
+        """Does it ask for a name and nothing else: `HTTPException`, `where is parse_flags defined`?"""
+        if self.is_issue or not self.names:
+            return False
+        parts = {fold(word) for name in self.original_names for word in words_of(name)}
+        others = [fold(word) for word in asked_words(self.title)]
+        return not [
+            word for word in others if word not in parts and word not in _ABOUT_DEFINITIONS and not is_single(word)
+        ]

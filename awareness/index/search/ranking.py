@@ -2,8 +2,9 @@
 
 The relevance of a chunk is its BM25, divided by the highest BM25 that the question allows, plus the cosine of its
 vector with the question's. Then the rules, each of which `benchmarks/retrieval` can switch off: source comes before
-tests, examples and documents, unless the question asks for those; a definition comes before its uses; definitions that
-the best hits call come with them; further chunks of one file count less.
+tests, examples and documents, unless the question asks for those; a definition comes before its uses; the place of a
+stack frame comes before others; definitions that the best hits call come with them; further chunks of one file count
+less; a page comes in one language.
 
 The score of the first hit is the probability that the repository answers the question (evidence.py). The other hits
 score less in proportion to their relevance.
@@ -13,32 +14,37 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from awareness.index.chunks.data_files import is_data
-from awareness.index.files.file_kinds import FileKind, kind_of
+from awareness.index.files.file_kinds import FileKind, kind_of, page_of
+from awareness.index.search.candidates import WANTED, Candidate, Finder
 from awareness.index.search.defining_lines import defines
 from awareness.index.search.definitions import referred_names
-from awareness.index.search.dense_vectors import NO_SIMILARITIES
 from awareness.index.search.evidence import Evidence
-from awareness.index.search.postings import Ranking
+from awareness.index.search.hit_kinds import HitKinds
+from awareness.index.search.known_names import joined_names, near_names
 from awareness.index.search.priors import prior
 from awareness.index.search.question import Question
 from awareness.index.search.terms import stem, terms_of_name, words_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
 from awareness.index.unicode_forms import fold, plain
-from awareness.types import Chunk, Embedder, Hit, Vector, last_name
+from awareness.types import Chunk, Embedder, Hit, last_name
 
-_CANDIDATES = 64  # from each of the two rankings
-_WIDER = 16  # times as many, if most are data: a build may repeat a name that often
-_LEAST_COSINE = 0.15  # of a candidate without any of the question's words
-_COSINE_OF_BM25 = 0.8  # assumed for a question in a language that the term vectors do not know
+_WIDER = 16  # times as many candidates, if most are data: a build may repeat a name that often
 _CALLERS = 5  # best hits whose calls are followed
 _CALLED = 32  # definitions at most that those calls add
+_LOOKED_AT = 24  # best hits whose text is compared with the question word by word
+_JOINED_WEIGHT = 0.8  # of a name whose words stand apart in the question
+_NEAR_WEIGHT = 0.7  # of a name for one with a typo
+_PROSE_KINDS = (FileKind.DOCS, FileKind.CHANGELOG, FileKind.TRANSLATION)
+_NOT_WORDS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -46,26 +52,49 @@ class Rules:
     """The weights of the ranking; 0 or False switches a rule off.
 
     lexical, dense: of the largest possible BM25, of a cosine of 1. kinds: tests, examples and documents count less.
-    definition: added to a chunk that defines a name in the question. calls: added to a definition that the best hits
-    call. same_file: factor for each better chunk of the same file; same_file_named: the same for a question with a name
-    of code, whose answer is in one place. artefacts: factor for files of data, if the question has a name that is also
-    in code: what a build makes of the code holds the same names.
+    definition: added to a chunk that defines a name in the question; lookup: the same if the question asks for nothing
+    but names; body_definition: the same for names in the body of an issue. joined, near: names whose words stand apart
+    in the question, or that have a typo, count as names. mention: added to the chunk at a stack frame or a line that is
+    named; in_file: to the other chunks of that file. verbatim: added to a chunk that holds the question's words in
+    order, or what it quotes. calls: added to a definition that the best hits call. same_file: factor for each better
+    chunk of the same file; same_file_named: the same for a question with a name of code, whose answer is in one place.
+    artefacts: factor for files of data, if the question has a name that is also in code: what a build makes of the code
+    holds the same names. pages: a document is shown in one language.
     """
 
     lexical: float = 1.0
     dense: float = 0.6
     kinds: bool = True
     definition: float = 0.3
+    lookup: float = 1.0
+    body_definition: float = 0.1
+    joined: bool = True
+    near: bool = True
+    mention: float = 0.6
+    in_file: float = 0.1
+    verbatim: float = 0.3
     calls: float = 1.5
     same_file: float = 0.85
     same_file_named: float = 0.95
     artefacts: float = 0.4
+    pages: bool = True
 
 
 SPREAD = Rules()
 """For people, who want to see different files."""
 GATHERED = Rules(same_file=1.0, same_file_named=1.0)
 """For a memory, which needs the best chunks, even if all are from one file."""
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The names of code in a question, folded. exact: as they are written there. meant: with those whose words stand
+    apart or that have a typo. body: those of the body of an issue. terms: of the question, with those of `meant`."""
+
+    exact: Set[str]
+    meant: Set[str]
+    body: Set[str]
+    terms: Mapping[str, float]
 
 
 class HybridRouter:
@@ -83,8 +112,9 @@ class HybridRouter:
         embedder: Embedder | None = None,
         rules: Rules = SPREAD,
     ) -> None:
-        self.store, self.snapshot, self.in_scope = store, snapshot, in_scope
-        self.embedder, self.rules = embedder, rules
+        self.store, self.snapshot, self.rules = store, snapshot, rules
+        self._in_scope = in_scope
+        self._finder = Finder(store, snapshot, in_scope, embedder, lexical=bool(rules.lexical), dense=bool(rules.dense))
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
         """The best chunks, best first; none if neither the repository nor the router knows a word of the query."""
@@ -95,35 +125,82 @@ class HybridRouter:
         probability = evidence.probability(highest)
         if evidence.named > 0 and len(words_of(query)) == 1:
             probability = max(probability, 0.5)  # the word stands there, whatever else does
-        best = _without_copies(ranked)[:top_k]
-        return [Hit(chunk, round(probability * value / highest, 4), copies) for chunk, value, copies in best]
+        return [
+            Hit(hit.chunk, round(probability * value / highest, 4), hit.copies, hit.translations)
+            for hit, value in self._grouped(ranked)[:top_k]
+        ]
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The evidence for an answer, and the best chunks with their relevance, best first."""
         evidence, ranked = self._weigh(query, top_k=top_k)
-        return evidence, [(chunk, value) for chunk, value, _ in _without_copies(ranked)[:top_k]]
+        return evidence, [(hit.chunk, value) for hit, value in self._grouped(ranked)[:top_k]]
 
     def _weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
-        """As `weigh`, with all candidates and with copies."""
+        """As `weigh`, with all candidates, with copies and translations."""
         question = Question(query)
-        names = question.names
         with self.store.reading(), failures(self.store.layout.manifest):
-            wanted = max(_CANDIDATES, 2 * top_k)
-            candidates, known = self._candidates(question, wanted)
-            if names and sum(_is_artefact(candidate.chunk.path) for candidate in candidates.values()) > wanted / 2:
-                candidates, known = self._candidates(question, wanted * _WIDER)
-            relevance = {i: self._relevance(candidate, question) for i, candidate in candidates.items()}
-            evidence = self._evidence(question, candidates, known)
-            if names:
+            names = self._names(question)
+            wanted = max(WANTED, 2 * top_k)
+            found = self._finder.find(question, names.terms, wanted)
+            if names.exact and sum(_is_artefact(c.chunk.path) for c in found.candidates.values()) > wanted / 2:
+                found = self._finder.find(question, names.terms, wanted * _WIDER)
+            candidates = found.candidates
+            relevance = {i: self._relevance(candidate, question, names) for i, candidate in candidates.items()}
+            evidence = self._evidence(question, names, candidates, found.known)
+            if names.exact:
                 self._after_code(candidates, relevance, question)
+            if self.rules.verbatim:
+                self._compare(candidates, relevance, question)
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
-        same_file = self.rules.same_file_named if names else self.rules.same_file
+        same_file = self.rules.same_file_named if names.exact else self.rules.same_file
         best = _spread(relevance, candidates, same_file)
         return evidence, [(candidates[i].chunk, value) for i, value in best]
 
-    def _evidence(self, question: Question, candidates: Mapping[int, _Candidate], known: float) -> Evidence:
-        stemmed = set().union(*map(terms_of_name, question.names))
+    def _grouped(self, ranked: list[tuple[Chunk, float]]) -> list[tuple[Hit, float]]:
+        """(hit, relevance), best first. Of several chunks with the same text, the best one with the others; of a
+        document in several languages, the chunks of the one that ranks best, with the others."""
+        copies: dict[str, list[Chunk]] = {}
+        languages: dict[str, dict[str, Chunk]] = {}
+        for chunk, _ in ranked:
+            copies.setdefault(chunk.text, []).append(chunk)
+            languages.setdefault(page_of(chunk.path), {}).setdefault(chunk.path, chunk)
+        hits = []
+        for chunk, value in ranked:
+            page = languages[page_of(chunk.path)]
+            first = next(iter(page))
+            if copies[chunk.text][0] is not chunk or (self.rules.pages and chunk.path != first):
+                continue
+            others = tuple(page.values())[1:] if page[first] is chunk and self.rules.pages else ()
+            same = tuple(copy for copy in copies[chunk.text][1:] if copy not in others)
+            hits.append((Hit(chunk, 0.0, same, others), value))
+        return hits
+
+    @cached_property
+    def _kinds(self) -> HitKinds:
+        return HitKinds(path for _, path, _ in self.store.files(self.snapshot))
+
+    def _names(self, question: Question) -> _Names:
+        exact, terms = question.names, dict(question.weights)
+        meant = set(exact)
+        routing = self.store.routing
+        if self.rules.joined and not question.is_issue:
+            for name in joined_names(words_of(question.title), routing.postings):
+                meant.add(name)
+                terms[stem(name)] = max(terms.get(stem(name), 0.0), _JOINED_WEIGHT)
+        if self.rules.near and not question.is_issue and exact:
+            used = routing.postings.frequencies({stem(name) for name in exact})
+            unknown = [name for name in exact if stem(name) not in used]
+            for near in near_names(unknown, routing.definitions).values():
+                for name in near:
+                    meant.add(name)
+                    terms[stem(name)] = max(terms.get(stem(name), 0.0), _NEAR_WEIGHT)
+        return _Names(exact, meant, question.body_names, terms)
+
+    def _evidence(
+        self, question: Question, names: _Names, candidates: Mapping[int, Candidate], known: float
+    ) -> Evidence:
+        stemmed = set().union(*map(terms_of_name, names.exact))
         used = self.store.routing.postings.frequencies(stemmed) if stemmed else {}
         return Evidence(
             bm25=max((candidate.bm25 for candidate in candidates.values()), default=0.0),
@@ -133,90 +210,47 @@ class HybridRouter:
             terms=len(question.weights),
         )
 
-    # --- candidates --------------------------------------------------------------------------------------------
-
-    def _candidates(self, question: Question, wanted: int) -> tuple[dict[int, _Candidate], float]:
-        """The best chunks of both rankings, and the known share of the question (`Ranking.known`)."""
-        routing = self.store.routing
-        allowed = self._allowed()
-        lexical, ranking = self._by_words(question.weights, wanted, allowed)
-        if not self.rules.lexical:
-            lexical = {}
-        vector = self._vector(question) if self.rules.dense else None
-        similar = NO_SIMILARITIES if vector is None else routing.vectors.similar(vector, wanted)
-
-        def nearest_of(ids: list[int]) -> list[int]:
-            cosines = similar.of(ids)
-            return sorted(cosines, key=lambda i: -cosines[i])[:wanted]
-
-        nearest = [i for i, _ in similar.best] if allowed is None else nearest_of(allowed)
-        new = [i for i in nearest if i not in lexical]
-        chunks = self._shown(new)
-        if allowed is None and len(chunks) < len(new) // 4:  # most of the nearest are in other snapshots
-            files = [file_id for file_id, _, _ in self.store.files(self.snapshot)]
-            chunks = self._shown(nearest_of(self.store.chunk_ids(files)))
-        chunks |= {i: chunk for i, (chunk, _) in lexical.items()}
-        cosines = similar.of(chunks)
-        bound = ranking.bound or 1.0
-        bm25 = {i: lexical[i][1] / bound if i in lexical else 0.0 for i in chunks}
-        if vector is None and self.rules.dense and question.weights and not any(map(str.isascii, question.weights)):
-            cosines = {i: _COSINE_OF_BM25 * value for i, value in bm25.items()}
-        candidates = {i: _Candidate(chunk, bm25[i], max(0.0, cosines.get(i, 0.0))) for i, chunk in chunks.items()}
-        kept = {i: c for i, c in candidates.items() if c.bm25 or c.cosine >= _LEAST_COSINE}
-        return kept, ranking.known
-
-    def _vector(self, question: Question) -> Vector | None:
-        """The question's vector; None if the vectors of the chunks were made by something else."""
-        routing = self.store.routing
-        if self.embedder is not None:
-            return self.embedder.question(question.text) if routing.made_by == self.embedder.fingerprint else None
-        vectors = routing.terms
-        return vectors.query(list(question.weights)) if vectors and routing.made_by == vectors.fingerprint else None
-
-    def _allowed(self) -> list[int] | None:
-        """The ids of the chunks in scope, None for all."""
-        if self.in_scope is None:
-            return None
-        files = [file_id for file_id, path, _ in self.store.files(self.snapshot) if self.in_scope(path)]
-        return self.store.chunk_ids(files)
-
-    def _shown(self, ids: list[int]) -> dict[int, Chunk]:
-        return {i: stored.chunk for i, stored in self.store.chunks_shown(self.snapshot, ids).items()}
-
-    def _by_words(
-        self, terms: dict[str, float], wanted: int, allowed: list[int] | None
-    ) -> tuple[dict[int, tuple[Chunk, float]], Ranking]:
-        """id -> (chunk, BM25) of the best chunks of the snapshot in scope, and the whole ranking."""
-        rank = self.store.routing.postings.rank
-        ranking = rank(terms, wanted) if allowed is None else rank(terms).among(allowed)
-        hits: dict[int, tuple[Chunk, float]] = {}
-        seen, batch = 0, wanted
-        while len(hits) < wanted and seen < len(ranking):  # chunks of other snapshots are skipped
-            best = ranking.best(seen + batch)[seen:]
-            shown = self._shown([chunk_id for chunk_id, _ in best])
-            hits |= {chunk_id: (shown[chunk_id], bm25) for chunk_id, bm25 in best if chunk_id in shown}
-            seen, batch = seen + batch, batch * 8
-            if not ranking.complete and len(hits) < wanted:
-                ranking = rank(terms)
-        return hits, ranking
-
     # --- rules -------------------------------------------------------------------------------------------------
 
-    def _relevance(self, candidate: _Candidate, question: Question) -> float:
-        rules, chunk, names = self.rules, candidate.chunk, question.names
+    def _relevance(self, candidate: Candidate, question: Question, names: _Names) -> float:
+        rules, chunk = self.rules, candidate.chunk
         relevance = rules.lexical * candidate.bm25 + rules.dense * candidate.cosine
-        kind = kind_of(chunk.path)
-        if kind is FileKind.OTHER and names and _in_code(names, chunk):
+        kind = self._kinds.of(chunk.path)
+        if kind is FileKind.OTHER and names.exact and _in_code(names.exact, chunk):
             kind = FileKind.SOURCE  # in a language that we don't know
-        if rules.kinds:
-            relevance *= prior(kind, question.words)
-        if rules.definition and names and _is_code(chunk.path):
-            named = fold(plain(last_name(chunk.symbol))) in names
-            if named or any(defines(chunk.text, name, guess=not chunk.symbol) for name in names):
-                relevance += rules.definition
+        weight = prior(kind, question.kinds) if rules.kinds else 1.0
+        relevance *= weight
+        if kind not in _PROSE_KINDS and not is_data(chunk.path):
+            relevance += weight * self._defining(chunk, question, names)
+        relevance += rules.mention * candidate.mentioned + rules.in_file * candidate.in_file
         return relevance
 
-    def _after_code(self, candidates: dict[int, _Candidate], relevance: dict[int, float], question: Question) -> None:
+    def _defining(self, chunk: Chunk, question: Question, names: _Names) -> float:
+        """What a chunk of code gains by the names that it defines."""
+        rules = self.rules
+        name = plain(last_name(chunk.symbol))
+        folded = fold(name)
+        if names.meant and (rules.definition or rules.lookup):
+            gain = rules.lookup if rules.lookup and question.is_lookup else rules.definition
+            if folded in names.meant:
+                return gain * (1.0 if name in question.original_names else 0.9) * _qualified(chunk, question)
+            if any(defines(chunk.text, other, guess=not chunk.symbol) for other in names.meant):
+                return gain * 0.9
+        return rules.body_definition if folded and folded in names.body else 0.0
+
+    def _compare(self, candidates: dict[int, Candidate], relevance: dict[int, float], question: Question) -> None:
+        """Raises chunks that hold the question's words in order, as a message or a comment does, or what it quotes."""
+        parts = [question.title, *question.quoted] if not question.is_issue else [question.title, *question.quoted[:8]]
+        phrases = [words for words in (_NOT_WORDS.sub(" ", fold(part)).split() for part in parts) if len(words) > 1]
+        if not phrases:
+            return
+        best = heapq.nsmallest(_LOOKED_AT, relevance, key=lambda i: (-relevance[i], i))
+        for i in best:
+            text = f" {_NOT_WORDS.sub(' ', fold(candidates[i].chunk.text))} "
+            weight = prior(self._kinds.of(candidates[i].chunk.path), question.kinds) if self.rules.kinds else 1.0
+            relevance[i] += weight * self.rules.verbatim * max(_in_order(words, text) for words in phrases)
+
+    def _after_code(self, candidates: dict[int, Candidate], relevance: dict[int, float], question: Question) -> None:
         """Lowers files of data, if code has a name of the question, unless it asks for their kind: `package.json`."""
         if not any(_in_code(question.names, candidate.chunk) for candidate in candidates.values()):
             return
@@ -225,7 +259,7 @@ class HybridRouter:
             if _is_artefact(path) and PurePosixPath(path).suffix[1:].lower() not in question.words:
                 relevance[i] *= self.rules.artefacts
 
-    def _follow_calls(self, candidates: dict[int, _Candidate], relevance: dict[int, float]) -> None:
+    def _follow_calls(self, candidates: dict[int, Candidate], relevance: dict[int, float]) -> None:
         """Raises the relevance of the definitions that the best hits call, most where their name is rare."""
         routing = self.store.routing
         best = sorted(relevance, key=lambda i: (-relevance[i], i))[:_CALLERS]
@@ -240,25 +274,16 @@ class HybridRouter:
                 for i in defined[name]:
                     gain[i] += self.rules.calls * relevance[caller] / ambiguity / _CALLERS
         called = heapq.nsmallest(_CALLED, gain, key=lambda i: (-gain[i], i))
-        for i, chunk in self._shown([i for i in called if i not in candidates]).items():
-            if self.in_scope is None or self.in_scope(chunk.path):
-                candidates[i] = _Candidate(chunk, 0.0, 0.0)
+        for i, chunk in self._finder.shown([i for i in called if i not in candidates]).items():
+            if self._in_scope is None or self._in_scope(chunk.path):
+                candidates[i] = Candidate(chunk, 0.0, 0.0)
         for i in called:
             if i in candidates:
                 relevance[i] = relevance.get(i, 0.0) + gain[i]
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """bm25: divided by `Ranking.bound`, so in [0, 1]."""
-
-    chunk: Chunk
-    bm25: float
-    cosine: float
-
-
 def _spread(
-    relevance: Mapping[int, float], candidates: Mapping[int, _Candidate], same_file: float
+    relevance: Mapping[int, float], candidates: Mapping[int, Candidate], same_file: float
 ) -> list[tuple[int, float]]:
     """(id, relevance), best first, times `same_file` for each better chunk of the same file."""
 
@@ -274,12 +299,24 @@ def _spread(
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
 
 
-def _without_copies(ranked: list[tuple[Chunk, float]]) -> list[tuple[Chunk, float, tuple[Chunk, ...]]]:
-    """(chunk, relevance, its copies): of several chunks with the same text, the best one with the others."""
-    copies: dict[str, list[Chunk]] = {}
-    for chunk, _ in ranked:
-        copies.setdefault(chunk.text, []).append(chunk)
-    return [(chunk, value, tuple(copies[chunk.text][1:])) for chunk, value in ranked if copies[chunk.text][0] is chunk]
+def _qualified(chunk: Chunk, question: Question) -> float:
+    """1 if the chunk's symbol has the names before the last one too, `Session` of `Session.get`; less if it has others.
+    Names of modules and instances are no part of a symbol."""
+    symbol = re.sub(r"::|#|->|/", ".", plain(chunk.symbol))
+    last = last_name(symbol)
+    qualified = [name for name in question.qualified if name.rpartition(".")[2] == last]
+    if not qualified:
+        return 1.0
+    if any(symbol == name or symbol.endswith(f".{name}") for name in qualified):
+        return 1.3
+    return 0.7 if any(name.split(".")[-2][:1].isupper() for name in qualified) and "." in symbol else 1.0
+
+
+def _in_order(words: list[str], text: str) -> float:
+    """The share of a phrase's three-word (or two-word) runs that stand in a text; 1 for the whole phrase."""
+    size = min(3, len(words))
+    runs = [" ".join(words[at : at + size]) for at in range(len(words) - size + 1)]
+    return sum(f" {run} " in text for run in runs) / len(runs)
 
 
 def _in_code(names: Set[str], chunk: Chunk) -> bool:
@@ -288,10 +325,10 @@ def _in_code(names: Set[str], chunk: Chunk) -> bool:
 
 
 def _is_artefact(path: str) -> bool:
-    return is_data(path) and kind_of(path) is not FileKind.SOURCE
+    return is_data(path) and not kind_of(path).is_code
 
 
 def _is_code(path: str) -> bool:
-    """Is it source, or a file in a language that we don't know, which may define a name?"""
+    """Is it code, or a file in a language that we don't know, which may define a name?"""
     kind = kind_of(path)
-    return kind is FileKind.SOURCE or (kind is FileKind.OTHER and not is_data(path))
+    return kind.is_code or (kind is FileKind.OTHER and not is_data(path))

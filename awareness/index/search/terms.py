@@ -112,10 +112,11 @@ def is_single(term: str) -> bool:
 
 def query_terms(question: str) -> list[str]:
     """The terms of a question, each once, in order, without question words unless it has no others."""
-    return list(dict.fromkeys(term for word in _asked_words(question) for term in _terms(word, asked=True)))
+    return list(dict.fromkeys(term for word in asked_words(question) for term in _terms(word, asked=True)))
 
 
-def _asked_words(question: str) -> list[str]:
+def asked_words(question: str) -> list[str]:
+    """The words of a question without question words, as written; all of them if it has no others."""
     words = words_of(_without_question_words(question))
     meant = _meant_as_names(question)
     chosen = [word for word in words if fold(word) not in _QUESTION_WORDS or fold(word) in meant]
@@ -165,7 +166,7 @@ def weighted_terms(question: str) -> dict[str, float]:
     neither `name` nor `method` tells much.
     """
     names = {fold(word) for name in names_in(question) for word in words_of(name)}
-    words = _asked_words(question)
+    words = asked_words(question)
     counted = [word for word in words if fold(word) in names or fold(word) not in _QUESTION_WORDS]
     beside = BESIDE_NAME_WEIGHT if names and len(counted) - len(names) <= _FEW_WORDS else 1.0
     weights: dict[str, float] = {}

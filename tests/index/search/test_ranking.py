@@ -324,7 +324,7 @@ def test_a_definition_hidden_from_the_symbol_is_found_by_its_name(tmp_path):
     ]
     with indexed(tmp_path, chunks) as store:
         assert first(store, "where is MutationScope defined") == ["types.ts"]
-        assert first(store, "where is MutationScope defined", Rules(definition=0.0)) == ["cache.ts"]
+        assert first(store, "where is MutationScope defined", Rules(definition=0.0, lookup=0.0)) == ["cache.ts"]
 
 
 def test_a_definition_that_the_best_hit_calls_is_a_hit(tmp_path):
