@@ -237,12 +237,13 @@ class Sample:
 @dataclass(frozen=True)
 class Hit:
     """A search result. score: in [0, 1], higher is better. copies: other chunks with the same text, which would have
-    been hits too; translations: the same for the document in other languages."""
+    been hits too; translations: the same for the document in other languages. kind: of its file (`FileKind.word`)."""
 
     chunk: Chunk
     score: float
     copies: tuple[Chunk, ...] = ()
     translations: tuple[Chunk, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)

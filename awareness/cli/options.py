@@ -85,6 +85,14 @@ ScopeOption = Annotated[
         " ./PATH counts from the working folder. Repeatable; a leading ! excludes.",
     ),
 ]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        help="Only files of this kind: source, test, example, docs, other, legacy, changelog, generated, vendored,"
+        " translation. Repeatable; a leading ! excludes.",
+    ),
+]
 IncludeOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -22,6 +22,7 @@ def search(
     memory: options.MemoryOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
+    kind: options.KindOption = None,
     top_k: options.TopKOption = DEFAULT_TOP_K,
     no_refresh: Annotated[
         bool,
@@ -41,7 +42,7 @@ def search(
     with Engine(repo or (), memory or (), rev=rev, reporter=render.REPORTER) as engine:
         if not no_refresh:
             engine.refresh(creates=False)
-        hits = engine.search(query, scope=scope, top_k=top_k)
+        hits = engine.search(query, scope=scope, top_k=top_k, kinds=kind)
         stale = [not hit.is_current for hit in hits]
         listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
         no_match = None if hits else empty_scope(engine.corpora, scope)
@@ -55,11 +56,14 @@ def search(
             render.text(f"Not found in {engine.searched}. Nearest:")
         for hit, is_stale in zip(hits, stale, strict=True):
             mark = "  (changed or gone since it was indexed)" if is_stale else ""
-            render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}{mark}", style="bold")
+            kind_mark = "" if hit.hit.kind in ("source", "other") else f"  {hit.hit.kind}"
+            render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}{kind_mark}{mark}", style="bold")
             for line in hit.preview().split("\n"):
                 render.text(f"    {line}")
             if copies := hit.hit.copies:
                 render.text(f"    the same in {named_list([copy.place for copy in copies])}", style="dim")
+            if others := hit.hit.translations:
+                render.text(f"    in other languages: {named_list([other.place for other in others])}", style="dim")
     if is_weak:
         engine.note_unsearched()
         if no_match:

@@ -15,6 +15,7 @@ from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.units import named_list
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
+from awareness.index.files.file_kinds import kinds_named
 from awareness.index.files.nested import nested_repositories
 from awareness.index.files.patterns import build_scope
 from awareness.index.files.repository import is_below
@@ -113,7 +114,9 @@ class CorpusHit:
             "score": self.score,
             "rev": self.corpus.rev,
             "origin": self.corpus.name,
+            "kind": self.hit.kind,
             "copies": [copy.place for copy in self.hit.copies],
+            "translations": [other.place for other in self.hit.translations],
             **preview,
         }
 
@@ -225,13 +228,16 @@ def search_corpora(
     top_k: int,
     rules: Rules = SPREAD,
     reporter: Reporter = SILENT,
+    kinds: Sequence[str] | None = None,
 ) -> list[CorpusHit]:
-    """The best hits of all corpora, best first. scope: globs of paths, `!` before one excludes."""
+    """The best hits of all corpora, best first. scope: globs of paths, `!` before one excludes. kinds: of files, as
+    `kinds_named` reads them."""
+    chosen = kinds_named(kinds) if kinds else None
     hits: list[CorpusHit] = []
     for corpus in corpora:
         with corpus.blaming_the_pack():
             in_scope, embedder = corpus.build_scope(scope), embedder_of(corpus.store, reporter)
-            router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder, rules)
+            router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder, rules, chosen)
             hits += [CorpusHit(corpus, hit) for hit in router.search(query, top_k=top_k)]
     return _without_twins(sorted(hits, key=lambda hit: -hit.score))[:top_k]
 

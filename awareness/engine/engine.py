@@ -195,15 +195,17 @@ class Engine:
         scope: Sequence[str] | None = None,
         top_k: int = DEFAULT_TOP_K,
         rules: Rules = SPREAD,
+        kinds: Sequence[str] | None = None,
     ) -> list[CorpusHit]:
         """The chunks that the query is about, best first; a first hit below `WEAK_SCORE` means that nothing answers it.
 
         scope: globs of paths ('src/**/*.py'); a leading `!` excludes. rules: how hits are ranked; `GATHERED` keeps
-        those of one file together, as questions need it. Raises NoIndex, and UsageError for a top_k below 1."""
+        those of one file together, as questions need it. kinds: of files, `source` or `docs`; a leading `!` excludes.
+        Raises NoIndex, and UsageError for a top_k below 1 or an unknown kind."""
         if top_k < 1:
             raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
         with self._index_lock:
-            return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter)
+            return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter, kinds)
 
     @property
     def searched(self) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from enum import IntEnum
+
+from awareness.errors import UsageError
 
 
 class FileKind(IntEnum):
@@ -34,6 +37,33 @@ class FileKind(IntEnum):
     def is_code(self) -> bool:
         """Code that other code may call: no test and no example."""
         return self in (FileKind.SOURCE, FileKind.LEGACY, FileKind.GENERATED, FileKind.VENDORED)
+
+
+_ALIASES = {
+    "code": FileKind.SOURCE,
+    "tests": FileKind.TEST,
+    "examples": FileKind.EXAMPLE,
+    "doc": FileKind.DOCS,
+    "documentation": FileKind.DOCS,
+    "config": FileKind.OTHER,
+    "deprecated": FileKind.LEGACY,
+    "changes": FileKind.CHANGELOG,
+    "vendor": FileKind.VENDORED,
+    "translations": FileKind.TRANSLATION,
+}
+
+
+def kinds_named(words: Iterable[str]) -> frozenset[FileKind]:
+    """The kinds that are named, as `source` or `code`; with a leading `!`, all others. Raises UsageError."""
+    by_word = {kind.word: kind for kind in FileKind} | _ALIASES
+    named: set[FileKind] = set()
+    excluded: set[FileKind] = set()
+    for word in words:
+        kind = by_word.get(word.removeprefix("!").strip().lower())
+        if kind is None:
+            raise UsageError(f"there is no kind '{word}'", hint=f"one of {', '.join(kind.word for kind in FileKind)}")
+        (excluded if word.startswith("!") else named).add(kind)
+    return frozenset((named or set(FileKind)) - excluded)
 
 
 _TEST = re.compile(

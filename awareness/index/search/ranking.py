@@ -17,7 +17,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -44,6 +44,7 @@ _LOOKED_AT = 24  # best hits whose text is compared with the question word by wo
 _JOINED_WEIGHT = 0.8  # of a name whose words stand apart in the question
 _NEAR_WEIGHT = 0.7  # of a name for one with a typo
 _PROSE_KINDS = (FileKind.DOCS, FileKind.CHANGELOG, FileKind.TRANSLATION)
+_CONTINUED = 0.7  # of a definition's later chunks against its first
 _NOT_WORDS = re.compile(r"[\W_]+")
 
 
@@ -100,8 +101,8 @@ class _Names:
 class HybridRouter:
     """Finds the chunks of one snapshot that answer a question.
 
-    in_scope: path -> may it be a hit; applied before ranking. embedder: the embedding model that the index was made
-    with, if any; without it such an index is searched by words alone.
+    in_scope: path -> may it be a hit; applied before ranking, like kinds, None for all. embedder: the embedding model
+    that the index was made with, if any; without it such an index is searched by words alone.
     """
 
     def __init__(
@@ -111,8 +112,11 @@ class HybridRouter:
         in_scope: Callable[[str], bool] | None = None,
         embedder: Embedder | None = None,
         rules: Rules = SPREAD,
+        kinds: Set[FileKind] | None = None,
     ) -> None:
         self.store, self.snapshot, self.rules = store, snapshot, rules
+        if kinds is not None:
+            inside, in_scope = in_scope, lambda path: (not inside or inside(path)) and self._kinds.of(path) in kinds
         self._in_scope = in_scope
         self._finder = Finder(store, snapshot, in_scope, embedder, lexical=bool(rules.lexical), dense=bool(rules.dense))
 
@@ -126,8 +130,7 @@ class HybridRouter:
         if evidence.named > 0 and len(words_of(query)) == 1:
             probability = max(probability, 0.5)  # the word stands there, whatever else does
         return [
-            Hit(hit.chunk, round(probability * value / highest, 4), hit.copies, hit.translations)
-            for hit, value in self._grouped(ranked)[:top_k]
+            replace(hit, score=round(probability * value / highest, 4)) for hit, value in self._grouped(ranked)[:top_k]
         ]
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
@@ -173,7 +176,7 @@ class HybridRouter:
                 continue
             others = tuple(page.values())[1:] if page[first] is chunk and self.rules.pages else ()
             same = tuple(copy for copy in copies[chunk.text][1:] if copy not in others)
-            hits.append((Hit(chunk, 0.0, same, others), value))
+            hits.append((Hit(chunk, 0.0, same, others, self._kinds.of(chunk.path).word), value))
         return hits
 
     @cached_property
@@ -233,7 +236,9 @@ class HybridRouter:
         if names.meant and (rules.definition or rules.lookup):
             gain = rules.lookup if rules.lookup and question.is_lookup else rules.definition
             if folded in names.meant:
-                return gain * (1.0 if name in question.original_names else 0.9) * _qualified(chunk, question)
+                gain *= 1.0 if name in question.original_names else 0.9
+                gain *= 1.0 if defines(chunk.text, folded, guess=True) else _CONTINUED
+                return gain * _qualified(chunk, question)
             if any(defines(chunk.text, other, guess=not chunk.symbol) for other in names.meant):
                 return gain * 0.9
         return rules.body_definition if folded and folded in names.body else 0.0
