@@ -10,6 +10,7 @@ has very many keys, the keys are data too. What is still too large is cut to its
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ class Summary:
     gaps: list[tuple[int, int]]
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def is_data(path: str) -> bool:
     """Is this a file of data, by its name, and neither prose nor code?"""
     suffix = PurePosixPath(path).suffix.lower()

@@ -16,10 +16,16 @@ class HitKinds:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = paths
+        self._known: dict[str, FileKind] = {}
 
     def of(self, path: str) -> FileKind:
         """As `kind_of`, but code and documents in a folder for an old version are LEGACY: `v1/` beside `v2/`,
         `docs-v3/` beside `docs/`, or a `v1/` whose files stand without it too."""
+        if (known := self._known.get(path)) is None:
+            known = self._known[path] = self._kind(path)
+        return known
+
+    def _kind(self, path: str) -> FileKind:
         kind = kind_of(path)
         if kind in (FileKind.SOURCE, FileKind.DOCS) and "v" in path.lower() and self._is_of_old_version(path):
             return FileKind.LEGACY
