@@ -33,6 +33,7 @@ BARE = Rules(
     body_definition=0.0,
     joined=False,
     near=False,
+    literal=0.0,
     mention=0.0,
     in_file=0.0,
     verbatim=0.0,

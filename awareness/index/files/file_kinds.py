@@ -111,6 +111,9 @@ _LANGUAGE = (
 _REGION = f"{_LANGUAGE}(?:[-_](?:[a-z]{{2,4}}|[0-9]{{3}}))?"
 _LANGUAGE_FOLDER = re.compile(rf"(?:^|/)({_REGION})/", re.IGNORECASE)
 _LANGUAGE_NAME = re.compile(rf"(?<=[A-Za-z0-9])([._-]{_REGION})(?=\.\w+$)", re.IGNORECASE)
+_README = re.compile(
+    r"(?:^|/)readme([._-][a-z]{2,3}(?:[-_][a-z]{2,4})?)(?=\.(?:md|mdx|markdown|rst|txt|adoc|org)$)", re.IGNORECASE
+)
 _ENGLISH_FOLDER = re.compile(r"(?:^|(?<=/))en(?:[-_](?:us|gb))?/", re.IGNORECASE)
 _ENGLISH_NAME = re.compile(r"[._-]en(?:[-_](?:us|gb))?(?=\.\w+$)", re.IGNORECASE)
 _TRANSLATED_IN = re.compile(
@@ -143,10 +146,16 @@ def _language_of(path: str) -> str:
     """The language code in the path of a translated document, else an empty string."""
     if not _PROSE.search(path):
         return ""
-    if found := _LANGUAGE_NAME.search(path):
+    if found := _translated_name(path):
         return found[1]
     found = _LANGUAGE_FOLDER.search(path)
     return found[1] if found and _TRANSLATED_IN.search(path) else ""
+
+
+def _translated_name(path: str) -> re.Match[str] | None:
+    """Where the name of a file has a language code: `guide.zh-CN.md`; a README is never named after anything else."""
+    found = _LANGUAGE_NAME.search(path) or _README.search(path)
+    return None if found is None or _ENGLISH_NAME.search(path) else found
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -155,8 +164,8 @@ def page_of(path: str) -> str:
     if not _PROSE.search(path):
         return path
     if _language_of(path):
-        if _LANGUAGE_NAME.search(path):
-            return _LANGUAGE_NAME.sub("", path)
+        if found := _translated_name(path):
+            return path[: found.start(1)] + path[found.end(1) :]
         found = _LANGUAGE_FOLDER.search(path)
         assert found
         return path[: found.start(1)] + path[found.end() :]

@@ -20,6 +20,9 @@ _LEAST_COSINE = 0.15  # of a candidate without any of the question's words
 _COSINE_OF_BM25 = 0.8  # assumed for a question in a language that the term vectors do not know
 _FILES_OF_MENTION = 3  # that fit it equally well, at most
 _CHUNKS_OF_FILE = 40  # of a file that is named without a line, at most
+_SHORT = 3  # words of a question that names a file and nothing else
+_SCANNED = 200_000  # chunks that are read for a literal, at most
+_LITERALS, _HOLDING = 3, 20  # literals that are looked for so, and chunks of each
 _FADING = 0.8  # of a stack frame against the one inside of it
 _SCRIPTS = frozenset("js mjs cjs jsx ts mts cts tsx".split())
 _Weights = dict[int, float]
@@ -81,8 +84,8 @@ class Finder:
             files = [file_id for file_id, _, _ in self.store.files(self.snapshot)]
             chunks = self.shown(nearest_of(self.store.chunk_ids(files)))
         chunks |= lexical
-        named = self._named(question)
-        mentioned, in_file = self._mentioned(question.mentions, terms)
+        named = [*self._named(question), *self._holding(question, chunks)]
+        mentioned, in_file = self._mentioned(question, terms)
         chunks |= self.shown([i for i in (*named, *mentioned, *in_file) if i not in chunks])
         cosines = similar.of(chunks)
         bound = ranking.bound or 1.0
@@ -110,10 +113,19 @@ class Finder:
         defined = self.store.routing.definitions.of(names, self.snapshot)
         return [i for ids in defined.values() for i in ids]
 
-    def _mentioned(self, mentions: Sequence[Mention], terms: Mapping[str, float]) -> tuple[_Weights, _Weights]:
+    def _holding(self, question: Question, chunks: Mapping[int, Chunk]) -> list[int]:
+        """Chunks that hold a literal of the question, if no candidate does: signs are no terms."""
+        wanted = [literal for literal in question.literals if not any(literal in c.text for c in chunks.values())]
+        if not wanted or self.store.count_chunks(self.snapshot) > _SCANNED:
+            return []
+        found = (self.store.chunks_holding(self.snapshot, literal, _HOLDING) for literal in wanted[:_LITERALS])
+        return [chunk.id for chunks in found for chunk in chunks]
+
+    def _mentioned(self, question: Question, terms: Mapping[str, float]) -> tuple[_Weights, _Weights]:
         """id -> 1 for the chunk of each place that is named, less for outer frames; the same for chunks of its file."""
         places: _Weights = {}
         in_files: _Weights = {}
+        mentions, is_short = question.mentions, len(question.title.split()) <= _SHORT
         if not mentions:
             return places, in_files
         by_name: dict[str, list[tuple[int, str]]] = {}
@@ -127,6 +139,8 @@ class Finder:
                 ids = self.store.chunk_ids([file_id])
                 chunks = {i: stored.chunk for i, stored in self.store.chunks_by_id(ids).items()}
                 at = _place(mention, chunks)
+                if at is None and is_short and not mention.line and ids:
+                    at = ids[0]
                 if at is not None:
                     places[at] = max(places.get(at, 0.0), weight)
                 if path not in seen:

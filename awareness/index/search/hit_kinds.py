@@ -42,7 +42,11 @@ class HitKinds:
                 return True
             if stem and (parent, stem) in self._plain:
                 return True
-            if not stem and "/".join([*parts[:depth], *parts[depth + 1 :]]) in self._files:
+            if (
+                not stem
+                and kind_of(path) is FileKind.SOURCE
+                and "/".join([*parts[:depth], *parts[depth + 1 :]]) in self._files
+            ):
                 return True
         return False
 

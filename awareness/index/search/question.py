@@ -94,6 +94,16 @@ class Question:
         return tuple(next(filter(None, match)) for match in _QUOTED.findall(self.text[:_MOST_READ]))
 
     @cached_property
+    def literals(self) -> tuple[str, ...]:
+        """What has to stand in the code exactly so: what is quoted, and a question without a space that has other signs
+        than letters, `--dry-run`, `a.b-c`, `??=`; of a path in it, the last part too."""
+        found = [text for text in self.quoted if not text.isalpha()] if not self.is_issue else []
+        whole = self.title.strip().strip("`'\"")
+        if whole and not re.search(r"\s", whole) and not whole.isalnum():
+            found += [whole, *([part] if "-" in (part := re.split(r"[./:]", whole)[-1]) else [])]
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
     def weights(self) -> dict[str, float]:
         """Stemmed term -> its weight. In an issue, a term of the title weighs more than one of the body, and in the
         body one that is there often more than one that is there once."""

@@ -44,6 +44,7 @@ _LOOKED_AT = 24  # best hits whose text is compared with the question word by wo
 _JOINED_WEIGHT = 0.8  # of a name whose words stand apart in the question
 _NEAR_WEIGHT = 0.7  # of a name for one with a typo
 _PROSE_KINDS = (FileKind.DOCS, FileKind.CHANGELOG, FileKind.TRANSLATION)
+_OTHER_CASE = 0.8  # of a name that is written otherwise
 _CONTINUED = 0.7  # of a definition's later chunks against its first
 _NOT_WORDS = re.compile(r"[\W_]+")
 
@@ -53,14 +54,15 @@ class Rules:
     """The weights of the ranking; 0 or False switches a rule off.
 
     lexical, dense: of the largest possible BM25, of a cosine of 1. kinds: tests, examples and documents count less.
-    definition: added to a chunk that defines a name in the question; lookup: the same if the question asks for nothing
-    but names; body_definition: the same for names in the body of an issue. joined, near: names whose words stand apart
-    in the question, or that have a typo, count as names. mention: added to the chunk at a stack frame or a line that is
-    named; in_file: to the other chunks of that file. verbatim: added to a chunk that holds the question's words in
-    order, or what it quotes. calls: added to a definition that the best hits call. same_file: factor for each better
-    chunk of the same file; same_file_named: the same for a question with a name of code, whose answer is in one place.
-    artefacts: factor for files of data, if the question has a name that is also in code: what a build makes of the code
-    holds the same names. pages: a document is shown in one language.
+    definition: added to a chunk that defines a name in the question; lookup: the same if the question asks for
+    nothing but names; body_definition: the same for names in the body of an issue. joined, near: names whose words
+    stand apart in the question, or that have a typo, count as names. literal: added to a chunk that holds what the
+    question quotes. mention: added to the chunk at a stack frame or a line that is named; in_file: to the other
+    chunks of that file. verbatim: added to a chunk that holds the question's words in order, or what it quotes.
+    calls: added to a definition that the best hits call. same_file: factor for each better chunk of the same file;
+    same_file_named: the same for a question with a name of code, whose answer is in one place. artefacts: factor
+    for files of data, if the question has a name that is also in code: what a build makes of the code holds the
+    same names. pages: a document is shown in one language.
     """
 
     lexical: float = 1.0
@@ -71,12 +73,13 @@ class Rules:
     body_definition: float = 0.1
     joined: bool = True
     near: bool = True
-    mention: float = 0.6
-    in_file: float = 0.1
-    verbatim: float = 0.3
-    calls: float = 1.5
-    same_file: float = 0.85
-    same_file_named: float = 0.95
+    literal: float = 0.3
+    mention: float = 1.0
+    in_file: float = 0.2
+    verbatim: float = 0.6
+    calls: float = 1.2
+    same_file: float = 0.8
+    same_file_named: float = 0.9
     artefacts: float = 0.4
     pages: bool = True
 
@@ -236,24 +239,37 @@ class HybridRouter:
         if names.meant and (rules.definition or rules.lookup):
             gain = rules.lookup if rules.lookup and question.is_lookup else rules.definition
             if folded in names.meant:
-                gain *= 1.0 if name in question.original_names else 0.9
+                gain *= 1.0 if name in question.original_names else _OTHER_CASE
                 gain *= 1.0 if defines(chunk.text, folded, guess=True) else _CONTINUED
                 return gain * _qualified(chunk, question)
             if any(defines(chunk.text, other, guess=not chunk.symbol) for other in names.meant):
-                return gain * 0.9
+                return gain * (0.9 if any(own in chunk.text for own in question.original_names) else _OTHER_CASE)
         return rules.body_definition if folded and folded in names.body else 0.0
 
     def _compare(self, candidates: dict[int, Candidate], relevance: dict[int, float], question: Question) -> None:
         """Raises chunks that hold the question's words in order, as a message or a comment does, or what it quotes."""
         parts = [question.title, *question.quoted] if not question.is_issue else [question.title, *question.quoted[:8]]
         phrases = [words for words in (_NOT_WORDS.sub(" ", fold(part)).split() for part in parts) if len(words) > 1]
-        if not phrases:
+        literals = question.literals
+        if not phrases and not literals:
             return
+        rarity = self._rarity(phrases)
         best = heapq.nsmallest(_LOOKED_AT, relevance, key=lambda i: (-relevance[i], i))
         for i in best:
             text = f" {_NOT_WORDS.sub(' ', fold(candidates[i].chunk.text))} "
             weight = prior(self._kinds.of(candidates[i].chunk.path), question.kinds) if self.rules.kinds else 1.0
-            relevance[i] += weight * self.rules.verbatim * max(_in_order(words, text) for words in phrases)
+            in_order = max((_in_order(words, text, rarity) for words in phrases), default=0.0)
+            relevance[i] += weight * self.rules.verbatim * in_order
+            if any(literal in candidates[i].chunk.text for literal in literals):
+                relevance[i] += self.rules.literal
+
+    def _rarity(self, phrases: list[list[str]]) -> dict[str, float]:
+        """word -> how rare it is here, 0 for the words of every text."""
+        words = {word for words in phrases for word in words}
+        stemmed = {word: stem(word) for word in words}
+        used = self.store.routing.postings.frequencies(set(stemmed.values()))
+        total = self.store.routing.postings.count()
+        return {word: math.log((total + 1) / (used.get(term, 0) + 0.5)) for word, term in stemmed.items()}
 
     def _after_code(self, candidates: dict[int, Candidate], relevance: dict[int, float], question: Question) -> None:
         """Lowers files of data, if code has a name of the question, unless it asks for their kind: `package.json`."""
@@ -317,11 +333,14 @@ def _qualified(chunk: Chunk, question: Question) -> float:
     return 0.7 if any(name.split(".")[-2][:1].isupper() for name in qualified) and "." in symbol else 1.0
 
 
-def _in_order(words: list[str], text: str) -> float:
-    """The share of a phrase's three-word (or two-word) runs that stand in a text; 1 for the whole phrase."""
+def _in_order(words: list[str], text: str, rarity: Mapping[str, float]) -> float:
+    """The share of a phrase's runs of three words (or two) that stand in a text, each weighted by how rare its words
+    are; 1 for the whole phrase."""
     size = min(3, len(words))
     runs = [" ".join(words[at : at + size]) for at in range(len(words) - size + 1)]
-    return sum(f" {run} " in text for run in runs) / len(runs)
+    weights = [sum(rarity[word] for word in words[at : at + size]) for at in range(len(runs))]
+    held = sum(weight for run, weight in zip(runs, weights, strict=True) if f" {run} " in text)
+    return held / (sum(weights) or 1.0)
 
 
 def _in_code(names: Set[str], chunk: Chunk) -> bool:

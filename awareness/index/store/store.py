@@ -355,6 +355,17 @@ class Store:
         where = " WHERE EXISTS (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = c.file_id)"
         return {chunk.id: chunk for chunk in self._listed(ids, where, snapshot)}
 
+    def chunks_holding(self, snapshot: int, text: str, most: int) -> list[StoredChunk]:
+        """The first chunks of a snapshot that hold `text` exactly so. Reads every chunk."""
+        return list(
+            self._chunks(
+                "JOIN snapshot_file sf ON sf.file_id = f.id WHERE sf.snapshot_id = ? AND instr(c.text, ?) LIMIT ?",
+                snapshot,
+                text,
+                most,
+            )
+        )
+
     def chunk_ids(self, files: Sequence[int]) -> list[int]:
         """The ids of the chunks of these files (by id)."""
         sql = "SELECT id FROM chunk WHERE file_id IN (SELECT value FROM json_each(?))"
