@@ -34,6 +34,7 @@ BARE = Rules(
     joined=False,
     near=False,
     literal=0.0,
+    message=0.0,
     mention=0.0,
     in_file=0.0,
     verbatim=0.0,

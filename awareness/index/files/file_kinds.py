@@ -83,6 +83,11 @@ _CODE_ENDINGS = (
     "bicep pp hrl t psgi"
 ).split()
 _CODE = re.compile(rf"\.({'|'.join(_CODE_ENDINGS)})$|(^|/)CMakeLists\.txt$", re.IGNORECASE)
+_SETTINGS = re.compile(
+    r"(^|/)(\.[^/]+|dockerfile|makefile|license[^/]*|copying[^/]*|notice|manifest|authors|codeowners|procfile)$"
+    r"|\.(json5?|ya?ml|toml|ini|cfg|conf|config|properties|env|xml|plist|csv|tsv|lock|in|svg|pem|key|crt|log|map|editorconfig)$",
+    re.IGNORECASE,
+)
 _CHANGELOG = re.compile(
     r"(^|/)(change[s_-]?logs?|changes|history|news|releases?|release[_-]?notes|what'?s[_-]?new)([._-]?v?\d[^/]*)?"
     r"(\.(md|mdx|markdown|rst|txt|adoc|org))?$"
@@ -140,6 +145,12 @@ def kind_of(path: str) -> FileKind:
     if is_code:
         return FileKind.LEGACY if _LEGACY.search(path) else FileKind.SOURCE
     return FileKind.DOCS if _DOCS.search(path) else FileKind.OTHER
+
+
+def may_be_code(path: str) -> bool:
+    """Is it code, or a file in a language that we don't know: no settings and no data?"""
+    kind = kind_of(path)
+    return kind.is_code or (kind is FileKind.OTHER and not _SETTINGS.search(path))
 
 
 def _language_of(path: str) -> str:

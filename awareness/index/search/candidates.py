@@ -12,6 +12,7 @@ from awareness.index.search.dense_vectors import NO_SIMILARITIES
 from awareness.index.search.mentions import Mention
 from awareness.index.search.postings import Ranking
 from awareness.index.search.question import Question
+from awareness.index.search.terms import words_of
 from awareness.index.store.store import Store
 from awareness.types import Chunk, Embedder, Vector, last_name
 
@@ -22,7 +23,7 @@ _FILES_OF_MENTION = 3  # that fit it equally well, at most
 _CHUNKS_OF_FILE = 40  # of a file that is named without a line, at most
 _SHORT = 3  # words of a question that names a file and nothing else
 _SCANNED = 200_000  # chunks that are read for a literal, at most
-_LITERALS, _HOLDING = 3, 20  # literals that are looked for so, and chunks of each
+_LITERALS, _HOLDING = 3, 50  # literals that are looked for so, and chunks of each
 _FADING = 0.8  # of a stack frame against the one inside of it
 _SCRIPTS = frozenset("js mjs cjs jsx ts mts cts tsx".split())
 _Weights = dict[int, float]
@@ -108,14 +109,17 @@ class Finder:
     def _named(self, question: Question) -> list[int]:
         """The definitions of the names in the question."""
         names = {*question.original_names, *(last_name(name) for name in question.qualified), *question.body_names}
+        names.update(word for word in words_of(question.title) if word.strip("_") in names)
         if not names:
             return []
         defined = self.store.routing.definitions.of(names, self.snapshot)
         return [i for ids in defined.values() for i in ids]
 
     def _holding(self, question: Question, chunks: Mapping[int, Chunk]) -> list[int]:
-        """Chunks that hold a literal of the question, if no candidate does: signs are no terms."""
-        wanted = [literal for literal in question.literals if not any(literal in c.text for c in chunks.values())]
+        """Chunks that hold a literal of the question, if it is nothing else or no candidate does; signs are no terms"""
+        is_literal = len(question.title.split()) == 1
+        held = {text for text in question.literals if any(text in chunk.text for chunk in chunks.values())}
+        wanted = [text for text in question.literals if is_literal or text not in held]
         if not wanted or self.store.count_chunks(self.snapshot) > _SCANNED:
             return []
         found = (self.store.chunks_holding(self.snapshot, literal, _HOLDING) for literal in wanted[:_LITERALS])

@@ -30,6 +30,7 @@ _ABOUT_DEFINITIONS = frozenset(
 _QUOTED = re.compile(
     r"`([^`\n]{2,200})`|\"([^\"\n]{2,200})\"|(?<!\w)'([^'\n]{2,200})'(?!\w)|“([^”\n]{2,200})”|「([^」\n]{2,200})」"
 )
+_NAME = re.compile(r"[\w$]+(?:(?:\.|::|#|->)[\w$]+)*(?:\(\))?")
 _QUALIFIED = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|#|->)[A-Za-z_$][\w$]*)+")
 
 
@@ -97,11 +98,11 @@ class Question:
     def literals(self) -> tuple[str, ...]:
         """What has to stand in the code exactly so: what is quoted, and a question without a space that has other signs
         than letters, `--dry-run`, `a.b-c`, `??=`; of a path in it, the last part too."""
-        found = [text for text in self.quoted if not text.isalpha()] if not self.is_issue else []
+        found = list(self.quoted) if not self.is_issue else []
         whole = self.title.strip().strip("`'\"")
-        if whole and not re.search(r"\s", whole) and not whole.isalnum():
-            found += [whole, *([part] if "-" in (part := re.split(r"[./:]", whole)[-1]) else [])]
-        return tuple(dict.fromkeys(found))
+        if not re.search(r"\s", whole):
+            found += [whole, re.split(r"[./:]", whole)[-1]]
+        return tuple(dict.fromkeys(text for text in found if text and not _NAME.fullmatch(text)))
 
     @cached_property
     def weights(self) -> dict[str, float]:
@@ -129,7 +130,7 @@ class Question:
         """Does it ask for a name and nothing else: `HTTPException`, `where is parse_flags defined`?"""
         if self.is_issue or not self.names:
             return False
-        parts = {fold(word) for name in self.original_names for word in words_of(name)}
+        parts = {fold(word) for name in (*self.original_names, *self.qualified) for word in words_of(name)}
         others = [fold(word) for word in asked_words(self.title)]
         return not [
             word for word in others if word not in parts and word not in _ABOUT_DEFINITIONS and not is_single(word)

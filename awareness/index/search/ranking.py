@@ -22,13 +22,14 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from awareness.index.chunks.data_files import is_data
-from awareness.index.files.file_kinds import FileKind, kind_of, page_of
+from awareness.index.files.file_kinds import FileKind, kind_of, may_be_code, page_of
 from awareness.index.search.candidates import WANTED, Candidate, Finder
 from awareness.index.search.defining_lines import defines
 from awareness.index.search.definitions import referred_names
 from awareness.index.search.evidence import Evidence
 from awareness.index.search.hit_kinds import HitKinds
 from awareness.index.search.known_names import joined_names, near_names
+from awareness.index.search.messages import is_message, message_share
 from awareness.index.search.priors import prior
 from awareness.index.search.question import Question
 from awareness.index.search.terms import stem, terms_of_name, words_of
@@ -54,15 +55,15 @@ class Rules:
     """The weights of the ranking; 0 or False switches a rule off.
 
     lexical, dense: of the largest possible BM25, of a cosine of 1. kinds: tests, examples and documents count less.
-    definition: added to a chunk that defines a name in the question; lookup: the same if the question asks for
-    nothing but names; body_definition: the same for names in the body of an issue. joined, near: names whose words
-    stand apart in the question, or that have a typo, count as names. literal: added to a chunk that holds what the
-    question quotes. mention: added to the chunk at a stack frame or a line that is named; in_file: to the other
-    chunks of that file. verbatim: added to a chunk that holds the question's words in order, or what it quotes.
-    calls: added to a definition that the best hits call. same_file: factor for each better chunk of the same file;
-    same_file_named: the same for a question with a name of code, whose answer is in one place. artefacts: factor
-    for files of data, if the question has a name that is also in code: what a build makes of the code holds the
-    same names. pages: a document is shown in one language.
+    definition: added to a chunk that defines a name in the question; lookup: the same if the question asks for nothing
+    but names; body_definition: the same for names in the body of an issue. joined, near: names whose words stand apart
+    in the question, or that have a typo, count as names. literal: added to a chunk that holds what the question quotes;
+    message: to one that makes the message that the question is. mention: added to the chunk at a stack frame or a line
+    that is named; in_file: to the other chunks of that file. verbatim: added to a chunk that holds the question's words
+    in order, or what it quotes. calls: added to a definition that the best hits call. same_file: factor for each better
+    chunk of the same file; same_file_named: the same for a question with a name of code, whose answer is in one place.
+    artefacts: factor for files of data, if the question has a name that is also in code: what a build makes of the code
+    holds the same names. pages: a document is shown in one language.
     """
 
     lexical: float = 1.0
@@ -74,6 +75,7 @@ class Rules:
     joined: bool = True
     near: bool = True
     literal: float = 0.3
+    message: float = 0.8
     mention: float = 1.0
     in_file: float = 0.2
     verbatim: float = 0.6
@@ -234,7 +236,7 @@ class HybridRouter:
     def _defining(self, chunk: Chunk, question: Question, names: _Names) -> float:
         """What a chunk of code gains by the names that it defines."""
         rules = self.rules
-        name = plain(last_name(chunk.symbol))
+        name = plain(last_name(chunk.symbol)).strip("_")
         folded = fold(name)
         if names.meant and (rules.definition or rules.lookup):
             gain = rules.lookup if rules.lookup and question.is_lookup else rules.definition
@@ -248,20 +250,28 @@ class HybridRouter:
 
     def _compare(self, candidates: dict[int, Candidate], relevance: dict[int, float], question: Question) -> None:
         """Raises chunks that hold the question's words in order, as a message or a comment does, or what it quotes."""
-        parts = [question.title, *question.quoted] if not question.is_issue else [question.title, *question.quoted[:8]]
+        parts = question.quoted[:8] if question.is_issue else question.quoted
+        parts += (question.title,) if " " in question.title.strip() else ()
         phrases = [words for words in (_NOT_WORDS.sub(" ", fold(part)).split() for part in parts) if len(words) > 1]
         literals = question.literals
+        message = question.title if is_message(question.title) else ""
         if not phrases and not literals:
             return
         rarity = self._rarity(phrases)
+        for i, candidate in candidates.items():
+            if any(_holds(candidate.chunk, literal) for literal in literals):
+                relevance[i] += self.rules.literal * self._prior(candidate.chunk.path, question)
         best = heapq.nsmallest(_LOOKED_AT, relevance, key=lambda i: (-relevance[i], i))
         for i in best:
             text = f" {_NOT_WORDS.sub(' ', fold(candidates[i].chunk.text))} "
-            weight = prior(self._kinds.of(candidates[i].chunk.path), question.kinds) if self.rules.kinds else 1.0
+            weight = self._prior(candidates[i].chunk.path, question)
             in_order = max((_in_order(words, text, rarity) for words in phrases), default=0.0)
             relevance[i] += weight * self.rules.verbatim * in_order
-            if any(literal in candidates[i].chunk.text for literal in literals):
-                relevance[i] += self.rules.literal
+            if message and self.rules.message:
+                relevance[i] += weight * self.rules.message * message_share(message, candidates[i].chunk.text)
+
+    def _prior(self, path: str, question: Question) -> float:
+        return prior(self._kinds.of(path), question.kinds) if self.rules.kinds else 1.0
 
     def _rarity(self, phrases: list[list[str]]) -> dict[str, float]:
         """word -> how rare it is here, 0 for the words of every text."""
@@ -277,6 +287,8 @@ class HybridRouter:
             return
         for i, candidate in candidates.items():
             path = candidate.chunk.path
+            if any(_holds(candidate.chunk, literal) for literal in question.literals):
+                continue
             if _is_artefact(path) and PurePosixPath(path).suffix[1:].lower() not in question.words:
                 relevance[i] *= self.rules.artefacts
 
@@ -345,14 +357,23 @@ def _in_order(words: list[str], text: str, rarity: Mapping[str, float]) -> float
 
 def _in_code(names: Set[str], chunk: Chunk) -> bool:
     """Is it a chunk of code that has any of the names, which are folded?"""
-    return _is_code(chunk.path) and any(name in fold(plain(chunk.text)) for name in names)
+    return may_be_code(chunk.path) and any(name in fold(plain(chunk.text)) for name in names)
 
 
 def _is_artefact(path: str) -> bool:
     return is_data(path) and not kind_of(path).is_code
 
 
-def _is_code(path: str) -> bool:
-    """Is it code, or a file in a language that we don't know, which may define a name?"""
-    kind = kind_of(path)
-    return kind.is_code or (kind is FileKind.OTHER and not is_data(path))
+def _holds(chunk: Chunk, literal: str) -> bool:
+    """Does a chunk hold a literal: exactly so, or a key with dots as nested keys of a file of data?"""
+    if literal in chunk.text:
+        return True
+    keys = literal.split(".")
+    if len(keys) < 2 or not is_data(chunk.path):
+        return False
+    at = 0
+    for key in keys:
+        at = chunk.text.find(key, at) + len(key)
+        if at < len(key):
+            return False
+    return True

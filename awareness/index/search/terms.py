@@ -110,6 +110,11 @@ def is_single(term: str) -> bool:
     return len(term) == 1 and not term.isascii()
 
 
+def is_question_word(word: str) -> bool:
+    """Is it a word that does not tell what a question is about?"""
+    return fold(word) in _QUESTION_WORDS
+
+
 def query_terms(question: str) -> list[str]:
     """The terms of a question, each once, in order, without question words unless it has no others."""
     return list(dict.fromkeys(term for word in asked_words(question) for term in _terms(word, asked=True)))
