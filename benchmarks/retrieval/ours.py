@@ -33,6 +33,7 @@ BARE = Rules(
     body_definition=0.0,
     joined=False,
     near=False,
+    symbol_words=0.0,
     literal=0.0,
     message=0.0,
     mention=0.0,

@@ -70,7 +70,9 @@ _TEST = re.compile(
     r"(^|/)(tests?|__tests__|specs?|fixtures|testdata)/|(^|/)(test_[^/]*|conftest)\.py$"
     r"|[._-](tests?|spec)\.[a-z]+$|Tests?\.(java|cs|kt|php)$"
 )
-_EXAMPLE = re.compile(r"(^|/)(examples?|samples?|demos?|benchmarks?|tutorials?)/", re.IGNORECASE)
+_EXAMPLE = re.compile(
+    r"(^|/)(examples?|samples?|demos?|bench(es|marks?|suite)?|tutorials?|playgrounds?|sandbox(es)?)/", re.IGNORECASE
+)
 _DOCS = re.compile(r"(^|/)docs?/|\.(md|mdx|markdown|rst|txt|adoc|org|rmd|qmd|pod|texi)$", re.IGNORECASE)
 _PROSE = re.compile(r"\.(md|mdx|markdown|rst|txt|adoc|org|rmd|qmd|html?|ipynb)$", re.IGNORECASE)
 _CODE_ENDINGS = (

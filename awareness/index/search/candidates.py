@@ -108,12 +108,11 @@ class Finder:
 
     def _named(self, question: Question) -> list[int]:
         """The definitions of the names in the question."""
-        names = {*question.original_names, *(last_name(name) for name in question.qualified), *question.body_names}
+        definitions = self.store.routing.definitions
+        qualified = [i for name in question.qualified for i in definitions.of_symbol(name, self.snapshot)]
+        names = {*question.original_names, *question.body_names}
         names.update(word for word in words_of(question.title) if word.strip("_") in names)
-        if not names:
-            return []
-        defined = self.store.routing.definitions.of(names, self.snapshot)
-        return [i for ids in defined.values() for i in ids]
+        return [*qualified, *(i for ids in definitions.of(names, self.snapshot).values() for i in ids)]
 
     def _holding(self, question: Question, chunks: Mapping[int, Chunk]) -> list[int]:
         """Chunks that hold a literal of the question, if it is nothing else or no candidate does; signs are no terms"""

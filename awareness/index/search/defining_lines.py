@@ -22,6 +22,8 @@ _USES = (
 )
 _ANY_WORD = re.compile(rf"\s*(?!(?:{_USES})\s)[a-z]\w*\s+$")
 _BODY = re.compile(r"\s*[({:=<]")
+_INDENT = 4  # of a constant in a class; deeper, it is a local name
+_ASSIGNED = re.compile(r"[ \t]*(?::[^=\n,]{1,80})?:?=(?![=>~])(?![^\n]*,[ \t]*(?:\n|\Z))")  # no argument of a call
 _WORD_CHARACTER = re.compile(r"\w")
 
 
@@ -38,6 +40,8 @@ def defines(text: str, name: str, *, guess: bool) -> bool:
         before, after = lowered[lowered.rfind("\n", 0, at) + 1 : at], lowered[stop : stop + 1]
         if not _WORD_CHARACTER.match(before[-1:]) and not _WORD_CHARACTER.match(after):
             if _KEYWORD.search(before) or _FIRST_WORD.match(before):
+                return True
+            if len(before) <= _INDENT and not before.strip() and _ASSIGNED.match(lowered, stop):
                 return True
             if guess and _ANY_WORD.match(before) and _BODY.match(lowered, stop):
                 return True

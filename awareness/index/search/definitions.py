@@ -53,6 +53,17 @@ class Definitions:
         )
         return {cast(str, name): sorted(json.loads(cast(str, ids))) for name, ids in rows}
 
+    def of_symbol(self, qualified: str, snapshot: int) -> list[int]:
+        """The ids of the snapshot's chunks whose symbol is `Class.method`, or ends with it."""
+        rows = self.db.execute(
+            "SELECT chunk.id FROM definition CROSS JOIN chunk ON chunk.id = chunk_id WHERE name = ?"
+            " AND (symbol = ? OR substr(symbol, -length(?) - 1) = '.' || ?) AND EXISTS"
+            " (SELECT 1 FROM snapshot_file WHERE snapshot_id = ? AND file_id = chunk.file_id)"
+            " ORDER BY chunk.id LIMIT ?",
+            (qualified.rpartition(".")[2], qualified, qualified, qualified, snapshot, MOST_DEFINITIONS),
+        )
+        return [cast(int, row[0]) for row in rows]
+
     def of_length(self, least: int, most: int) -> list[str]:
         """The defined names of this many characters."""
         rows = self.db.execute("SELECT DISTINCT name FROM definition WHERE length(name) BETWEEN ? AND ?", (least, most))

@@ -27,11 +27,13 @@ def is_message(question: str) -> bool:
 
 def message_share(message: str, text: str) -> float:
     """The share, in [0, 1], of a message's letters that a string in `text` makes, with its holes filled; 0 if any part
-    of that string is not in the message, in order."""
+    of that string is not in the message, in order. A string without a space is a name and no message."""
     flat = _flat(message)
     letters = sum(map(str.isalnum, flat))
     best = 0
     for parts in _strings(text):
+        if not any(" " in part for part in parts):  # a name
+            continue
         at, held = 0, 0
         for part in parts:
             found = flat.find(part, at)

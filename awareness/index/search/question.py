@@ -15,7 +15,7 @@ from functools import cached_property
 from awareness.index.files.file_kinds import FileKind
 from awareness.index.search.mentions import Mention, mentions_in
 from awareness.index.search.priors import asked_kinds
-from awareness.index.search.terms import asked_words, is_single, names_in, query_terms, weighted_terms, words_of
+from awareness.index.search.terms import asked_words, is_single, names_in, query_terms, stem, weighted_terms, words_of
 from awareness.index.unicode_forms import fold
 
 _LONG = 240  # characters: a longer question is read as an issue
@@ -66,7 +66,7 @@ class Question:
     @cached_property
     def original_names(self) -> tuple[str, ...]:
         """The names of code in it, as written; of an issue, those of the title."""
-        return tuple(names_in(self.title))
+        return tuple(dict.fromkeys([*names_in(self.title), *(name.rpartition(".")[2] for name in self.qualified)]))
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -109,6 +109,8 @@ class Question:
         """Stemmed term -> its weight. In an issue, a term of the title weighs more than one of the body, and in the
         body one that is there often more than one that is there once."""
         weights = weighted_terms(self.title)
+        for name in self.qualified:  # whose last part may be a question word: `Session.get`
+            weights.setdefault(stem(fold(name.rpartition(".")[2])), 1.0)
         if not self.body:
             return weights
         counts = Counter(words_of(self.body))
@@ -128,7 +130,7 @@ class Question:
     @cached_property
     def is_lookup(self) -> bool:
         """Does it ask for a name and nothing else: `HTTPException`, `where is parse_flags defined`?"""
-        if self.is_issue or not self.names:
+        if self.is_issue or not (self.names or self.qualified):
             return False
         parts = {fold(word) for name in (*self.original_names, *self.qualified) for word in words_of(name)}
         others = [fold(word) for word in asked_words(self.title)]

@@ -32,7 +32,7 @@ from awareness.index.search.known_names import joined_names, near_names
 from awareness.index.search.messages import is_message, message_share
 from awareness.index.search.priors import prior
 from awareness.index.search.question import Question
-from awareness.index.search.terms import stem, terms_of_name, words_of
+from awareness.index.search.terms import name_words, stem, terms_of_name, words_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
 from awareness.index.unicode_forms import fold, plain
@@ -57,13 +57,14 @@ class Rules:
     lexical, dense: of the largest possible BM25, of a cosine of 1. kinds: tests, examples and documents count less.
     definition: added to a chunk that defines a name in the question; lookup: the same if the question asks for nothing
     but names; body_definition: the same for names in the body of an issue. joined, near: names whose words stand apart
-    in the question, or that have a typo, count as names. literal: added to a chunk that holds what the question quotes;
-    message: to one that makes the message that the question is. mention: added to the chunk at a stack frame or a line
-    that is named; in_file: to the other chunks of that file. verbatim: added to a chunk that holds the question's words
-    in order, or what it quotes. calls: added to a definition that the best hits call. same_file: factor for each better
-    chunk of the same file; same_file_named: the same for a question with a name of code, whose answer is in one place.
-    artefacts: factor for files of data, if the question has a name that is also in code: what a build makes of the code
-    holds the same names. pages: a document is shown in one language.
+    in the question, or that have a typo, count as names. symbol_words: added to a chunk whose symbol has only words of
+    the question. literal: added to a chunk that holds what the question quotes; message: to one that makes the message
+    that the question is. mention: added to the chunk at a stack frame or a line that is named; in_file: to the other
+    chunks of that file. verbatim: added to a chunk that holds the question's words in order, or what it quotes. calls:
+    added to a definition that the best hits call. same_file: factor for each better chunk of the same file;
+    same_file_named: the same for a question with a name of code, whose answer is in one place. artefacts: factor for
+    files of data, if the question has a name that is also in code: what a build makes of the code holds the same names.
+    pages: a document is shown in one language.
     """
 
     lexical: float = 1.0
@@ -74,6 +75,7 @@ class Rules:
     body_definition: float = 0.1
     joined: bool = True
     near: bool = True
+    symbol_words: float = 0.1
     literal: float = 0.3
     message: float = 0.8
     mention: float = 1.0
@@ -230,6 +232,8 @@ class HybridRouter:
         relevance *= weight
         if kind not in _PROSE_KINDS and not is_data(chunk.path):
             relevance += weight * self._defining(chunk, question, names)
+        if rules.symbol_words and not question.is_issue:
+            relevance += weight * rules.symbol_words * _named_by_words(chunk.symbol, question)
         relevance += rules.mention * candidate.mentioned + rules.in_file * candidate.in_file
         return relevance
 
@@ -330,6 +334,13 @@ def _spread(
         spread.append((i, relevance[i] * same_file ** seen[path]))
         seen[path] += 1
     return sorted(spread, key=lambda item: (-item[1], place(item[0])))
+
+
+def _named_by_words(symbol: str, question: Question) -> float:
+    """The share of the words of a symbol's last two names that the question has; 0 for fewer than two."""
+    words = {stem(word) for name in re.split(r"[.:#>\s]+", symbol)[-2:] for word in name_words(name)}
+    shared = len(words & question.weights.keys())
+    return shared / len(words) if shared >= 2 else 0.0
 
 
 def _qualified(chunk: Chunk, question: Question) -> float:
