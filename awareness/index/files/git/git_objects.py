@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from awareness.index.files.safe_read import MAX_PATH_CHARS, TOO_LARGE, Skip, is_
 
 MAX_PATHS = 1 << 20  # of one commit: a few small trees that contain each other make billions of paths
 MAX_SHALLOW_BYTES = 1 << 24
+MAX_COMMIT_BYTES = 1 << 20  # of a commit whose message is read
 MAX_TAGS = 10  # that tag each other
 MAX_SHOWN = 4  # hashes in a message
 
@@ -33,11 +35,24 @@ REF_PLACES = ("{}", "refs/{}", "refs/tags/{}", "refs/heads/{}", "refs/remotes/{}
 REVISION = re.compile(r"(.+?)((?:\^\{(?:commit)?\}|[~^]\d{0,6})*)")
 STEP = re.compile(r"([~^])(\d*)(?!\{)")
 START_OF_HASH = re.compile(r"(?:.*-g)?([0-9a-fA-F]{4,63})")  # `-g`: as `git describe` writes it
+COMMITTED = re.compile(rb"^committer .*> (\d{1,15}) [+-]\d+$", re.MULTILINE)
 GITLINK = 0o160000
 DAMAGE = (
     *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
     *(zlib.error, struct.error),
 )
+
+
+@dataclass(frozen=True)
+class Commit:
+    """tree, parents: hashes. time: when it was committed, in Unix seconds. message: the whole one. is_cut_off: its
+    parents are not in this shallow clone."""
+
+    tree: str
+    parents: tuple[str, ...]
+    time: int
+    message: str
+    is_cut_off: bool = False
 
 
 class GitObjects:
@@ -95,13 +110,30 @@ class GitObjects:
     def tree(self, sha: str) -> dict[str, tuple[int, str]]:
         """name -> (mode, hash) of the entries of a tree."""
         if sha not in self._trees:
-            data = self._read(sha, "tree")
-            pattern = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{%d})" % self._hash_bytes, re.DOTALL)
-            entries = pattern.findall(data)
-            if sum(len(mode) + len(name) + len(binary) + 2 for mode, name, binary in entries) != len(data):
-                raise self._damaged(sha, "an entry of a tree")
+            entries = self.entries(sha)
             self._trees[sha] = {os.fsdecode(name): (int(mode, 8), binary.hex()) for mode, name, binary in entries}
         return self._trees[sha]
+
+    def entries(self, sha: str) -> list[tuple[bytes, bytes, bytes]]:
+        """(mode in octal digits, name, hash) of the entries of a tree, as bytes; read again every time."""
+        data = self._read(sha, "tree")
+        pattern = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{%d})" % self._hash_bytes, re.DOTALL)
+        entries: list[tuple[bytes, bytes, bytes]] = pattern.findall(data)
+        if sum(len(mode) + len(name) + len(binary) + 2 for mode, name, binary in entries) != len(data):
+            raise self._damaged(sha, "an entry of a tree")
+        return entries
+
+    def commit(self, sha: str) -> Commit:
+        """A commit by its hash. A message that is not UTF-8 gets replacement characters."""
+        head, _, message = self._read(sha, "commit", limit=MAX_COMMIT_BYTES).partition(b"\n\n")
+        trees = self._hashes(head, "tree")
+        if not trees:
+            raise self._damaged(sha, "a commit without a tree")
+        committed = COMMITTED.search(head)
+        is_cut_off = sha in self._shallow
+        parents = () if is_cut_off else tuple(self._hashes(head, "parent"))
+        text = message.decode("utf-8", "replace")
+        return Commit(trees[0], parents, int(committed[1]) if committed else 0, text, is_cut_off)
 
     def blob(self, sha: str, limit: int) -> bytes:
         """Raises Skip for one with more bytes than `limit`."""
@@ -146,7 +178,9 @@ class GitObjects:
 
     def _header(self, sha: str, field: str) -> list[str]:
         """The hashes in the header lines of a commit or tag that start with `field`."""
-        head = self._read(sha, "commit", "tag").partition(b"\n\n")[0]
+        return self._hashes(self._read(sha, "commit", "tag").partition(b"\n\n")[0], field)
+
+    def _hashes(self, head: bytes, field: str) -> list[str]:
         line = rb"^%b ([0-9a-f]{%d})$" % (field.encode("ascii"), 2 * self._hash_bytes)
         return [value.decode("ascii") for value in re.findall(line, head, re.MULTILINE)]
 
