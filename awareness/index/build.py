@@ -22,6 +22,7 @@ from awareness.index.files.credentials import find_secrets
 from awareness.index.files.file_kinds import kind_of
 from awareness.index.files.repository import Repository, SkippedFile, SourceFile
 from awareness.index.listing import Listing
+from awareness.index.renew_history import renew_history
 from awareness.index.search.terms import TERMS_VERSION
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
@@ -147,6 +148,7 @@ def refresh(
     choice = (model, tuple(scope), tuple(include))
     if known and current == before and (known.model, known.scope, known.include) == choice:
         listing.remember()
+        renew_history(store, repository, known.id, rev)
         chunks = store.count_chunks(known.id)
         return Refreshed(known.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
     old = set(store.chunk_digests(known.id)) if known else set()
@@ -155,6 +157,7 @@ def refresh(
     files = (fresh.get(path) or IndexedFile(path, digest, None) for path, digest in current.items())
     snapshot = store.write_snapshot(name, files, chunking=chunking, model=model, rev=rev, scope=scope, include=include)
     listing.remember()
+    renew_history(store, repository, snapshot, rev)
     new = store.chunk_digests(snapshot)
     reused = sum(digest in stored for digest in new)
     return Refreshed(

@@ -21,6 +21,7 @@ from typing import Any, cast
 import apsw
 
 from awareness.index.files.credentials import Secret
+from awareness.index.search.history import History
 from awareness.index.search.routing_index import Routing
 from awareness.index.store import manifest
 from awareness.index.store.latent_table import Latents
@@ -81,8 +82,8 @@ class Totals:
 class Store:
     """An open index, with snapshots, files and chunks. Close it, or use it in a `with` block.
 
-    Call the methods that write inside `writing(layout)`. latents, routing: the other parts of the index. pack: the file
-    that holds the latents, if this is the index of a pack (pack.py).
+    Call the methods that write inside `writing(layout)`. latents, routing, history: the other parts of the index.
+    pack: the file that holds the latents, if this is the index of a pack (pack.py).
     """
 
     def __init__(self, layout: IndexLayout, connection: apsw.Connection, pack: Path | None = None) -> None:
@@ -90,6 +91,7 @@ class Store:
         self.db = connection
         self.latents = Latents(layout, connection, pack)
         self.routing = Routing(connection)
+        self.history = History(connection)
 
     # --- opening -----------------------------------------------------------------------------------------------
 

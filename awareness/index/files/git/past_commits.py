@@ -10,16 +10,26 @@ import heapq
 import os
 import stat
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from awareness.errors import UsageError
 from awareness.index.files.git.git_objects import Commit, GitObjects
 from awareness.index.files.safe_read import is_safe
 
-MAX_TREES = 256  # compared for one commit, whose trees may contain each other
+MAX_TREES = 1024  # compared for one commit, whose trees may contain each other
+MAX_CHANGED = 4096  # files of one commit
 CACHED_TREES = 512  # a commit's trees are mostly those of the commit after it
 Entries = frozenset[tuple[bytes, bytes, bytes]]  # (mode, name, hash)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """paths: added, changed or removed, sorted. renamed: old path -> new path, of files that only moved."""
+
+    paths: tuple[str, ...]
+    renamed: Mapping[str, str]
 
 
 class PastCommits:
@@ -57,19 +67,19 @@ class PastCommits:
             return
         heapq.heappush(waiting, (-commit.time, sha, commit))
 
-    def changed(self, commit: Commit, limit: int) -> list[str] | None:
-        """The paths that a commit added, changed or removed, sorted. None for a merge, for more than `limit`, and where
-        an object is missing or the time is over."""
+    def changed(self, commit: Commit) -> Changed | None:
+        """What a commit changed. None for a merge, for more than `MAX_CHANGED` files, and where an object is missing or
+        the time is over."""
         if len(commit.parents) > 1 or commit.is_cut_off:
             return None
         try:
             before = self._objects.commit(commit.parents[0]).tree if commit.parents else None
-            return self._differing(before, commit.tree, limit)
+            return self._differing(before, commit.tree)
         except UsageError:
             return None
 
-    def _differing(self, before: str | None, after: str | None, limit: int) -> list[str] | None:
-        paths: set[str] = set()
+    def _differing(self, before: str | None, after: str | None) -> Changed | None:
+        sides: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})  # path -> hash, of what is gone and what is new
         folders = [("", before, after)]
         compared = 0
         while folders:
@@ -78,22 +88,21 @@ class PastCommits:
             if compared > MAX_TREES or self.is_late:
                 return None
             old_entries, new_entries = self._entries(old), self._entries(new)
-            inner: dict[bytes, list[str | None]] = {}
-            for place, entries in enumerate((old_entries - new_entries, new_entries - old_entries)):
+            inner: dict[str, list[str | None]] = {}
+            for side, entries in enumerate((old_entries - new_entries, new_entries - old_entries)):
                 for mode, name, sha in entries:
+                    path = prefix + os.fsdecode(name)
+                    if not is_safe(path):
+                        continue
                     if stat.S_ISDIR(int(mode, 8)):
-                        inner.setdefault(name, [None, None])[place] = sha.hex()
+                        inner.setdefault(path, [None, None])[side] = sha.hex()
                     else:
-                        path = prefix + os.fsdecode(name)
-                        if is_safe(path):
-                            paths.add(path)
-            if len(paths) > limit:
+                        sides[side][path] = sha
+            if len(sides[0].keys() | sides[1].keys()) > MAX_CHANGED:
                 return None
-            for name, (old, new) in inner.items():
-                folder = prefix + os.fsdecode(name)
-                if is_safe(folder):
-                    folders.append((f"{folder}/", old, new))
-        return sorted(paths)
+            folders += [(f"{path}/", *pair) for path, pair in inner.items()]
+        gone, come = sides
+        return Changed(tuple(sorted(gone.keys() | come.keys())), _renamed(gone, come))
 
     def _entries(self, tree: str | None) -> Entries:
         if tree is None:
@@ -105,3 +114,17 @@ class PastCommits:
             if len(self._trees) > CACHED_TREES:
                 self._trees.popitem(last=False)
         return self._trees[tree]
+
+
+def _renamed(gone: Mapping[str, bytes], come: Mapping[str, bytes]) -> dict[str, str]:
+    """Old path -> new path of the files that moved without a change. Hashes that several files share, such as that of
+    an empty one, tell nothing."""
+    old, new = ({sha: path for path, sha in _unique(a, b).items()} for a, b in ((gone, come), (come, gone)))
+    return {old[sha]: new[sha] for sha in old.keys() & new.keys()}
+
+
+def _unique(files: Mapping[str, bytes], others: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those that are not among the others, and whose hash no other one has."""
+    moved = {path: sha for path, sha in files.items() if path not in others}
+    times = Counter(moved.values())
+    return {path: sha for path, sha in moved.items() if times[sha] == 1}

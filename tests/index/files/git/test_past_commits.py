@@ -25,13 +25,14 @@ from tests.index.files.test_repository import (
 )
 
 
-def history(root: Path, count: int = 100, limit: int = 30) -> dict[str, list[str] | None]:
+def history(root: Path, count: int = 100) -> dict[str, list[str] | None]:
     """commit -> the paths that it changed."""
     repository = Repository.open(root)
     head, objects = repository.head(), repository.objects
     assert head and objects
     past = PastCommits(objects, seconds=60)
-    return {sha: past.changed(found, limit) for sha, found in past.newest(head, count)}
+    changes = {sha: past.changed(found) for sha, found in past.newest(head, count)}
+    return {sha: list(change.paths) if change else None for sha, change in changes.items()}
 
 
 def by_git(root: Path) -> dict[str, list[str] | None]:
@@ -124,10 +125,27 @@ def test_a_work_tree_and_a_bare_repository_have_the_same_history(tmp_path: Path)
     assert history(tmp_path / "bare.git") == history(tmp_path / "side")
 
 
-def test_a_commit_of_many_files_is_not_listed(tmp_path: Path) -> None:
-    root = make_repo(tmp_path, {f"f{number}.py": "1" for number in range(5)})
-    assert list(history(root, limit=5).values()) == [[f"f{number}.py" for number in range(5)]]
-    assert list(history(root, limit=4).values()) == [None]
+def test_a_commit_of_many_files_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_repo(tmp_path, {f"{number}/f.py": "1" for number in range(5)})
+    monkeypatch.setattr(past_commits, "MAX_CHANGED", 5)
+    assert list(history(root).values()) == [[f"{number}/f.py" for number in range(5)]]
+    monkeypatch.setattr(past_commits, "MAX_CHANGED", 4)
+    assert list(history(root).values()) == [None]
+
+
+def test_files_that_only_moved_are_told(tmp_path: Path) -> None:
+    root = make_repo(tmp_path, {"lib/a.py": "1", "lib/b.py": "2", "lib/deep/c.py": "3", "x.py": "", "y.py": ""})
+    git(root, "mv", "lib", "src")
+    git(root, "mv", "x.py", "x2.py")
+    git(root, "mv", "y.py", "y2.py")  # which is as empty as the other
+    write(root, {"src/b.py": "changed"})
+    commit(root, "move")
+    repository = Repository.open(root)
+    head, objects = repository.head(), repository.objects
+    assert head and objects
+    change = PastCommits(objects, seconds=60).changed(objects.commit(head))
+    assert change and change.renamed == {"lib/a.py": "src/a.py", "lib/deep/c.py": "src/deep/c.py"}
+    assert {"lib/b.py", "src/b.py", "x.py", "y2.py"} <= set(change.paths)
 
 
 def test_paths_that_lead_out_are_left_out(tmp_path: Path) -> None:
@@ -147,7 +165,7 @@ def test_trees_that_contain_each_other_are_given_up(tmp_path: Path) -> None:
         tree = make_tree(root, ("40000", b"a", tree), ("40000", b"b", tree))
     sha = git(root, "commit-tree", "-p", "HEAD", "-m", "bomb", tree)
     git(root, "update-ref", "refs/heads/main", sha)
-    assert history(root, limit=1 << 30)[sha] is None
+    assert history(root)[sha] is None
 
 
 def test_nothing_is_read_when_the_time_is_over(tmp_path: Path) -> None:
@@ -156,7 +174,7 @@ def test_nothing_is_read_when_the_time_is_over(tmp_path: Path) -> None:
     head, objects = repository.head(), repository.objects
     assert head and objects
     assert list(PastCommits(objects, seconds=-1).newest(head, 10)) == []
-    assert PastCommits(objects, seconds=-1).changed(objects.commit(head), 30) is None
+    assert PastCommits(objects, seconds=-1).changed(objects.commit(head)) is None
 
 
 def test_no_file_is_read_and_few_trees_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
