@@ -8,5 +8,6 @@ routing_index.py  the three tables below, filled together
 postings.py       terms -> chunks, and their BM25; bm25.py computes the scores
 dense_vectors.py  the vectors of chunks, and the nearest to a question
 definitions.py    names -> the chunks that define them; defining_lines.py tells it from a text
+history.py        the messages of past commits, and the files that these changed
 term_vectors.py   terms -> a vector, from router.safetensors
 """

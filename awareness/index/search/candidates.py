@@ -66,8 +66,10 @@ class Finder:
         self.store, self.snapshot, self.in_scope, self.embedder = store, snapshot, in_scope, embedder
         self.lexical, self.dense = lexical, dense
 
-    def find(self, question: Question, terms: Mapping[str, float], wanted: int = WANTED) -> Found:
-        """terms: the question's, stemmed, with their weights."""
+    def find(
+        self, question: Question, terms: Mapping[str, float], wanted: int = WANTED, also: Sequence[int] = ()
+    ) -> Found:
+        """terms: the question's, stemmed, with their weights. also: ids of files whose chunks are candidates."""
         routing = self.store.routing
         allowed = self._allowed()
         lexical, ranking = self._by_words(terms, wanted, allowed)
@@ -87,13 +89,14 @@ class Finder:
         chunks |= lexical
         named = [*self._named(question), *self._holding(question, chunks)]
         mentioned, in_file = self._mentioned(question, terms)
-        chunks |= self.shown([i for i in (*named, *mentioned, *in_file) if i not in chunks])
+        of_files = [i for file_id in also for i in self._best_of_file(self.store.chunk_ids([file_id]), terms)]
+        chunks |= self.shown([i for i in (*named, *mentioned, *in_file, *of_files) if i not in chunks])
         cosines = similar.of(chunks)
         bound = ranking.bound or 1.0
         bm25 = {i: ranking.scores.get(i, 0.0) / bound if self.lexical else 0.0 for i in chunks}
         if vector is None and self.dense and terms and not any(map(str.isascii, terms)):
             cosines = {i: _COSINE_OF_BM25 * value for i, value in bm25.items()}
-        pinned = {*named, *mentioned, *in_file}
+        pinned = {*named, *mentioned, *in_file, *of_files}
         candidates = {
             i: Candidate(chunk, bm25[i], max(0.0, cosines.get(i, 0.0)), mentioned.get(i, 0.0), in_file.get(i, 0.0))
             for i, chunk in chunks.items()

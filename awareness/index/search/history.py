@@ -1,8 +1,8 @@
 """What the commits of a repository tell a search: the files that were changed when such words were written before.
 
 The messages of past commits are documents; BM25 ranks them by a question's terms, and the files that the best of them
-changed become candidates. Files that changed together with those of the best hits are candidates, too. ranking.py only
-appends them to its own hits: the words of a commit say less than the code itself.
+changed become candidates. ranking.py only adds them after its own first hits: the words of a commit say less than the
+code itself. Files that often changed together with those of the best hits were tried too, and found nothing.
 
 A commit is stored once, whichever snapshots it led to. The tables are made when they are first written: an index
 without them is complete.
@@ -14,7 +14,7 @@ import json
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,8 +25,6 @@ from awareness.index.search.terms import TERMS_VERSION, stems
 
 MAX_MESSAGE_CHARS = 2000  # of a message that count; a squashed one may repeat hundreds
 _BEST_COMMITS = 20  # whose files are candidates
-_BEST_FILES = 3  # of the question's hits, whose companions are candidates
-_FEW_CHANGES = 10  # a file that changed less often tells little about its companions
 _RULES = f"1.{TERMS_VERSION}"
 
 _TABLES = """
@@ -115,7 +113,7 @@ class History:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def files(self, snapshot: int, weights: Mapping[str, float], present: Set[str]) -> list[tuple[str, float]]:
+    def files(self, snapshot: int, weights: Mapping[str, float], present: Container[str]) -> list[tuple[str, float]]:
         """(path, worth) of the files that the commits with a question's words changed, best first.
 
         weights: stemmed term -> its weight. present: the paths that may be named. The worth of a file is the sum of its
@@ -130,34 +128,10 @@ class History:
         renamed = _renamed(past[2])
         worth: dict[str, float] = defaultdict(float)
         for commit, paths in self._paths(list(best)):
-            inside = {path if path in present else renamed.get(path, path) for path in paths} & present
+            current = {path if path in present else renamed.get(path, path) for path in paths}
+            inside = [path for path in current if path in present]
             for path in inside:
                 worth[path] += best[commit] ** 2 / math.sqrt(len(inside))
-        return sorted(worth.items(), key=lambda item: (-item[1], item[0]))
-
-    def together(self, snapshot: int, files: Sequence[str], present: Set[str]) -> list[tuple[str, float]]:
-        """(path, worth) of the files that changed in the same commits as any of `files` (the best first), best first.
-
-        The worth is the share of the commits of one file that changed the other too, where a commit of many files
-        counts less.
-        """
-        past = self._past(snapshot, "commits, renamed")
-        if past is None:
-            return []
-        renamed = _renamed(past[1])
-        worth: dict[str, float] = defaultdict(float)
-        wanted = files[:_BEST_FILES]
-        changes: Counter[str] = Counter()
-        of_file: dict[str, dict[str, float]] = {path: defaultdict(float) for path in wanted}
-        for _, paths in self._paths(list(array("I", past[0]))):
-            inside = {path if path in present else renamed.get(path, path) for path in paths} & present
-            for path in inside & of_file.keys():
-                changes[path] += 1
-                for other in inside - {path}:
-                    of_file[path][other] += 1 / len(inside)
-        for place, path in enumerate(wanted):
-            for other, share in of_file[path].items():
-                worth[other] += share / (place + 1) / (_FEW_CHANGES + changes[path])
         return sorted(worth.items(), key=lambda item: (-item[1], item[0]))
 
     def _best(self, lengths: Mapping[int, int], weights: Mapping[str, float]) -> dict[int, float]:

@@ -4,7 +4,7 @@ The relevance of a chunk is its BM25, divided by the highest BM25 that the quest
 vector with the question's. Then the rules, each of which `benchmarks/retrieval` can switch off: source comes before
 tests, examples and documents, unless the question asks for those; a definition comes before its uses; the place of a
 stack frame comes before others; definitions that the best hits call come with them; further chunks of one file count
-less; a page comes in one language.
+less; a page comes in one language; what past commits with an issue's words changed follows the first hits.
 
 The score of the first hit is the probability that the repository answers the question (evidence.py). The other hits
 score less in proportion to their relevance.
@@ -13,10 +13,11 @@ score less in proportion to their relevance.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -32,7 +33,7 @@ from awareness.index.search.known_names import joined_names, near_names
 from awareness.index.search.messages import is_message, message_share
 from awareness.index.search.priors import prior
 from awareness.index.search.question import Question
-from awareness.index.search.terms import name_words, stem, terms_of_name, words_of
+from awareness.index.search.terms import name_words, stem, terms_of_name, weighted_terms, words_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
 from awareness.index.unicode_forms import fold, plain
@@ -47,6 +48,7 @@ _NEAR_WEIGHT = 0.7  # of a name for one with a typo
 _PROSE_KINDS = (FileKind.DOCS, FileKind.CHANGELOG, FileKind.TRANSLATION)
 _OTHER_CASE = 0.8  # of a name that is written otherwise
 _CONTINUED = 0.7  # of a definition's later chunks against its first
+_UNMOVED = 3  # hits that no file of past commits comes before
 _NOT_WORDS = re.compile(r"[\W_]+")
 
 
@@ -64,7 +66,8 @@ class Rules:
     added to a definition that the best hits call. same_file: factor for each better chunk of the same file;
     same_file_named: the same for a question with a name of code, whose answer is in one place. artefacts: factor for
     files of data, if the question has a name that is also in code: what a build makes of the code holds the same names.
-    pages: a document is shown in one language.
+    pages: a document is shown in one language. past: files that past commits name, which an issue gets after its first
+    hits.
     """
 
     lexical: float = 1.0
@@ -86,6 +89,7 @@ class Rules:
     same_file_named: float = 0.9
     artefacts: float = 0.4
     pages: bool = True
+    past: int = 2
 
 
 SPREAD = Rules()
@@ -151,9 +155,11 @@ class HybridRouter:
         with self.store.reading(), failures(self.store.layout.manifest):
             names = self._names(question)
             wanted = max(WANTED, 2 * top_k)
-            found = self._finder.find(question, names.terms, wanted)
+            past = self._past_files(question)
+            also = [self._files[path] for path in past]
+            found = self._finder.find(question, names.terms, wanted, also)
             if names.exact and sum(_is_artefact(c.chunk.path) for c in found.candidates.values()) > wanted / 2:
-                found = self._finder.find(question, names.terms, wanted * _WIDER)
+                found = self._finder.find(question, names.terms, wanted * _WIDER, also)
             candidates = found.candidates
             relevance = {i: self._relevance(candidate, question, names) for i, candidate in candidates.items()}
             evidence = self._evidence(question, names, candidates, found.known)
@@ -164,7 +170,7 @@ class HybridRouter:
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
         same_file = self.rules.same_file_named if names.exact else self.rules.same_file
-        best = _spread(relevance, candidates, same_file)
+        best = _after_first(_spread(relevance, candidates, same_file), candidates, past)
         return evidence, [(candidates[i].chunk, value) for i, value in best]
 
     def _grouped(self, ranked: list[tuple[Chunk, float]]) -> list[tuple[Hit, float]]:
@@ -187,8 +193,22 @@ class HybridRouter:
         return hits
 
     @cached_property
+    def _files(self) -> dict[str, int]:
+        """Path -> id of the files of the snapshot."""
+        return {path: file_id for file_id, path, _ in self.store.files(self.snapshot)}
+
+    @cached_property
     def _kinds(self) -> HitKinds:
-        return HitKinds(path for _, path, _ in self.store.files(self.snapshot))
+        return HitKinds(self._files)
+
+    def _past_files(self, question: Question) -> list[str]:
+        """The files of code in scope that commits changed whose messages are like the title of an issue, best first."""
+        if not (self.rules.past and question.is_issue):
+            return []
+        named = self.store.history.files(self.snapshot, weighted_terms(question.title), self._files)
+        in_scope = self._in_scope or (lambda path: True)
+        code = (path for path, _ in named if self._kinds.of(path) is FileKind.SOURCE and in_scope(path))
+        return list(itertools.islice(code, self.rules.past))
 
     def _names(self, question: Question) -> _Names:
         exact, terms = question.names, dict(question.weights)
@@ -341,6 +361,21 @@ def _named_by_words(symbol: str, question: Question) -> float:
     words = {stem(word) for name in re.split(r"[.:#>\s]+", symbol)[-2:] for word in name_words(name)}
     shared = len(words & question.weights.keys())
     return shared / len(words) if shared >= 2 else 0.0
+
+
+def _after_first(
+    ranked: list[tuple[int, float]], candidates: Mapping[int, Candidate], paths: Sequence[str]
+) -> list[tuple[int, float]]:
+    """Moves the best chunk of each of these files up to the place after the first `_UNMOVED`, unless one of those is of
+    the same file. It gets the relevance of the hit before it."""
+    first, others = ranked[:_UNMOVED], ranked[_UNMOVED:]
+    shown = {candidates[i].chunk.path for i, _ in first}
+    best: dict[str, int] = {}
+    for i, _ in others:
+        best.setdefault(candidates[i].chunk.path, i)
+    moved = [best[path] for path in paths if path in best and path not in shown]
+    raised = [(i, first[-1][1]) for i in moved]
+    return first + raised + [item for item in others if item[0] not in moved]
 
 
 def _qualified(chunk: Chunk, question: Question) -> float:

@@ -8,6 +8,7 @@ import pytest
 
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.evidence import WEAK_SCORE
+from awareness.index.search.history import Change
 from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
 from awareness.index.search.terms import names_in, query_terms, stem, stems, weighted_terms
 from awareness.index.store.layout import IndexLayout
@@ -454,3 +455,41 @@ def test_a_word_that_is_there_is_found(tmp_path):
     hits = HybridRouter(store, store.snapshot("s").id).search("utfbadword", top_k=3)
     assert hits[0].chunk.path == "u.md" and hits[0].score >= WEAK_SCORE
     assert not HybridRouter(store, store.snapshot("s").id).search("qwertzuiop", top_k=3)
+
+
+ISSUE = "Requests are signed twice\n\nI sign a request.\nThen it is signed once more by the auth class.\n"
+
+
+def with_past(store, *changes):
+    changes = [*changes, *(Change(f"p{i}", f"unrelated {i}", (), {}) for i in range(9))]
+    with store.changing():
+        store.history.write(store.snapshot("s").id, "tip", [one.sha for one in changes], changes)
+
+
+def test_files_of_past_commits_follow_the_first_hits_of_an_issue(store):
+    before = paths(store, ISSUE, top_k=50)
+    assert "src/m7.py" not in before[:5]
+    with_past(store, Change("x", "Do not sign requests twice", ("src/m7.py", "src/m7.txt", "README.md"), {}))
+    assert paths(store, ISSUE, top_k=50) == [*before[:3], "src/m7.py", *(p for p in before[3:] if p != "src/m7.py")]
+    scores = [hit.score for hit in HybridRouter(store, store.snapshot("s").id).search(ISSUE, top_k=50)]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_file_of_past_commits_that_is_among_the_first_hits_stays_there(store):
+    before = paths(store, ISSUE, top_k=50)
+    with_past(store, Change("x", "Do not sign requests twice", (before[1],), {}))
+    assert paths(store, ISSUE, top_k=50) == before
+
+
+def test_past_commits_add_two_files_in_scope(store):
+    with_past(store, *(Change(f"x{i}", "Do not sign requests twice", (f"src/m{i}.py",), {}) for i in range(5)))
+    found = paths(store, ISSUE, top_k=50)
+    assert [path for path in found if path.startswith("src/m")] == ["src/m0.py", "src/m1.py"]
+    in_scope = paths(store, ISSUE, top_k=50, in_scope=lambda path: path != "src/m0.py")
+    assert [path for path in in_scope if path.startswith("src/m")] == ["src/m1.py", "src/m2.py"]
+
+
+def test_a_question_of_one_sentence_is_not_looked_up_in_the_past(store):
+    before = paths(store, "why are requests signed twice", top_k=50)
+    with_past(store, Change("x", "Do not sign requests twice", ("src/m7.py",), {}))
+    assert paths(store, "why are requests signed twice", top_k=50) == before
