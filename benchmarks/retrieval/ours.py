@@ -40,6 +40,7 @@ BARE = Rules(
     in_file=0.0,
     verbatim=0.0,
     pages=False,
+    past=0,
 )
 VARIANTS = {
     "ours": WHOLE,
@@ -49,6 +50,7 @@ VARIANTS = {
     "without definitions": replace(WHOLE, definition=0.0),
     "without calls": replace(WHOLE, calls=0.0),
     "without spreading": GATHERED,  # as `ask` routes
+    "without past commits": replace(WHOLE, past=0),
     "without intent": replace(WHOLE, same_file_named=WHOLE.same_file),
     "bm25": replace(BARE, lexical=1.0),
     "dense": replace(BARE, dense=1.0),
