@@ -13,7 +13,8 @@ from awareness.index.store.store import Store
 
 MAX_COMMITS = 3000
 MAX_PATHS = 30  # of a commit; one that changed more files was hardly about any of them
-MAX_RENAMED = 20_000  # files that are followed to their older names
+MAX_PATHS_CHARS = 1 << 13  # of all of them
+MAX_RENAMED_CHARS = 1 << 22  # of the older and newer names of all files that moved
 SECONDS = 5.0
 
 
@@ -34,15 +35,19 @@ def renew_history(
     known = store.history.known()
     order: list[str] = []
     new: list[Change] = []
-    renames = 0
+    followed = 0
     for sha, commit in past.newest(tip, MAX_COMMITS):
         if sha not in known:
             changed = past.changed(commit)
             if past.is_late:
                 break
-            paths = changed.paths if changed and len(changed.paths) <= MAX_PATHS else ()
-            renamed = changed.renamed if changed and renames + len(changed.renamed) <= MAX_RENAMED else {}
-            renames += len(renamed)
+            paths = changed.paths if changed else ()
+            if len(paths) > MAX_PATHS or sum(map(len, paths)) > MAX_PATHS_CHARS:
+                paths = ()
+            renamed = changed.renamed if changed else {}
+            followed += sum(len(old) + len(new_name) for old, new_name in renamed.items())
+            if followed > MAX_RENAMED_CHARS:
+                renamed = {}
             new.append(Change(sha, commit.message if paths else "", paths, renamed))
         order.append(sha)
     with store.changing():

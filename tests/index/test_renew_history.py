@@ -46,7 +46,7 @@ def read_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hashes of the trees that are read from now on."""
     trees: list[str] = []
     original = GitObjects.entries
-    monkeypatch.setattr(GitObjects, "entries", lambda self, sha: trees.append(sha) or original(self, sha))
+    monkeypatch.setattr(GitObjects, "entries", lambda self, sha, *limit: trees.append(sha) or original(self, sha))
     return trees
 
 
@@ -76,6 +76,20 @@ def test_a_commit_of_many_files_is_not_searched(root: Path, store: Store, monkey
     monkeypatch.setattr(renewing, "MAX_PATHS", 1)
     renew_history(store, Repository.open(root), 1)
     assert files(store, "format everything") == [] and files(store, "quoted path") == ["b.py"]
+
+
+def test_very_long_paths_are_not_kept(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewing, "MAX_PATHS_CHARS", 3)
+    renew_history(store, Repository.open(root), 1)
+    assert store.history.tip(1) and files(store, "quoted path") == []
+
+
+def test_older_names_are_followed_up_to_a_limit(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(root, "mv", "b.py", "c.py")
+    commit(root, "Move it")
+    monkeypatch.setattr(renewing, "MAX_RENAMED_CHARS", 7)
+    renew_history(store, Repository.open(root), 1)
+    assert store.history.files(1, weighted_terms("quoted path"), {"c.py"}) == []
 
 
 def test_the_newest_commits_are_read(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

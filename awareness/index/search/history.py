@@ -123,7 +123,7 @@ class History:
         past = self._past(snapshot, "commits, terms, renamed")
         if past is None:
             return []
-        commits, lengths = array("I", past[0]), array("H", past[1])
+        commits, lengths = array("I", cast(bytes, past[0])), array("H", cast(bytes, past[1]))
         best = self._best(dict(zip(commits, lengths, strict=True)), weights)
         renamed = _renamed(past[2])
         worth: dict[str, float] = defaultdict(float)

@@ -28,6 +28,8 @@ from awareness.index.files.safe_read import MAX_PATH_CHARS, TOO_LARGE, Skip, is_
 MAX_PATHS = 1 << 20  # of one commit: a few small trees that contain each other make billions of paths
 MAX_SHALLOW_BYTES = 1 << 24
 MAX_COMMIT_BYTES = 1 << 20  # of a commit whose message is read
+MAX_MESSAGE_BYTES = 1 << 13  # of it that are kept
+MAX_PARENTS = 64  # of a commit whose history is followed
 MAX_TAGS = 10  # that tag each other
 MAX_SHOWN = 4  # hashes in a message
 
@@ -45,7 +47,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Commit:
-    """tree, parents: hashes. time: when it was committed, in Unix seconds. message: the whole one. is_cut_off: its
+    """tree, parents: hashes. time: when it was committed, in Unix seconds. message: its first 8 KiB. is_cut_off: its
     parents are not in this shallow clone."""
 
     tree: str
@@ -114,9 +116,10 @@ class GitObjects:
             self._trees[sha] = {os.fsdecode(name): (int(mode, 8), binary.hex()) for mode, name, binary in entries}
         return self._trees[sha]
 
-    def entries(self, sha: str) -> list[tuple[bytes, bytes, bytes]]:
-        """(mode in octal digits, name, hash) of the entries of a tree, as bytes; read again every time."""
-        data = self._read(sha, "tree")
+    def entries(self, sha: str, limit: int = MAX_OBJECT_BYTES) -> list[tuple[bytes, bytes, bytes]]:
+        """(mode in octal digits, name, hash) of the entries of a tree, as bytes; read again every time. Raises
+        UsageError for a tree of more than `limit` bytes, too."""
+        data = self._read(sha, "tree", limit=limit)
         pattern = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{%d})" % self._hash_bytes, re.DOTALL)
         entries: list[tuple[bytes, bytes, bytes]] = pattern.findall(data)
         if sum(len(mode) + len(name) + len(binary) + 2 for mode, name, binary in entries) != len(data):
@@ -131,8 +134,8 @@ class GitObjects:
             raise self._damaged(sha, "a commit without a tree")
         committed = COMMITTED.search(head)
         is_cut_off = sha in self._shallow
-        parents = () if is_cut_off else tuple(self._hashes(head, "parent"))
-        text = message.decode("utf-8", "replace")
+        parents = () if is_cut_off else tuple(self._hashes(head, "parent")[:MAX_PARENTS])
+        text = message[:MAX_MESSAGE_BYTES].decode("utf-8", "replace")
         return Commit(trees[0], parents, int(committed[1]) if committed else 0, text, is_cut_off)
 
     def blob(self, sha: str, limit: int) -> bytes:

@@ -18,9 +18,11 @@ from awareness.errors import UsageError
 from awareness.index.files.git.git_objects import Commit, GitObjects
 from awareness.index.files.safe_read import is_safe
 
+MAX_WAITING = 1 << 12  # commits that were found and not yet followed
 MAX_TREES = 1024  # compared for one commit, whose trees may contain each other
 MAX_CHANGED = 4096  # files of one commit
-CACHED_TREES = 512  # a commit's trees are mostly those of the commit after it
+MAX_TREE_BYTES = 1 << 22  # of one folder, about 80,000 entries
+CACHED_ENTRIES = 1 << 17  # a commit's trees are mostly those of the commit after it
 Entries = frozenset[tuple[bytes, bytes, bytes]]  # (mode, name, hash)
 
 
@@ -39,6 +41,7 @@ class PastCommits:
         self._objects = objects
         self._deadline = time.monotonic() + seconds
         self._trees: OrderedDict[str, Entries] = OrderedDict()
+        self._cached = 0
 
     @property
     def is_late(self) -> bool:
@@ -56,7 +59,7 @@ class PastCommits:
             yield sha, commit
             count -= 1
             for parent in commit.parents:
-                if parent not in seen:
+                if parent not in seen and len(waiting) < MAX_WAITING:
                     seen.add(parent)
                     self._read(parent, waiting)
 
@@ -100,7 +103,7 @@ class PastCommits:
                         sides[side][path] = sha
             if len(sides[0].keys() | sides[1].keys()) > MAX_CHANGED:
                 return None
-            folders += [(f"{path}/", *pair) for path, pair in inner.items()]
+            folders += [(f"{path}/", old, new) for path, (old, new) in inner.items()]
         gone, come = sides
         return Changed(tuple(sorted(gone.keys() | come.keys())), _renamed(gone, come))
 
@@ -109,11 +112,12 @@ class PastCommits:
             return frozenset()
         if tree in self._trees:
             self._trees.move_to_end(tree)
-        else:
-            self._trees[tree] = frozenset(self._objects.entries(tree))
-            if len(self._trees) > CACHED_TREES:
-                self._trees.popitem(last=False)
-        return self._trees[tree]
+            return self._trees[tree]
+        entries = self._trees[tree] = frozenset(self._objects.entries(tree, MAX_TREE_BYTES))
+        self._cached += len(entries)
+        while self._cached > CACHED_ENTRIES and len(self._trees) > 1:
+            self._cached -= len(self._trees.popitem(last=False)[1])
+        return entries
 
 
 def _renamed(gone: Mapping[str, bytes], come: Mapping[str, bytes]) -> dict[str, str]:

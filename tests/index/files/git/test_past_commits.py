@@ -93,6 +93,29 @@ def test_the_message_and_the_time_of_a_commit(tmp_path: Path) -> None:
     assert found == Commit(tree, (parent,), 1704067200, message)
 
 
+def test_hostile_commits_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_repo(tmp_path, {"a.py": "1"})
+    tree, first = git(root, "rev-parse", "HEAD^{tree}", "HEAD").split()
+
+    def made(message: str, parents: list[str]) -> str:
+        head = "".join(f"parent {parent}\n" for parent in parents)
+        data = f"tree {tree}\n{head}author a <a> 0 +0000\ncommitter a <a> 9 +0000\n\n{message}"
+        return git(root, "hash-object", "-t", "commit", "-w", "--stdin", data=data.encode())
+
+    objects = Repository.open(root).objects
+    assert objects
+    assert objects.commit(made("m" * 10_000, [first])).message == "m" * 8192
+    parents = [made(f"parent {number}", []) for number in range(70)]
+    many = made("octopus", parents)
+    assert objects.commit(many).parents == tuple(parents[:64])
+    huge = made("m" * (1 << 20), [first])
+    git(root, "update-ref", "refs/heads/main", huge)
+    assert history(root) == {}
+    git(root, "update-ref", "refs/heads/main", many)
+    monkeypatch.setattr(past_commits, "MAX_WAITING", 5)
+    assert list(history(root)) == [many, *sorted(parents[:5])]
+
+
 def test_a_shallow_clone_ends_where_its_parents_are_missing(tmp_path: Path) -> None:
     root = make_repo(tmp_path / "full", {"a.py": "1"})
     for number in range(4):
@@ -158,6 +181,15 @@ def test_paths_that_lead_out_are_left_out(tmp_path: Path) -> None:
     assert history(root)[sha] == ["a.py", os.fsdecode(b"b\xff.py")]
 
 
+def test_a_commit_with_a_huge_folder_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_repo(tmp_path, {"a.py": "1"})
+    write(root, {f"d/{number}.py": "1" for number in range(9)})
+    commit(root, "many")
+    assert [len(paths or ()) for paths in history(root).values()] == [9, 1]
+    monkeypatch.setattr(past_commits, "MAX_TREE_BYTES", 100)
+    assert list(history(root).values()) == [None, ["a.py"]]
+
+
 def test_trees_that_contain_each_other_are_given_up(tmp_path: Path) -> None:
     root = make_repo(tmp_path, {"a.py": "1"})
     tree = make_tree(root, ("100644", b"f", make_blob(root, b"1")))
@@ -185,5 +217,5 @@ def test_no_file_is_read_and_few_trees_are_kept(tmp_path: Path, monkeypatch: pyt
     expected = by_git(root)
     for blob in {git(root, "rev-parse", f"HEAD~{n}:a.py") for n in range(7)}:
         (root / ".git/objects" / blob[:2] / blob[2:]).unlink()
-    monkeypatch.setattr(past_commits, "CACHED_TREES", 2)
+    monkeypatch.setattr(past_commits, "CACHED_ENTRIES", 2)
     assert history(root) == expected
