@@ -4,6 +4,6 @@ files/    which files of a repository are indexed, and reading them safely: star
 chunks/   the text of a file -> chunks: start with chunking.py
 search/   question -> ranked chunks: start with ranking.py
 store/    the index on disk, and its care: start with store.py
-build.py  updates an index: files -> chunks -> store
+build.py  updates an index: files -> chunks -> store; renew_history.py adds what past commits tell
 unicode_forms.py  one form for all forms of a word
 """
