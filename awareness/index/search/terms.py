@@ -18,7 +18,7 @@ from typing import Any
 
 from awareness.index.unicode_forms import fold, plain
 
-TERMS_VERSION = 2  # part of the key of stored chunks: raise it when a text gives other terms
+TERMS_VERSION = 3  # part of the key of stored chunks: raise it when a text gives other terms
 
 _ASCII_WORD = re.compile(r"\w+")
 # Scripts whose words are not separated. A run is of one script: in Japanese, words mostly end where it changes.
@@ -70,6 +70,26 @@ _NAMED = re.compile(
 # Words joined by hyphens are a name as an option of a command line, `--dry-run`, or where nothing stands beside them.
 _HYPHENED = re.compile(r"(?<![\w-])--?([^\W\d_]\w*(?:-\w+)*)|\A\s*(\w+(?:-\w+)+)\s*\Z")
 _TOO_LONG = re.compile(rf"\w{{{_LONGEST + 1},}}")
+_IRREGULAR = {  # form -> base, of verbs and nouns that the stemmer leaves apart
+    form: base
+    for base, forms in (
+        line.split(":")
+        for line in """
+        alias:aliases begin:began,begun bias:biases bind:bound break:broke,broken build:built canvas:canvases
+        catch:caught child:children choose:chose,chosen criterion:criteria deal:dealt die:dying draw:drew,drawn
+        drive:drove,driven fall:fell,fallen feed:fed fly:flew,flown forget:forgot,forgotten freeze:froze,frozen
+        grow:grew,grown hide:hid,hidden hold:held index:indices keep:kept know:knew,known lead:led leaf:leaves
+        lie:lying lose:lost matrix:matrices meet:met override:overrode,overridden overwrite:overwrote,overwritten
+        pay:paid person:people rebuild:rebuilt resend:resent rethrow:rethrew,rethrown rewrite:rewrote,rewritten
+        rise:rose,risen run:ran schema:schemata seek:sought sell:sold send:sent show:shown shrink:shrank,shrunk
+        sleep:slept speak:spoke,spoken spend:spent spin:spun stand:stood status:statuses steal:stole,stolen
+        stick:stuck strike:struck sweep:swept take:took,taken teach:taught tell:told think:thought
+        throw:threw,thrown tie:tying unbind:unbound understand:understood vertex:vertices wake:woke,woken win:won
+        wind:wound withhold:withheld write:wrote,written
+        """.split()
+    )
+    for form in forms.split(",")
+}
 PART_WEIGHT = 0.35  # of the words in a name; the name counts 1
 BESIDE_NAME_WEIGHT = 0.3  # of the words around a name, if they are at most `_FEW_WORDS`
 _FEW_WORDS = 4
@@ -204,8 +224,10 @@ def _stems_of(word: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def stem(term: str) -> str:
-    """`signing`, `signed` -> `sign`. Only ASCII words are stemmed."""
-    return str(_stemmer().stemWord(term)) if term.isascii() and term.isalpha() else term
+    """`signing`, `signed` -> `sign`, and `sent` -> `send`. Only ASCII words are stemmed."""
+    if not (term.isascii() and term.isalpha()):
+        return term
+    return str(_stemmer().stemWord(_IRREGULAR.get(term, term)))
 
 
 @functools.cache

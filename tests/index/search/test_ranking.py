@@ -119,6 +119,8 @@ def test_one_file_does_not_fill_the_first_hits(tmp_path):
         ("ＣａｆéＭｅｎｕ cafe\u0301Menu", "cafémenu café menu cafémenu café menu"),
         ("STRASSE Straße İstanbul ISTANBUL ıssız", "strass strass istanbul istanbul issiz"),
         ("Python™ soft\u00adhyphen", "python softhyphen"),
+        ("sent sends sending sentTo", "send send send sentto send to"),
+        ("aliases alias indices overridden", "alia alia index overrid"),
         ("库存数量", "库存 存数 数量 库 存 数 量"),
         ("get库存Count", "get 库存 库 存 count"),
         ("期限を確認", "期限 期 限 を 確認 確 認"),
