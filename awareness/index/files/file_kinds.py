@@ -81,13 +81,13 @@ _CODE_ENDINGS = (
     "rmd qmd lhs sol vy move cairo rego groovy gradle fs fsi fsx vb bas pas dpr d cr f for f90 f95 f03 f08 v sv svh "
     "vhd vhdl tcl el lisp cl scm rkt cljs cljc elm purs hx gd gml ps1 psm1 bat cmd fish awk nix tf hcl thrift asm s "
     "adb ads cob cbl cpy abap apex cls trigger prisma wgsl glsl hlsl metal vert frag comp coffee re res sml p4 pony "
-    "odin jsonnet bzl star cmake mk robot feature liquid erb haml slim ejs hbs twig jinja j2 zon sbt scss css luau "
+    "odin jsonnet bzl star cmake mk robot feature liquid erb haml slim ejs hbs twig jinja j2 zon sbt luau "
     "bicep pp hrl t psgi"
 ).split()
 _CODE = re.compile(rf"\.({'|'.join(_CODE_ENDINGS)})$|(^|/)CMakeLists\.txt$", re.IGNORECASE)
 _SETTINGS = re.compile(
     r"(^|/)(\.[^/]+|dockerfile|makefile|license[^/]*|copying[^/]*|notice|manifest|authors|codeowners|procfile)$"
-    r"|\.(json5?|ya?ml|toml|ini|cfg|conf|config|properties|env|xml|plist|csv|tsv|lock|in|svg|pem|key|crt|log|map|editorconfig)$",
+    r"|\.(json5?|ya?ml|toml|ini|cfg|conf|config|properties|env|xml|plist|csv|tsv|css|scss|less|sass|lock|in|svg|pem|key|crt|log|map|editorconfig)$",
     re.IGNORECASE,
 )
 _CHANGELOG = re.compile(

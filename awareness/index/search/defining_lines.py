@@ -27,6 +27,26 @@ _ASSIGNED = re.compile(r"[ \t]*(?::[^=\n,]{1,80})?:?=(?![=>~])(?![^\n]*,[ \t]*(?
 _WORD_CHARACTER = re.compile(r"\w")
 
 
+_PLAINLY = re.compile(
+    r"\s*(?:(?:export|default|declare|public|private|protected|internal|static|final|abstract|sealed|async|open|pub"
+    r"(?:\([^)\n]*\))?|unsafe|extern|inline|virtual|override|partial|data|case|local)\s+)*"
+    r"(?:class|def|function\*?|func|fn|type|interface|struct|enum|trait|const|let|var|val|define|#define|module|union"
+    r"|typedef|macro_rules!|object|protocol|record|namespace|contract|sub|defmodule|defp?|defn|defun)\s+"
+    r"(?:\([^)\n]*\)\s*)?$"
+)
+
+
+def defines_plainly(text: str, name: str) -> bool:
+    """Does a line of `text` begin with the words of a definition and then `name`, in its own case: `class Name`?"""
+    at = text.find(name)
+    while at >= 0:
+        before, after = text[text.rfind("\n", 0, at) + 1 : at], text[at + len(name) : at + len(name) + 1]
+        if not _WORD_CHARACTER.match(after) and _PLAINLY.fullmatch(before):
+            return True
+        at = text.find(name, at + 1)
+    return False
+
+
 def defines(text: str, name: str, *, guess: bool) -> bool:
     """Does a line of `text` define `name` (folded), in most languages?
 

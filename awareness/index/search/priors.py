@@ -38,7 +38,10 @@ _ASKS = {
     FileKind.TRANSLATION: (
         r"translations?|translated|in (?:chinese|japanese|korean|german|french|spanish|russian|portuguese)"
     ),
-    FileKind.OTHER: r"config|configuration|settings?|ya?ml|toml|json|ini|workflows?|pipeline|dockerfile|makefile",
+    FileKind.OTHER: (
+        r"config|configuration|settings?|css|styles?|stylesheets?|themes?|ya?ml|toml|json|ini"
+        r"|workflows?|pipeline|dockerfile|makefile"
+    ),
 }
 _PATTERNS = {kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE) for kind, words in _ASKS.items()}
 

@@ -25,7 +25,7 @@ from pathlib import PurePosixPath
 from awareness.index.chunks.data_files import is_data
 from awareness.index.files.file_kinds import FileKind, kind_of, may_be_code, page_of
 from awareness.index.search.candidates import WANTED, Candidate, Finder
-from awareness.index.search.defining_lines import defines
+from awareness.index.search.defining_lines import defines, defines_plainly
 from awareness.index.search.definitions import referred_names
 from awareness.index.search.evidence import Evidence
 from awareness.index.search.hit_kinds import HitKinds
@@ -46,7 +46,9 @@ _LOOKED_AT = 24  # best hits whose text is compared with the question word by wo
 _JOINED_WEIGHT = 0.8  # of a name whose words stand apart in the question
 _NEAR_WEIGHT = 0.7  # of a name for one with a typo
 _PROSE_KINDS = (FileKind.DOCS, FileKind.CHANGELOG, FileKind.TRANSLATION)
-_OTHER_CASE = 0.8  # of a name that is written otherwise
+_OTHER_CASE = 0.5  # of a name that is written otherwise
+_NOT_SYMBOL = 0.95  # of a definition that is not the chunk's symbol
+_MAYBE = 0.4  # of what looks like a definition, but the chunk has another symbol
 _CONTINUED = 0.7  # of a definition's later chunks against its first
 _UNMOVED = 3  # hits that no file of past commits comes before
 _NOT_WORDS = re.compile(r"[\W_]+")
@@ -268,8 +270,10 @@ class HybridRouter:
                 gain *= 1.0 if name in question.original_names else _OTHER_CASE
                 gain *= 1.0 if defines(chunk.text, folded, guess=True) else _CONTINUED
                 return gain * _qualified(chunk, question)
+            if any(defines_plainly(chunk.text, own) for own in question.original_names):
+                return gain * _NOT_SYMBOL
             if any(defines(chunk.text, other, guess=not chunk.symbol) for other in names.meant):
-                return gain * (0.9 if any(own in chunk.text for own in question.original_names) else _OTHER_CASE)
+                return gain * (_MAYBE if chunk.symbol else _OTHER_CASE)
         return rules.body_definition if folded and folded in names.body else 0.0
 
     def _compare(self, candidates: dict[int, Candidate], relevance: dict[int, float], question: Question) -> None:
