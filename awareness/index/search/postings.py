@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SEGMENT_CHUNKS = 16_384  # a larger segment is written before more chunks are added
 MERGED_AT_ONCE = 8  # neighbours of similar size that become one segment
+BACKGROUND = 50  # chunks of other code, without any of the terms, so that words are rare in a tiny repository too
 FEW = 20_000  # postings up to which plain Python is faster than importing numpy
 
 SCHEMA = """
@@ -201,7 +202,7 @@ class Postings:
         for term, term_rows in rows.items():
             postings = [(parts[i], *parts[i].postings(data)) for i, data in term_rows]
             holding = sum(len(at) for _, at, _ in postings)
-            idf = max(1e-6, math.log((total - holding + 0.5) / (holding + 0.5)))
+            idf = max(1e-6, math.log((total + BACKGROUND - holding + 0.5) / (holding + 0.5)))
             weighted.append((idf * (K1 + 1) * term_weights[term], postings))
         weighted.sort(key=lambda item: -item[0])
         bound = remaining = sum(weight for weight, _ in weighted)

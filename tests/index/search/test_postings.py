@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from awareness.index.search import postings
 from awareness.index.search.bm25 import K1, B
-from awareness.index.search.postings import SCHEMA, Postings
+from awareness.index.search.postings import BACKGROUND, SCHEMA, Postings
 from awareness.index.search.routing_index import PATH_WEIGHT, SYMBOL_WEIGHT, terms_of
 from awareness.index.search.terms import stems
 from awareness.types import Chunk
@@ -55,7 +55,7 @@ def by_formula(chunks: dict[int, tuple[str, str, str]], terms: list[str]) -> dic
     found: dict[int, float] = {}
     for term in set(terms):
         holding = [i for i in chunks if frequencies[i][term]]
-        idf = max(1e-6, math.log((len(chunks) - len(holding) + 0.5) / (len(holding) + 0.5)))
+        idf = max(1e-6, math.log((BACKGROUND + len(chunks) - len(holding) + 0.5) / (len(holding) + 0.5)))
         for i in holding:
             f = frequencies[i][term]
             found[i] = found.get(i, 0.0) + idf * f * (K1 + 1) / (f + K1 * (1 - B + B * lengths[i] / average))
