@@ -138,7 +138,7 @@ def kind_of(path: str) -> FileKind:
     if _EXAMPLE.search(path):
         return FileKind.EXAMPLE
     is_code = _CODE.search(path) is not None
-    if (not is_code or _PROSE.search(path)) and _language_of(path):
+    if (not is_code or _PROSE.search(path)) and language_of(path):
         return FileKind.TRANSLATION
     if not is_code and _CHANGELOG.search(path):
         return FileKind.CHANGELOG
@@ -155,7 +155,7 @@ def may_be_code(path: str) -> bool:
     return kind.is_code or (kind is FileKind.OTHER and not _SETTINGS.search(path))
 
 
-def _language_of(path: str) -> str:
+def language_of(path: str) -> str:
     """The language code in the path of a translated document, else an empty string."""
     if not _PROSE.search(path):
         return ""
@@ -176,7 +176,7 @@ def page_of(path: str) -> str:
     """What the translations of one document have in common: its path without the language."""
     if not _PROSE.search(path):
         return path
-    if _language_of(path):
+    if language_of(path):
         if found := _translated_name(path):
             return path[: found.start(1)] + path[found.end(1) :]
         found = _LANGUAGE_FOLDER.search(path)

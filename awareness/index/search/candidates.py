@@ -73,6 +73,13 @@ class Finder:
         routing = self.store.routing
         allowed = self._allowed()
         lexical, ranking = self._by_words(terms, wanted, allowed)
+        as_asked: dict[int, float] = {}  # in another language
+        known = ranking.known
+        if question.as_asked:
+            found, other = self._by_words(question.as_asked, wanted, allowed)
+            lexical |= found
+            as_asked = {i: score / (other.bound or 1.0) for i, score in other.scores.items()}
+            known = max(known, other.known)
         vector = self._vector(question) if self.dense else None
         similar = NO_SIMILARITIES if vector is None else routing.vectors.similar(vector, wanted)
 
@@ -93,9 +100,13 @@ class Finder:
         chunks |= self.shown([i for i in (*named, *mentioned, *in_file, *of_files) if i not in chunks])
         cosines = similar.of(chunks)
         bound = ranking.bound or 1.0
-        bm25 = {i: ranking.scores.get(i, 0.0) / bound if self.lexical else 0.0 for i in chunks}
+        bm25 = {
+            i: max(ranking.scores.get(i, 0.0) / bound, as_asked.get(i, 0.0)) if self.lexical else 0.0 for i in chunks
+        }
         if vector is None and self.dense and terms and not any(map(str.isascii, terms)):
             cosines = {i: _COSINE_OF_BM25 * value for i, value in bm25.items()}
+        elif self.dense and as_asked:
+            cosines = {i: max(cosines.get(i, 0.0), _COSINE_OF_BM25 * as_asked.get(i, 0.0)) for i in chunks}
         pinned = {*named, *mentioned, *in_file, *of_files}
         candidates = {
             i: Candidate(chunk, bm25[i], max(0.0, cosines.get(i, 0.0)), mentioned.get(i, 0.0), in_file.get(i, 0.0))
@@ -103,7 +114,7 @@ class Finder:
             if self.in_scope is None or self.in_scope(chunk.path)
         }
         kept = {i: c for i, c in candidates.items() if c.bm25 or c.cosine >= _LEAST_COSINE or i in pinned}
-        return Found(kept, ranking.known)
+        return Found(kept, known)
 
     def shown(self, ids: Sequence[int]) -> dict[int, Chunk]:
         """id -> chunk, for those in the snapshot."""
@@ -167,7 +178,7 @@ class Finder:
         """The question's vector; None if the vectors of the chunks were made by something else."""
         routing = self.store.routing
         if self.embedder is not None:
-            return self.embedder.question(question.text) if routing.made_by == self.embedder.fingerprint else None
+            return self.embedder.question(question.in_english) if routing.made_by == self.embedder.fingerprint else None
         vectors = routing.terms
         return vectors.query(list(question.weights)) if vectors and routing.made_by == vectors.fingerprint else None
 

@@ -13,9 +13,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from awareness.index.files.file_kinds import FileKind
+from awareness.index.search.glossary import Translation, translated
 from awareness.index.search.mentions import Mention, mentions_in
 from awareness.index.search.priors import asked_kinds
-from awareness.index.search.terms import asked_words, is_single, names_in, query_terms, stem, weighted_terms, words_of
+from awareness.index.search.terms import (
+    asked_words,
+    is_single,
+    is_unspaced,
+    names_in,
+    query_terms,
+    stem,
+    weighted_terms,
+    words_of,
+)
 from awareness.index.unicode_forms import fold
 
 _LONG = 240  # characters: a longer question is read as an issue
@@ -106,9 +116,9 @@ class Question:
 
     @cached_property
     def weights(self) -> dict[str, float]:
-        """Stemmed term -> its weight. In an issue, a term of the title weighs more than one of the body, and in the
-        body one that is there often more than one that is there once."""
-        weights = weighted_terms(self.title)
+        """Stemmed term -> its weight, in English as far as it was translated. In an issue, a term of the title weighs
+        more than one of the body, and in the body one that is there often more than one that is there once."""
+        weights = self._title_weights
         for name in self.qualified:  # whose last part may be a question word: `Session.get`
             weights.setdefault(stem(fold(name.rpartition(".")[2])), 1.0)
         if not self.body:
@@ -123,9 +133,38 @@ class Question:
         return body | {term: max(weight, body.get(term, 0.0)) for term, weight in weights.items()}
 
     @cached_property
+    def translation(self) -> Translation:
+        """The developers' words of its title in English, if it is in another language."""
+        return translated(self.title)
+
+    @cached_property
+    def _title_weights(self) -> dict[str, float]:
+        weights = weighted_terms(self.title)
+        if not self.translation.words:
+            return weights
+        english = {stem(word): weight for word, weight in self.translation.words.items()}
+        known = {stem(word) for word in self.translation.known}
+        others = {term: weight for term, weight in weights.items() if not is_unspaced(term) and term not in known}
+        for term, weight in (others | dict.fromkeys(self.translation.unknown, 1.0)).items():
+            english[term] = max(weight, english.get(term, 0.0))
+        return english
+
+    @cached_property
+    def as_asked(self) -> dict[str, float]:
+        """The terms in the question's own language, with their weights, if it was translated: comments may be in it."""
+        return weighted_terms(self.title) if self.translation.words else {}
+
+    @cached_property
+    def in_english(self) -> str:
+        """As it was asked, or its names and its translated words."""
+        if not self.translation.words:
+            return self.text
+        return " ".join([*self.original_names, *self.translation.words])
+
+    @cached_property
     def kinds(self) -> frozenset[FileKind]:
         """The kinds of files that it asks for, besides code."""
-        return asked_kinds(self.title)
+        return asked_kinds(" ".join([self.title, *self.translation.words]))
 
     @cached_property
     def is_lookup(self) -> bool:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from awareness.index.search.glossary import translated
 from awareness.index.unicode_forms import fold, plain
 
 TERMS_VERSION = 3  # part of the key of stored chunks: raise it when a text gives other terms
@@ -135,6 +136,11 @@ def is_question_word(word: str) -> bool:
     return fold(word) in _QUESTION_WORDS
 
 
+def is_unspaced(term: str) -> bool:
+    """Is a term of a script whose words are not separated?"""
+    return _is_of(_UNSPACED, term)
+
+
 def query_terms(question: str) -> list[str]:
     """The terms of a question, each once, in order, without question words unless it has no others."""
     return list(dict.fromkeys(term for word in asked_words(question) for term in _terms(word, asked=True)))
@@ -144,7 +150,8 @@ def asked_words(question: str) -> list[str]:
     """The words of a question without question words, as written; all of them if it has no others."""
     words = words_of(_without_question_words(question))
     meant = _meant_as_names(question)
-    chosen = [word for word in words if fold(word) not in _QUESTION_WORDS or fold(word) in meant]
+    silent = _QUESTION_WORDS | translated(question).silent
+    chosen = [word for word in words if fold(word) not in silent or fold(word) in meant]
     telling = [word for word in chosen if not (_is_of(_HIRAGANA, word) or (len(word) == 1 and _is_of(_UNSPACED, word)))]
     return telling or chosen or words_of(question)
 
