@@ -89,8 +89,8 @@ def _translated(question: str, words: list[str], language: str) -> Translation:
     english: dict[str, float] = {}
     known: set[str] = set()
     for word, meanings, weight in matches:
-        known.add(word)
         for term, share in _weighted(meanings):
+            known.add(word)
             english[term] = max(english.get(term, 0.0), round(_WEIGHT * weight * share, 3))
     return Translation(language, english, silent_words(language).intersection(words), frozenset(known), tuple(unknown))
 

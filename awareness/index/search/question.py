@@ -155,6 +155,15 @@ class Question:
         return weighted_terms(self.title) if self.translation.words else {}
 
     @cached_property
+    def size(self) -> int:
+        """The number of its terms; of a translated question, without further English words for one of its words."""
+        return (
+            len(self.weights)
+            - len(self.translation.words)
+            + min(len(self.translation.known), len(self.translation.words))
+        )
+
+    @cached_property
     def in_english(self) -> str:
         """As it was asked, or its names and its translated words."""
         if not self.translation.words:

@@ -239,7 +239,7 @@ class HybridRouter:
             cosine=max((candidate.cosine for candidate in candidates.values()), default=0.0),
             known=known,
             named=0 if not stemmed else 1 if len(used) == len(stemmed) else -1,
-            terms=len(question.weights),
+            terms=question.size,
         )
 
     # --- rules -------------------------------------------------------------------------------------------------
