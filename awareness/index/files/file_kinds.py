@@ -165,6 +165,24 @@ def language_of(path: str) -> str:
     return found[1] if found and _TRANSLATED_IN.search(path) else ""
 
 
+_CODES = {
+    "zh": ("zh", "cn", "tw", "hans", "hant", "chinese"),
+    "ja": ("ja", "jp", "japanese"),
+    "ko": ("ko", "kr", "korean"),
+    "de": ("de", "german"),
+    "fr": ("fr", "french"),
+    "es": ("es", "spanish"),
+    "pt": ("pt", "ptbr", "portuguese"),
+    "ru": ("ru", "russian"),
+}
+
+
+def is_written_in(language: str, path: str) -> bool:
+    """Is it a document that is translated to this language, `zh`?"""
+    code = re.split("[-_]", language_of(path).strip("._-").lower())[0]
+    return bool(code) and code in _CODES.get(language, ())
+
+
 def _translated_name(path: str) -> re.Match[str] | None:
     """Where the name of a file has a language code: `guide.zh-CN.md`; a README is never named after anything else."""
     found = _LANGUAGE_NAME.search(path) or _README.search(path)

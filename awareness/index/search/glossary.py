@@ -29,6 +29,7 @@ _SYNONYM = 0.6  # of a further English word against the first
 _ONE_CHARACTER = 0.4  # of a word of one Chinese character, which may be part of another word
 _LONGEST_PHRASE = 3  # words
 _SHORTEST_PART = 4  # letters of a part of a German compound
+_LONG_PART = 6  # letters of a part whose neighbour is not in the glossary
 _LINKS = ("", "s", "es", "n", "en", "e")  # between the parts
 _ENDINGS = {
     "fr": [("s", ""), ("aux", "al"), ("ent", "er"), ("ees", "e"), ("ant", "er"), ("ive", "if"), ("lle", "l")],
@@ -176,7 +177,8 @@ def _parts(word: str, concepts: _Concepts) -> list[str]:
                 part = _known(first.removesuffix(link), concepts) if first.endswith(link) else ""
                 if part:
                     return [part, head]
-            return [*_parts(first, concepts), head]
+            if len(head) >= _LONG_PART:
+                return [*_parts(first, concepts), head]
     return []
 
 

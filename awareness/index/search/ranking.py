@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from awareness.index.chunks.data_files import is_data
-from awareness.index.files.file_kinds import FileKind, kind_of, may_be_code, page_of
+from awareness.index.files.file_kinds import FileKind, is_written_in, kind_of, may_be_code, page_of
 from awareness.index.search.candidates import WANTED, Candidate, Finder
 from awareness.index.search.defining_lines import defines, defines_plainly
 from awareness.index.search.definitions import referred_names
@@ -247,7 +247,7 @@ class HybridRouter:
     def _relevance(self, candidate: Candidate, question: Question, names: _Names) -> float:
         rules, chunk = self.rules, candidate.chunk
         relevance = rules.lexical * candidate.bm25 + rules.dense * candidate.cosine
-        kind = self._kinds.of(chunk.path)
+        kind = self._kind(chunk.path, question)
         if kind is FileKind.OTHER and names.exact and _in_code(names.exact, chunk):
             kind = FileKind.SOURCE  # in a language that we don't know
         weight = prior(kind, question.kinds) if rules.kinds else 1.0
@@ -299,7 +299,13 @@ class HybridRouter:
                 relevance[i] += weight * self.rules.message * message_share(message, candidates[i].chunk.text)
 
     def _prior(self, path: str, question: Question) -> float:
-        return prior(self._kinds.of(path), question.kinds) if self.rules.kinds else 1.0
+        return prior(self._kind(path, question), question.kinds) if self.rules.kinds else 1.0
+
+    def _kind(self, path: str, question: Question) -> FileKind:
+        """A translation to the question's own language counts as much as the original."""
+        kind = self._kinds.of(path)
+        language = question.translation.language
+        return FileKind.DOCS if kind is FileKind.TRANSLATION and is_written_in(language, path) else kind
 
     def _rarity(self, phrases: list[list[str]]) -> dict[str, float]:
         """word -> how rare it is here, 0 for the words of every text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from awareness.errors import UsageError
-from awareness.index.files.file_kinds import FileKind, kind_of, kinds_named, may_be_code, page_of
+from awareness.index.files.file_kinds import FileKind, is_written_in, kind_of, kinds_named, may_be_code, page_of
 
 KINDS = {
     FileKind.SOURCE: "src/click/core.py packages/testing/src/index.ts celery/utils/deprecated.py lib/history.js"
@@ -69,3 +69,21 @@ def test_kinds_are_named_as_people_write_them():
 )
 def test_settings_are_no_code_in_an_unknown_language(path, is_code):
     assert may_be_code(path) is is_code
+
+
+@pytest.mark.parametrize(
+    ("language", "path", "expected"),
+    [
+        ("zh", "README.zh-CN.md", True),
+        ("zh", "docs/zh-hant/docs/index.md", True),
+        ("pt", "docs/pt-BR/intro.mdx", True),
+        ("ja", "README_ja.md", True),
+        ("zh", "README_ja.md", False),
+        ("de", "README.md", False),
+        ("de", "src/de/parser.py", False),
+        ("", "README.md", False),
+        ("", "README_ja.md", False),
+    ],
+)
+def test_the_language_of_a_translation(language, path, expected):
+    assert is_written_in(language, path) is expected

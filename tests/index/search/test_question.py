@@ -80,3 +80,38 @@ def test_literals(text, literals):
 )
 def test_kinds_that_a_question_asks_for(text, kinds):
     assert Question(text).kinds == kinds
+
+
+def test_a_question_in_another_language_is_read_in_english_and_as_asked():
+    question = Question("在哪里删除 cookie_jar 里的缓存")
+    assert question.weights == {
+        "cookie_jar": 1.0, "cooki": 0.35, "jar": 0.35, "remov": 0.7, "delet": 0.42, "cach": 0.7,
+    }  # fmt: skip
+    assert {"cookie_jar", "删除", "缓存"} <= set(question.as_asked)
+    assert "remov" not in question.as_asked
+    assert question.in_english == "cookie_jar remove delete cache"
+    assert question.size == 5
+
+
+def test_words_that_are_in_no_glossary_stay_as_they_are():
+    weights = Question("wo wird der Cookie-Watermark geprüft").weights
+    assert weights["watermark"] == 1.0
+    assert weights["cooki"] == 0.7
+    assert not {"wo", "wird", "der", "geprüft"} & set(weights)
+
+
+def test_an_english_question_has_one_reading():
+    question = Question("where is the cache deleted")
+    assert question.as_asked == {}
+    assert question.in_english == question.text
+    assert question.size == len(question.weights)
+
+
+def test_a_translated_question_asks_for_kinds_too():
+    assert Question("路由的测试在哪里").kinds == {FileKind.TEST}
+
+
+def test_a_question_word_of_another_language_is_no_part_of_a_look_up():
+    assert Question("wo ist parse_flags definiert").is_lookup
+    assert Question("где определён parse_flags").is_lookup
+    assert not Question("wo wird parse_flags geprüft").is_lookup

@@ -495,3 +495,37 @@ def test_a_question_of_one_sentence_is_not_looked_up_in_the_past(store):
     before = paths(store, "why are requests signed twice", top_k=50)
     with_past(store, Change("x", "Do not sign requests twice", ("src/m7.py",), {}))
     assert paths(store, "why are requests signed twice", top_k=50) == before
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "在哪里限制重试的次数",
+        "リトライの回数はどこで制限されますか",
+        "재시도 횟수는 어디에서 제한되나요",
+        "Wo wird die Zahl der Wiederholungen begrenzt?",
+        "Où est limité le nombre de tentatives ?",
+        "¿Dónde se limita el número de reintentos?",
+        "Onde é limitado o número de tentativas?",
+        "где ограничивается число повторов",
+    ],
+)
+def test_code_in_english_answers_a_question_in_another_language(tmp_path, question):
+    chunks = [
+        Chunk("retry.py", 1, 2, "limit_retries", "def limit_retries(count):\n    return min(count, MAX_RETRIES)"),
+        *(Chunk(f"m{i}.py", 1, 2, f"close_{i}", f"def close_{i}(socket):\n    socket.flush()") for i in range(20)),
+    ]
+    hits = HybridRouter(indexed(tmp_path, chunks), 1).search(question, top_k=3)
+    assert hits[0].chunk.path == "retry.py"
+    assert hits[0].score >= WEAK_SCORE
+
+
+def test_a_translation_to_the_language_of_the_question_counts_as_much_as_the_original(tmp_path):
+    text = "# 缓存\n\n如何删除缓存"
+    paths = ("docs/a.md", "docs/zh/b.md", "docs/ja/c.md")
+    chunks = [Chunk(path, 1, 3, "", f"{text} {i}") for i, path in enumerate(paths)]
+    store = indexed(tmp_path, [*chunks, *(Chunk(f"m{i}.py", 1, 1, "", f"x = {i}") for i in range(20))])
+    _, ranked = HybridRouter(store, 1).weigh("如何删除缓存？", top_k=3)
+    worth = {chunk.path: value for chunk, value in ranked}
+    assert worth["docs/zh/b.md"] == pytest.approx(worth["docs/a.md"], rel=0.05)
+    assert worth["docs/ja/c.md"] < 0.8 * worth["docs/zh/b.md"]
