@@ -13,6 +13,9 @@ from awareness.errors import UsageError
 # Depending on its version, Typer has its own copy of click or uses the installed one: the base class in either case.
 BadCommandLine: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+IN_PLACE = ("callers", "callees", "tests_of", "similar")
+"""Options of `search` that ask for something else than a text."""
+
 
 class FreeTextCommand(TyperCommand):
     """A command with one argument, which is text.
@@ -31,7 +34,9 @@ class FreeTextCommand(TyperCommand):
 
     def _parsed(self, ctx: Any, given: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, list(given))
+            rest = super().parse_args(ctx, list(given))
+            self._require_text(ctx)
+            return rest
         except BadCommandLine as error:
             if (at := self._text_at(given)) is None:
                 error.hint = self._quoted(given)
@@ -47,6 +52,13 @@ class FreeTextCommand(TyperCommand):
                 f"{error.format_message().rstrip('.')}; '{given[at]}' looks like an option: as text it goes after --",
                 hint=f"awareness {self.name} {shlex.join(line)}",
             ) from error
+
+    def _require_text(self, ctx: Any) -> None:
+        """Raises BadCommandLine where the text is missing, and no option of `IN_PLACE` stands for it."""
+        for parameter in self.params:
+            is_missing = parameter.param_type_name == "argument" and ctx.params.get(parameter.name) is None
+            if is_missing and not any(ctx.params.get(name) is not None for name in IN_PLACE):
+                raise BadCommandLine(f"Missing argument '{parameter.name.upper()}'.")
 
     def _text_at(self, given: list[str]) -> int | None:
         """The place of the word that is most likely meant as text, though it begins with a dash; None if there is

@@ -34,6 +34,12 @@ class Format(str, Enum):
     json = "json"
 
 
+class ListFormat(str, Enum):
+    text = "text"
+    json = "json"
+    jsonl = "jsonl"
+
+
 def _set_quiet(value: bool) -> bool:
     if value:
         render.set_volume(quiet=True)
@@ -103,6 +109,9 @@ IncludeOption = Annotated[
 ]
 TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, max=256, help="Maximum number of chunks.")]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Output format on stdout.")]
+ListFormatOption = Annotated[
+    ListFormat, typer.Option("--format", "-f", help="Output format on stdout; jsonl has one hit a line.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only errors on stderr.")]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", callback=_set_verbose, help="Print details and tracebacks on stderr.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from awareness.cli import options, render
+from awareness.cli import options, render, structure
 from awareness.engine.corpus import empty_scope
 from awareness.engine.engine import DEFAULT_TOP_K, Engine
 from awareness.engine.units import named_list
@@ -17,12 +17,16 @@ from awareness.types import printable
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="Words or identifiers.")],
+    query: Annotated[str | None, typer.Argument(help="Words or identifiers.", show_default=False)] = None,
     repo: options.ReposOption = None,
     memory: options.MemoryOption = None,
     rev: options.RevOption = None,
     scope: options.ScopeOption = None,
     kind: options.KindOption = None,
+    callers: structure.CallersOption = None,
+    callees: structure.CalleesOption = None,
+    tests_of: structure.TestsOption = None,
+    similar: structure.SimilarOption = None,
     top_k: options.TopKOption = DEFAULT_TOP_K,
     no_refresh: Annotated[
         bool,
@@ -30,7 +34,7 @@ def search(
             "--no-refresh", help="Search the index as it is. Hits whose lines have changed since then are marked."
         ),
     ] = False,
-    format: options.FormatOption = options.Format.text,
+    format: options.ListFormatOption = options.ListFormat.text,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
@@ -39,16 +43,24 @@ def search(
     Files that have changed since the last time are indexed first.
     """
     started = time.perf_counter()
+    asked = structure.asked(query, callers=callers, callees=callees, tests_of=tests_of, similar=similar)
     with Engine(repo or (), memory or (), rev=rev, reporter=render.REPORTER) as engine:
         if not no_refresh:
             engine.refresh(creates=False)
+        if asked is not None:
+            structure.show(engine, asked, kind, scope, top_k, format, started)
+            return
+        assert query is not None
         hits = engine.search(query, scope=scope, top_k=top_k, kinds=kind)
         stale = [not hit.is_current for hit in hits]
         listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
         no_match = None if hits else empty_scope(engine.corpora, scope)
     seconds = round(time.perf_counter() - started, 4)
     is_weak = not hits or hits[0].score < WEAK_SCORE
-    if format is options.Format.json:
+    if format is options.ListFormat.jsonl:
+        for hit_json in () if is_weak else listed:
+            render.data(hit_json)
+    elif format is options.ListFormat.json:
         results = {"hits": [], "nearest": listed} if is_weak else {"hits": listed}
         render.data({"query": query, **results, "seconds": seconds})
     else:

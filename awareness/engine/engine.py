@@ -22,6 +22,7 @@ from awareness.engine.models import LoadedModel, load_model, load_trained, pull_
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
 from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
+from awareness.engine.structure import LinkedHit, Relation, linked, similar
 from awareness.engine.units import counted, parse_bytes
 from awareness.engine.workspace import Workspace
 from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNotAvailable, StorageFailed, UsageError
@@ -206,6 +207,31 @@ class Engine:
             raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
         with self._index_lock:
             return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter, kinds)
+
+    # --- its structure --------------------------------------------------------------------------------------------
+
+    def callers(self, name: str, *, scope: Sequence[str] | None = None, top_k: int = DEFAULT_TOP_K) -> list[LinkedHit]:
+        """What calls `func`, `Class.method`, `module.func` or `path/to/file.py:func`, best first: proven calls before
+        those that only have the name. Raises NothingFound for a name that the code does not have, and NoIndex."""
+        return self._linked(Relation.callers, name, scope, top_k)
+
+    def callees(self, name: str, *, scope: Sequence[str] | None = None, top_k: int = DEFAULT_TOP_K) -> list[LinkedHit]:
+        """The definitions that a name calls. Arguments and errors as for `callers`."""
+        return self._linked(Relation.callees, name, scope, top_k)
+
+    def tests_of(self, name: str, *, scope: Sequence[str] | None = None, top_k: int = DEFAULT_TOP_K) -> list[LinkedHit]:
+        """The tests of a name. Arguments and errors as for `callers`."""
+        return self._linked(Relation.tests_of, name, scope, top_k)
+
+    def _linked(self, relation: Relation, name: str, scope: Sequence[str] | None, top_k: int) -> list[LinkedHit]:
+        with self._index_lock:
+            return linked(self.corpora, relation, name, scope, _checked(top_k))
+
+    def similar(self, place: str, *, scope: Sequence[str] | None = None, top_k: int = DEFAULT_TOP_K) -> list[CorpusHit]:
+        """The code most like that at `FILE:LINE`, without its copies. Raises UsageError, NoIndex."""
+        roots = [workspace.repository.root for workspace in self._workspaces]
+        with self._index_lock:
+            return similar(self.corpora, roots, place, scope, _checked(top_k))
 
     @property
     def searched(self) -> str:
@@ -446,6 +472,12 @@ class AnswerStream:
     def answer(self) -> Answer:
         """Waits for the end. Raises what `ask` raised."""
         return self._future.result()
+
+
+def _checked(top_k: int) -> int:
+    if top_k < 1:
+        raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
+    return top_k
 
 
 def _mode(mode: Mode | str) -> Mode:

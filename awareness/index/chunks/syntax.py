@@ -51,23 +51,32 @@ def syntax_parts(language: str, text: str) -> list[Part] | None:
 
     None if its grammar is not installed, or takes too long: some grammars need hours for a text that is no code.
     """
+    parsed = parse(language, text)
+    if parsed is None:
+        return None
+    root, reader = parsed
+    return reader.parts(root, own=0, top=True)
+
+
+def parse(language: str, text: str, *, share: float = 1.0) -> tuple[Any, Reader] | None:
+    """The root node of a text, and what reads its nodes; None as for `syntax_parts`. share: of the time limit."""
     grammar = grammar_of(language)
     if grammar is None:
         return None
     from tree_sitter import Parser
 
     source = text.encode("utf-8", "replace")  # a lone surrogate becomes "?", which keeps the rows
-    limit = time.thread_time() + SECONDS + SECONDS_PER_MIB * len(source) / (1 << 20)
+    limit = time.thread_time() + share * (SECONDS + SECONDS_PER_MIB * len(source) / (1 << 20))
     try:
         tree = Parser(grammar).parse(
             lambda at, _: source[at : at + _READ], progress_callback=lambda _, __: time.thread_time() > limit
         )
     except ValueError:  # stopped
         return None
-    return _Reader(LANGUAGES[language], source).parts(tree.root_node, own=0, top=True)
+    return tree.root_node, Reader(LANGUAGES[language], source)
 
 
-class _Reader:
+class Reader:
     """Reads the parts of one text out of the nodes of its tree."""
 
     def __init__(self, language: Language, source: bytes) -> None:

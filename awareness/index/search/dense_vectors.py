@@ -87,6 +87,11 @@ class Vectors:
     def count(self) -> int:
         return cast(int, next(self.db.execute("SELECT count(*) FROM vector"))[0])
 
+    def vector(self, chunk_id: int) -> list[float] | None:
+        """The vector of a chunk, as long as a question's; None if it has none."""
+        row = next(self._rows([chunk_id]), None)
+        return None if row is None else [value / SCALE for value in array("b", row[1])]
+
     def similar(self, question: Vector, wanted: int) -> Similarities:
         """Cosines with a question (a unit vector). Above `EXACT_CHUNKS` vectors, `best` is empty."""
         count = self.count()

@@ -227,6 +227,14 @@ class Postings:
         )
         return dict(cast("Iterator[tuple[str, int]]", self.db.execute(sql, (json.dumps(list(terms)),))))
 
+    def holding(self, term: str) -> list[int]:
+        """The ids of the chunks that hold a term, ascending, without the dropped ones."""
+        ids = array("I")
+        for _, data in self.db.execute(_POSTINGS_OF, (term,)):
+            ids.frombytes(cast(bytes, data)[: 4 * (len(cast(bytes, data)) // POSTING_BYTES)])
+        dropped = {row[0] for row in self._dropped(min(ids), max(ids))} if ids else set()
+        return sorted(set(ids) - dropped)
+
     def count(self) -> int:
         """The number of chunks, without the dropped ones."""
         chunks, _, dropped, _ = self._totals()

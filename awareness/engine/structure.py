@@ -1,0 +1,106 @@
+"""The structure of the searched code: callers, callees, tests, similar code, over one or several corpora."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from awareness.engine.corpus import Corpus, CorpusHit
+from awareness.errors import NothingFound, UsageError
+from awareness.index.search.call_graph import CallGraph, Link
+from awareness.index.search.similar_chunks import similar_chunks
+from awareness.types import Hit, printable
+
+
+class Relation(str, Enum):
+    """What is asked about a name."""
+
+    callers = "callers"
+    callees = "callees"
+    tests_of = "tests-of"
+
+
+@dataclass(frozen=True)
+class LinkedHit(CorpusHit):
+    """A hit of the call graph: the chunk with the line, and what the line says."""
+
+    link: Link
+
+    @property
+    def line_place(self) -> str:
+        """`path:line`, with the commit and the corpus where they are needed."""
+        chunk = self.chunk
+        return f"{printable(chunk.path)}:{self.link.line}{self.place.removeprefix(chunk.place)}"
+
+    def to_json(self, *, with_preview: bool = True) -> dict[str, object]:
+        link = self.link
+        return super().to_json(with_preview=with_preview) | {
+            "line": link.line,
+            "lines": list(link.lines),
+            "name": link.symbol,
+            "text": link.text,
+            "how": link.how,
+            "proven": link.is_proven,
+            "target": link.target,
+        }
+
+
+def linked(
+    corpora: Sequence[Corpus], relation: Relation, name: str, scope: Sequence[str] | None, top_k: int
+) -> list[LinkedHit]:
+    """The hits of all corpora, best first. Raises NothingFound if none of them has the name."""
+    hits: list[LinkedHit] = []
+    unknown: list[NothingFound] = []
+    for corpus in corpora:
+        with corpus.blaming_the_pack():
+            graph = CallGraph(corpus.store, corpus.snapshot, corpus.build_scope(scope))
+            ask: Callable[..., list[Link]] = {
+                Relation.callers: graph.callers,
+                Relation.callees: graph.callees,
+                Relation.tests_of: graph.tests_of,
+            }[relation]
+            try:
+                links = ask(name, top_k=top_k)
+            except NothingFound as error:
+                unknown.append(error)
+                continue
+            hits += [LinkedHit(corpus, Hit(link.chunk, link.score), link) for link in links]
+    if len(unknown) == len(corpora) and unknown:
+        raise next((error for error in unknown if error.hint and error.hint.startswith("one of")), unknown[0])
+    return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+
+
+def similar(
+    corpora: Sequence[Corpus], roots: Sequence[Path], place: str, scope: Sequence[str] | None, top_k: int
+) -> list[CorpusHit]:
+    """The chunks most like the one at `FILE:LINE`, in the corpus that has the file. roots: of the repositories, for a
+    path from the working folder. Raises UsageError."""
+    file, _, number = place.strip().rpartition(":")
+    if not file or not number.isdecimal():
+        raise UsageError(f"'{printable(place[:80])}' is no place", hint="FILE:LINE, such as src/app.py:120")
+    for corpus in corpora:
+        paths = [path for _, path, _ in corpus.store.files(corpus.snapshot)]
+        if (path := _meant(file, paths, roots)) is not None:
+            with corpus.blaming_the_pack():
+                hits = similar_chunks(
+                    corpus.store, corpus.snapshot, path, int(number), top_k=top_k, in_scope=corpus.build_scope(scope)
+                )
+                return [CorpusHit(corpus, hit) for hit in hits]
+    raise UsageError(f"{printable(file)} is not indexed", hint=f"awareness status --why {printable(file)}")
+
+
+def _meant(file: str, paths: Sequence[str], roots: Sequence[Path]) -> str | None:
+    """The indexed path that a user means: from the top folder, from the working folder, or its unique end."""
+    normal = os.path.normpath(file).replace(os.sep, "/")
+    known = set(paths)
+    if normal in known:
+        return normal
+    real = Path(os.path.realpath(file))
+    for root in roots:
+        if real.is_relative_to(root) and (inner := real.relative_to(root).as_posix()) in known:
+            return inner
+    ending = [path for path in paths if path.endswith(f"/{normal}")]
+    return ending[0] if len(ending) == 1 else None

@@ -1,0 +1,454 @@
+"""Which definition a reference means: proven by imports, scopes and classes, or likely by its name alone.
+
+A name that stands alone means what its file defines or imports. A member (`x.name`) belongs to a module that is
+imported, to the class around it (`self`), to a class that is named, or to the class of a variable, which is taken from
+its declaration or its constructor in the same function. What none of this tells is likely by name; what one of them
+tells to be something else is excluded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+
+from awareness.index.search.code_view import CodeView, Definition
+from awareness.index.search.imports import ALL, JS, RULED, Import
+from awareness.index.search.references import CodeFile, Reference, Role
+
+_SELF = frozenset(["self", "cls", "this", "Self", "@", "static", "$this", "mcs"])
+_SUPER = re.compile(r"^(?:super|parent|base)\b")
+_ANY_TYPE = frozenset(
+    "Any Self T K V S R P U Object object Optional Union Type Callable Iterable Iterator Sequence Mapping List Dict"
+    " Tuple Option Box Arc Rc Vec Result Promise Array ReturnType typeof var let auto unknown any interface None".split()
+)
+_HOPS = 6  # re-exports and base classes that are followed
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_FAMILIES = {
+    **dict.fromkeys(JS, "js"),
+    **dict.fromkeys(("c", "cpp", "objc"), "c"),
+    **dict.fromkeys(("java", "kotlin", "scala"), "jvm"),
+}
+
+
+class Verdict(IntEnum):
+    """How sure it is that a reference means a definition."""
+
+    other = 0
+    by_name = 1
+    proven = 2
+
+
+class Resolver:
+    def __init__(self, code: CodeView) -> None:
+        self.code = code
+        self._bases: dict[str, list[str] | None] = {}
+        self._declared: dict[tuple[str, str], list[str]] = {}
+        self._follows: dict[tuple[str, str, str, str], Verdict] = {}
+
+    def verdict(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
+        """Does a reference in a file mean the target? Its name may be another one that an import gave it."""
+        language, other = file.language or "", self.code.file(target.path).language or ""
+        if _FAMILIES.get(language, language) != _FAMILIES.get(other, other):
+            return Verdict.other
+        receiver = reference.receiver
+        if receiver in _SELF and reference.owner:
+            return self._of_class(reference.owner, target, reference.name)
+        if receiver and _SUPER.match(receiver) and reference.owner:
+            bases = self._bases_of(reference.owner) or []
+            return max((self._of_class(base, target, reference.name) for base in bases), default=Verdict.other)
+        if language not in RULED or reference.is_guess:
+            return self._without_rules(file, reference, target)
+        return self._member(file, reference, target) if receiver else self._plain(file, reference, target)
+
+    def _without_rules(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
+        if not reference.receiver and not target.owner and file.path == target.path:
+            return Verdict.proven
+        if not reference.receiver and target.owner and reference.owner == target.owner:
+            return Verdict.proven
+        last = _last(reference.receiver)
+        if target.owner and last == target.owner:
+            return Verdict.proven
+        return Verdict.by_name
+
+    # --- a name alone ------------------------------------------------------------------------------------------
+
+    def _plain(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
+        language, path = file.language, file.path
+        if language == "java":
+            return self._plain_java(file, reference, target)
+        own = file.references(reference.name)
+        if language != "go" and self._is_variable(file, reference.name, reference):
+            return Verdict.other
+        visible = [
+            each
+            for each in own
+            if each.role is Role.definition
+            and _is_around(each, reference)
+            and (not each.is_method or _in_class(each, reference))
+        ]
+        if target.owner and not (path == target.path and target.reference in visible):
+            return Verdict.other
+        if visible:
+            nearest = max(len(each.scopes) for each in visible)
+            is_it = path == target.path and any(
+                each.symbol == target.symbol for each in visible if len(each.scopes) == nearest
+            )
+            if is_it or language != "rust":
+                return Verdict.proven if is_it else Verdict.other
+        if language == "go":
+            if self._is_variable(file, reference.name, reference):
+                return Verdict.other
+            if target.path in self.code.modules.package(path):
+                return Verdict.proven
+        imports = self.code.imports(path)
+        named = [each for each in imports if each.local == reference.name]
+        if not named:
+            named = [each for each in imports if each.local == ALL]
+            if language in JS and not imports and not target.reference.scopes:
+                return Verdict.by_name  # a script of a page
+        return max((self._binds(each, path, language or "", target) for each in named), default=Verdict.other)
+
+    def _plain_java(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
+        is_type = target.reference.is_class or target.owner == target.name  # a constructor
+        imports = self.code.imports(file.path)
+        if is_type:
+            if file.path == target.path or any(
+                each.local == target.name and self._binds(each, file.path, "java", target) for each in imports
+            ):
+                return Verdict.proven
+            if any(each.local == target.name for each in imports):
+                return Verdict.other
+            if _java_package(file.path) == _java_package(target.path):
+                return Verdict.proven
+            wild = [each for each in imports if each.local == ALL]
+            return max((self._binds(each, file.path, "java", target) for each in wild), default=Verdict.other)
+        classes = [scope.name for scope in reversed(reference.scopes) if scope.is_class]
+        verdicts = [self._of_class(name, target, reference.name) for name in classes]
+        static = [each for each in imports if each.local in (ALL, target.name)]
+        verdicts += [Verdict.proven for each in static if _last(each.module) == target.owner]
+        return max(verdicts, default=Verdict.other)
+
+    def _is_variable(self, file: CodeFile, name: str, reference: Reference) -> bool:
+        """Is a name a parameter or a variable of a function around the reference?"""
+        rows = file.function_around(reference.row)
+        return any(
+            each.role is Role.bound
+            and each.scopes
+            and each.scopes == reference.scopes[: len(each.scopes)]
+            and not each.scopes[-1].is_class
+            for each in file.references(name, rows)
+        )
+
+    # --- imports -----------------------------------------------------------------------------------------------
+
+    def _binds(self, imported: Import, path: str, language: str, target: Definition) -> Verdict:
+        """Does an import in a file bring the target?"""
+        name = target.name if imported.local == ALL else imported.name
+        files = self.code.modules.files(imported.module, path, language)
+        if language == "rust" and not imported.module:
+            files = []
+        if imported.is_default:
+            name = "default"
+        return self._follow(files, name, target, language)
+
+    def _follow(self, files: Sequence[str], name: str, target: Definition, language: str, hops: int = _HOPS) -> Verdict:
+        """Does a name of these files, perhaps imported by them, mean the target?"""
+        if not files:
+            return Verdict.other
+        if target.path in files and (name == target.name or self._is_default(name, target)):
+            return Verdict.proven
+        if language in ("go", "java"):
+            return Verdict.other
+        best = Verdict.other
+        for path in files[:8]:
+            key = (path, name, target.path, target.symbol)
+            if key not in self._follows:
+                self._follows[key] = Verdict.other  # in a circle of imports
+                self._follows[key] = self._follow_file(path, name, target, language, hops - 1)
+            best = max(best, self._follows[key])
+        return best
+
+    def _follow_file(self, path: str, name: str, target: Definition, language: str, hops: int) -> Verdict:
+        file = self.code.file(path)
+        if path != target.path and any(
+            each.role in (Role.definition, Role.bound) and not each.scopes for each in file.references(name)
+        ):
+            return Verdict.other
+        if hops <= 0:
+            return Verdict.by_name
+        imports = self.code.imports(path)
+        named = [each for each in imports if each.local == name] or [each for each in imports if each.local == ALL]
+        best = Verdict.other if named else Verdict.by_name
+        for each in named:
+            if each.local == ALL and name == "default":
+                continue
+            inner = name if each.local == ALL else "default" if each.is_default else each.name
+            files = self.code.modules.files(each.module, path, language)
+            best = max(best, self._follow(files, inner, target, language, hops))
+        return best
+
+    def _is_default(self, name: str, target: Definition) -> bool:
+        if name != "default":
+            return False
+        word = re.escape(target.name)
+        function = rf"export\s+default\s+(?:async\s+)?function\s*\*?\s*{word}\b"
+        value = rf"(?:export\s+default\s+(?:class\s+)?|module\.exports\s*=\s*){word}\b(?!\s*\()"
+        renamed = rf"\b{word}\s+as\s+default\b"
+        return re.search(f"{function}|{value}|{renamed}", self.code.file(target.path).text) is not None
+
+    # --- a member ----------------------------------------------------------------------------------------------
+
+    def _member(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
+        language, path, receiver = file.language or "", file.path, reference.receiver
+        name = reference.name
+        parts = [part for part in re.split(r"\.|::", receiver) if part]
+        is_path = all(_IDENTIFIER.fullmatch(part) for part in parts)
+        if is_path:
+            imports = self.code.imports(path)
+            is_imported = any(each.local == parts[0] or each.local.startswith(f"{parts[0]}.") for each in imports)
+            if not (is_imported and self._is_variable(file, parts[0], reference)):
+                verdict = self._of_module(imports, parts, file, name, target)
+                if verdict is not None:
+                    return verdict
+        if language in JS and receiver in ("exports", "module.exports") and path == target.path and not target.owner:
+            return Verdict.proven
+        kinds = self._types(file, reference)
+        if kinds:
+            return max(self._of_class(kind, target, name) for kind in kinds)
+        if not target.owner:
+            return Verdict.by_name if language in JS and not target.reference.is_class else Verdict.other
+        return Verdict.by_name
+
+    def _of_module(
+        self, imports: Sequence[Import], parts: Sequence[str], file: CodeFile, name: str, target: Definition
+    ) -> Verdict | None:
+        """The verdict for `parts.name` if they begin with something imported; None if that does not tell."""
+        language, path, modules = file.language or "", file.path, self.code.modules
+        whole = ".".join(parts)
+        for each in sorted(imports, key=lambda each: -len(each.local)):
+            if not (whole == each.local or whole.startswith(f"{each.local}.")):
+                continue
+            rest = [part for part in whole[len(each.local) :].split(".") if part]
+            if language == "go":
+                if rest:
+                    return None
+                files = modules.files(each.module, path, language)
+                return Verdict.proven if target.path in files and not target.owner else Verdict.other
+            if language == "python":
+                inside = (
+                    each.module
+                    if not each.name
+                    else f"{each.module.rstrip('.')}.{each.name}"
+                    if each.module.strip(".")
+                    else f"{each.module}{each.name}"
+                )
+                files = modules.files(".".join([inside, *rest]), path, language)
+                if files:
+                    return Verdict.other if target.owner else self._follow(files, name, target, language)
+                if not each.name and not modules.files(inside, path, language):
+                    return Verdict.other  # a module from elsewhere
+            elif language in JS and (not each.name or each.is_default) and not rest:
+                files = modules.files(each.module, path, language)
+                if not files:
+                    return Verdict.other
+                if not target.owner:
+                    return self._follow(files, name, target, language)
+            elif language == "rust":
+                outer = "::".join(part for part in (each.module, each.name, *rest) if part)
+                if not (rest or [each.name])[-1][:1].isupper():
+                    return self._of_rust(outer, path, name, target)
+            kind = rest[-1] if rest else each.name or each.local
+            if kind[:1].isupper() or any(known.reference.is_class for known in self.code.definitions(kind)):
+                if not rest and self._is_from_elsewhere(each, path, language):
+                    return Verdict.other
+                return self._of_class(kind, target, name)
+            if not rest and self._is_from_elsewhere(each, path, language):
+                return Verdict.other
+            return None
+        if (
+            language == "rust"
+            and len(parts)
+            and not parts[-1][:1].isupper()
+            and (len(parts) > 1 or parts[0] in ("crate", "super", "self"))
+        ):
+            return self._of_rust("::".join(parts), path, name, target)
+        if language == "rust" and not parts[-1][:1].isupper() and modules.files(whole, path, language):
+            return self._of_rust(whole, path, name, target)
+        if parts[-1][:1].isupper() and (
+            language in ("rust", "java") or any(known.reference.is_class for known in self.code.definitions(parts[-1]))
+        ):
+            return self._of_class(parts[-1], target, name)
+        return None
+
+    def _is_from_elsewhere(self, imported: Import, path: str, language: str) -> bool:
+        files = self.code.modules.files(imported.module, path, language)
+        return not files and (bool(imported.module) or language != "rust")
+
+    def _of_rust(self, module: str, path: str, name: str, target: Definition) -> Verdict:
+        if target.owner:
+            return Verdict.other
+        return self._follow(self.code.modules.files(module, path, "rust"), name, target, "rust")
+
+    # --- classes -----------------------------------------------------------------------------------------------
+
+    def _of_class(self, kind: str, target: Definition, name: str) -> Verdict:
+        """Does the member `name` of a class mean the target?"""
+        owner = target.owner
+        if not owner:
+            return Verdict.other
+        if kind == owner:
+            known = {each.path for each in self.code.definitions(owner) if each.reference.is_class}
+            return Verdict.proven if len(known) <= 1 or target.path in known else Verdict.by_name
+        definers = {each.owner for each in self.code.definitions(name) if each.owner}
+        if self._inherits(kind, owner, stop_at=definers - {owner}):
+            return Verdict.proven
+        if self._inherits(owner, kind, stop_at=set()):
+            return Verdict.by_name  # an override may be called
+        is_open = (self.code.file(target.path).language or "") in ("rust", "go")
+        if is_open and kind not in definers and self._bases_of(kind) is not None:
+            return Verdict.by_name  # through a trait or an embedded struct
+        return Verdict.other
+
+    def _inherits(self, kind: str, ancestor: str, stop_at: Iterable[str]) -> bool:
+        """Is `ancestor` above a class, without a class of `stop_at` between them, the class itself among them?"""
+        stops = set(stop_at)
+        level, seen = [kind], {kind}
+        for _ in range(_HOPS):
+            above: list[str] = []
+            for each in level:
+                if each in stops:
+                    continue
+                bases = self._bases_of(each) or []
+                if ancestor in bases:
+                    return True
+                above += [base for base in bases if base not in seen]
+                seen.update(bases)
+            level = above
+        return False
+
+    def _bases_of(self, kind: str) -> list[str] | None:
+        """The last names of the base classes of a class; None if no class of that name is defined here."""
+        if kind not in self._bases:
+            bases: list[str] | None = None
+            for definition in self.code.definitions(kind)[:16]:
+                if definition.reference.is_class:
+                    bases = [*(bases or []), *bases_in(self.code.file(definition.path), definition.reference)]
+            self._bases[kind] = bases
+        return self._bases[kind]
+
+    def _types(self, file: CodeFile, reference: Reference) -> list[str]:
+        """The classes that the receiver of a reference may have, if its text or a declaration near it tells."""
+        receiver = reference.receiver
+        if receiver.endswith(")"):
+            kinds = [_constructed(receiver)]
+        elif receiver.endswith(("'", '"', "]", "}", "`")):
+            return ["str"] if receiver.endswith(("'", '"')) and file.language == "python" else []
+        else:
+            name = _last(receiver)
+            if not name:
+                return []
+            start, _ = file.function_around(reference.row)
+            is_field = receiver != name
+            text = "\n".join(line[:300] for line in file.lines[start : reference.row + 1])
+            kinds = declared_types(file.language or "", name, text)
+            if not kinds and (is_field or file.language == "java"):
+                if (file.path, name) not in self._declared:
+                    text = "\n".join(line[:300] for line in file.lines)
+                    self._declared[file.path, name] = declared_types(file.language or "", name, text)
+                kinds = self._declared[file.path, name]
+        kinds = [kind for kind in kinds if kind and kind not in _ANY_TYPE]
+        return [kind for kind in kinds if kind[:1].isupper() or self._bases_of(kind) is not None][-1:]
+
+
+def declared_types(language: str, name: str, text: str) -> list[str]:
+    """The last names of the types that a text declares a variable with, or constructs it from, in order."""
+    word = re.escape(name)
+    found: list[tuple[int, str]] = []
+    for pattern in _DECLARATIONS.get(language, _DECLARATIONS[""]):
+        for match in re.finditer(pattern.replace("NAME", word), text):
+            found.append((match.start(), _last(match[1])))
+    return [kind for _, kind in sorted(found)]
+
+
+_DECLARATIONS = {
+    "python": (
+        r"(?<![\w.])(?:self\.)?NAME\s{0,4}=\s{0,4}(?:await\s+)?([A-Za-z_][\w.]*)\(",
+        r"(?<![\w.])(?:self\.)?NAME\s{0,4}:\s{0,4}[\"']?([A-Za-z_][\w.]*)",
+        r"\b([A-Za-z_][\w.]*)\([^()\n]*\)\s+as\s+NAME\b",
+    ),
+    "go": (
+        r"\bNAME\s{0,4}:?=\s{0,4}&?([\w.]+)\{",
+        r"\bNAME\s{0,4}(?:,\s?\w+\s)?:?=\s{0,4}(?:\w+\.)?New(\w*)\(",
+        r"(?<![\w.])NAME\s{1,8}(?:\.\.\.)?(?:\[\])?\*?([A-Za-z][\w.]*)",
+    ),
+    "rust": (
+        r"\bNAME\s{0,4}:\s{0,4}&?(?:'\w+\s+)?(?:mut\s+)?(?:dyn\s+|impl\s+)?([A-Z]\w*)",
+        r"\bNAME\s{0,4}=\s{0,4}&?(?:mut\s+)?(?:\w+::)*([A-Z]\w*)(?:::\w+|\s*\{|\()",
+    ),
+    "java": (
+        r"\b([A-Z][\w.]*)(?:<[^;=(){}\n]{0,100}>)?(?:\[\]|\.\.\.)*\s+NAME\b",
+        r"\bNAME\s{0,4}=\s{0,4}new\s+([A-Z][\w.]*)",
+    ),
+    "": (
+        r"\bNAME\s{0,4}=\s{0,4}(?:await\s+)?new\s+([\w.]+)",
+        r"\bNAME[?!]?\s{0,4}:\s{0,4}([A-Z][\w.]*)",
+    ),
+}
+
+
+def bases_in(file: CodeFile, definition: Reference) -> list[str]:
+    """The last names of the base classes in the head of a class."""
+    head = " ".join(line[:300] for line in file.lines[definition.row : min(definition.stop, definition.row + 12)])
+    if file.language == "go":
+        body = [line[:300].split("//")[0].strip() for line in file.lines[definition.row + 1 : definition.stop][:80]]
+        return [_last(line.lstrip("*")) for line in body if re.fullmatch(r"\*?[\w.]+", line)]
+    at = re.search(rf"\b{re.escape(definition.name)}\b", head)
+    head = head[at.end() :] if at else head
+    if file.language == "python":
+        match = re.match(r"(?:\[[^\]]*\])?\s*\(([^)]*)\)", head)
+        words = match[1].split(",") if match else []
+        return [_last(word.partition("[")[0].strip()) for word in words if "=" not in word and word.strip()]
+    head = head.partition("{")[0]
+    for _ in range(4):
+        head = re.sub(r"<[^<>]*>", "", head)
+    match = re.search(r"\bextends\b|\bimplements\b|:|<", head)
+    if match is None:
+        return []
+    words = re.split(
+        r",|\bextends\b|\bimplements\b|\bwith\b|\b(?:public|private|protected|virtual)\b|[:<]", head[match.start() :]
+    )
+    return [_last(word.partition("(")[0].strip()) for word in words if word.partition("(")[0].strip()]
+
+
+def _constructed(receiver: str) -> str:
+    """`Foo(…)` -> `Foo`, `a.Foo::new(…)` -> `Foo`; empty if the text is anything else."""
+    match = re.match(
+        r"(?:new\s+)?([\w.]*?)([A-Za-z_]\w*)(?:::new|::default)?\([^()]*(?:\([^()]*\)[^()]*){0,5}\)$", receiver
+    )
+    return match[2] if match else ""
+
+
+def _last(text: str) -> str:
+    """The last identifier of a dotted text; empty if it ends with anything else."""
+    match = re.search(r"([^\W\d]\w*)[?!]?$", text[-200:])
+    return match[1] if match else ""
+
+
+def _is_around(definition: Reference, reference: Reference) -> bool:
+    """Is a definition in a scope that holds the reference?"""
+    count = len(definition.scopes)
+    return definition.scopes == reference.scopes[:count]
+
+
+def _in_class(definition: Reference, reference: Reference) -> bool:
+    """Does the reference stand in the body of the class itself, where a method is a plain name?"""
+    return definition.scopes == reference.scopes
+
+
+def _java_package(path: str) -> str:
+    folder = path.rpartition("/")[0]
+    for mark in ("/java/", "/kotlin/"):
+        if mark in f"/{folder}/":
+            return f"/{folder}/".rpartition(mark)[2].strip("/")
+    return folder
