@@ -35,8 +35,8 @@ class Link:
 
     chunk: that holds the line. line: from 1, of the first call, of a definition that is called, or of a test. lines: of
     all calls in it. symbol: the qualified name of the caller, the callee or the test; empty at the top of a file. text:
-    the line. how: `call`, `value` (passed or assigned, to be called elsewhere), `names` (a type, a base class) or `name`
-    (a test that is named after it). is_proven: an import, a scope or a class proves it; else the names are equal.
+    the line. how: `call`, `value` (passed or assigned, to be called elsewhere), `names` (a type, a base class) or
+    `name` (a test that is named after it). is_proven: an import, a scope or a class proves it; else the names are equal.
     target: `path:symbol` of what is called, if that is proven. score: in [0, 1].
     """
 
@@ -144,14 +144,15 @@ class CallGraph:
         locals_ = {name}
         if any(reference.role is Role.imported for reference in file.references(name)):
             locals_ |= {each.local for each in self.code.imports(file.path) if each.name == name} - {"*", "default"}
+        judged: dict[tuple[object, ...], tuple[Verdict, Definition | None]] = {}
         for local in sorted(locals_):
             for reference in file.references(local):
                 if reference.role not in roles:
                     continue
-                verdicts = [(self.resolver.verdict(file, reference, target), target) for target in targets]
-                if not targets:
-                    verdicts = [(Verdict.by_name, None)]  # type: ignore[list-item]
-                verdict, target = max(verdicts, key=lambda pair: pair[0])
+                key = (local, reference.receiver, reference.scopes, -1 if reference.scopes else reference.row)
+                if key not in judged:
+                    judged[key] = self._best(file, reference, targets)
+                verdict, target = judged[key]
                 if verdict is Verdict.other:
                     continue
                 score = _PROVEN if verdict is Verdict.proven else _BY_NAME / max(1, rivals)
@@ -162,6 +163,19 @@ class CallGraph:
                 link = self._link(file, reference, score, verdict is Verdict.proven)
                 if link is not None:
                     yield replace(link, target=f"{target.path}:{target.symbol}") if link.is_proven and target else link
+
+    def _best(
+        self, file: CodeFile, reference: Reference, targets: Sequence[Definition]
+    ) -> tuple[Verdict, Definition | None]:
+        """The target that a reference means most surely; by name alone where nothing here defines it."""
+        best: tuple[Verdict, Definition | None] = (Verdict.other if targets else Verdict.by_name, None)
+        for target in targets:
+            verdict = self.resolver.verdict(file, reference, target)
+            if verdict > best[0]:
+                best = verdict, target
+            if verdict is Verdict.proven:
+                break
+        return best
 
     def _link(self, file: CodeFile, reference: Reference, score: float, is_proven: bool) -> Link | None:
         line = reference.row + 1

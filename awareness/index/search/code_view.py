@@ -16,7 +16,7 @@ from functools import cached_property
 
 from awareness.index.search.defining_lines import defines
 from awareness.index.search.imports import Import, Modules, imports_of
-from awareness.index.search.references import CodeFile, Reference, whole_word
+from awareness.index.search.references import CodeFile, Reference, words_at
 from awareness.index.search.terms import terms_of_name
 from awareness.index.store.store import Store, StoredChunk
 from awareness.index.unicode_forms import fold, plain
@@ -39,7 +39,7 @@ class Definition:
     def name(self) -> str:
         return self.reference.name
 
-    @property
+    @cached_property
     def symbol(self) -> str:
         return self.reference.symbol
 
@@ -48,7 +48,7 @@ class Definition:
         """Of the file, from 1."""
         return self.reference.row + 1
 
-    @property
+    @cached_property
     def owner(self) -> str:
         """The class whose method it is, else empty."""
         return self.reference.owner if self.reference.is_method else ""
@@ -64,6 +64,7 @@ class CodeView:
         self._holding: dict[str, list[str]] = {}
         self._defined: dict[str, list[Definition]] = {}
         self._imports: dict[str, list[Import]] = {}
+        self._by_name: dict[str, dict[str, list[Import]]] = {}
 
     @cached_property
     def files(self) -> dict[str, int]:
@@ -111,6 +112,15 @@ class CodeView:
             self._imports[path] = imports_of(self.file(path))
         return self._imports[path]
 
+    def imports_by_name(self, path: str) -> dict[str, list[Import]]:
+        """The first part of a local name (`a` of `a.b`) -> the imports of a file with it, the longest names first."""
+        if path not in self._by_name:
+            by_name: dict[str, list[Import]] = defaultdict(list)
+            for each in sorted(self.imports(path), key=lambda each: -len(each.local)):
+                by_name[each.local.partition(".")[0]].append(each)
+            self._by_name[path] = dict(by_name)
+        return self._by_name[path]
+
     # --- names -------------------------------------------------------------------------------------------------
 
     def _chunks_with(self, name: str) -> list[StoredChunk]:
@@ -123,8 +133,7 @@ class CodeView:
         for term in terms[1:]:
             ids &= set(postings.holding(term))
         shown = self.store.chunks_shown(self.snapshot, sorted(ids)).values()
-        word = whole_word(name)
-        found = [stored for stored in shown if word.search(stored.chunk.text)]
+        found = [stored for stored in shown if next(words_at(stored.chunk.text, name), -1) >= 0]
         return sorted(found, key=lambda stored: (stored.chunk.path, stored.chunk.start_line, stored.id))
 
     def files_with(self, name: str) -> list[CodeFile]:
@@ -154,6 +163,10 @@ class CodeView:
                 for reference in self.file(path).definitions_of(name)
             ]
         return self._defined[name]
+
+    def defines_any(self, name: str) -> bool:
+        """Does a chunk define this name as its symbol? Quick, and without the small definitions that share a chunk."""
+        return bool(self.store.routing.definitions.of([plain(name)], self.snapshot))
 
     def named(self, name: str) -> list[Definition]:
         """The definitions that a user means by `func`, `Class.method`, `module.func` or `path/to/file.py:func`."""
@@ -227,10 +240,3 @@ def _module_parts(path: str) -> list[str]:
 def _in_order(wanted: Sequence[str], parts: Sequence[str]) -> bool:
     rest = iter(parts)
     return all(part in rest for part in wanted)
-
-
-def group_by_path(definitions: Iterable[Definition]) -> dict[str, list[Definition]]:
-    grouped: dict[str, list[Definition]] = defaultdict(list)
-    for definition in definitions:
-        grouped[definition.path].append(definition)
-    return grouped

@@ -7,6 +7,7 @@ Rows count from 0. imports.py says what a name means that comes from another fil
 
 from __future__ import annotations
 
+import functools
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -66,17 +67,16 @@ _VALUES = re.compile(
 _IMPORTS = re.compile(r"import|^use_|using_directive|^extern_crate|export_clause|export_specifier|^include|require_")
 _DECLARES = re.compile(r"declarator|parameter|signature|pattern$|_spec$")
 _CLASSES = re.compile(r"class|struct|impl_item|interface|trait|enum|object|record|protocol|union|extension|mixin|actor")
-_NOT_MEMBER = r"(?<![.>])"
 _DEFINED = {  # what stands right before a name that is defined
-    "python": r"(?:\b(?:def|class|type)[ \t]+)",
-    "go": r"(?:(?<=func )|(?<=\) )|(?<=type )|(?<=const )|(?<=var )|(?<=\n\t)|(?<=\n    ))",
-    "rust": r"(?:\b(?:fn|struct|enum|union|trait|type|const|static|mut|mod|macro_rules!)[ \t]+)",
-    "javascript": r"",
-    "typescript": r"",
-    "tsx": r"",
-    "lua": r"",
-    "ruby": r"",
+    "python": r"\b(?:def|class|type)[ \t]+\Z",
+    "go": r"(?:func |\) |type |const |var |^[ \t]+)\Z",
+    "rust": r"\b(?:fn|struct|enum|union|trait|type|const|static|mut|mod|macro_rules!)[ \t]+\Z",
+    **dict.fromkeys(("javascript", "typescript", "tsx", "lua", "ruby", "cpp"), r"\Z"),
 }
+_matches_member = functools.cache(lambda kind: _MEMBER.search(kind) is not None)
+_matches_import = functools.cache(lambda kind: _IMPORTS.search(kind) is not None)
+_matches_class = functools.cache(lambda kind: _CLASSES.search(kind) is not None)
+_matches_place = functools.cache(lambda kind: _PLACE.search(kind) is not None)
 _SCRIPT = re.compile(r"<script\b[^<>]{0,1000}>", re.IGNORECASE)
 _SCRIPT_END = re.compile(r"</script", re.IGNORECASE)
 _AFTER = re.compile(r"\s*(?:::)?(?:<[\w\s,.:&'\[\]?]{0,80}>|\[[\w\s,.*]{0,80}\])?!?\(")
@@ -204,28 +204,31 @@ class CodeFile:
         """The places of a name, ascending; none in comments and strings. rows: only those in `[start, stop)`."""
         if rows is None:
             if name not in self._references:
-                self._references[name] = self._places(name, whole_word(name), 0, len(self._code))
+                self._references[name] = self._places(name, 0, len(self._code))
             return self._references[name]
         if name in self._references:
             return [each for each in self._references[name] if rows[0] <= each.row < rows[1]]
         start, stop = (self._starts[min(row, len(self._starts) - 1)] for row in rows)
-        return self._places(name, whole_word(name), start, stop)
+        return self._places(name, start, stop)
 
     def definitions_of(self, name: str) -> list[Reference]:
         """The definitions of a name, ascending: of all its places, only those are parsed that may be one."""
         if name in self._references:
             places = self._references[name]
         else:
-            before = _DEFINED.get(self.language or "", _NOT_MEMBER)
-            places = self._places(name, re.compile(before + whole_word(name).pattern), 0, len(self._code))
+            before = _before_definition(self.language or "")
+            places = self._places(name, 0, len(self._code), before)
         return [each for each in places if each.role is Role.definition]
 
-    def _places(self, name: str, pattern: re.Pattern[str], start: int, stop: int) -> list[Reference]:
+    def _places(self, name: str, start: int, stop: int, before: re.Pattern[str] | None = None) -> list[Reference]:
+        """before: a pattern of what the line must have before the name."""
         found: list[Reference] = []
         if not self.is_code:
             return found
-        for match in pattern.finditer(self._code, start, stop):
-            reference = self._reference(name, match.end() - len(name), match.end())
+        for at in words_at(self._code, name, start, stop):
+            if before is not None and not before.search(self._code, max(0, at - 40), at):
+                continue
+            reference = self._reference(name, at, at + len(name))
             if reference is not None:
                 found.append(reference)
             if len(found) >= _MOST:
@@ -243,7 +246,7 @@ class CodeFile:
         if not path:
             return self._guess(name, start, stop)
         leaf = path[-1]
-        if (leaf.start_byte, leaf.end_byte) != (first, last) or _PLACE.search(leaf.type) or not leaf.is_named:
+        if (leaf.start_byte, leaf.end_byte) != (first, last) or _matches_place(leaf.type) or not leaf.is_named:
             return None
         return self._classified(name, path)
 
@@ -286,13 +289,13 @@ class CodeFile:
                     defined = (node, own)
                     continue
             if own and (not scopes or node.type != "impl_item" or scopes[-1].name != own):
-                scopes.append(Scope(own, _CLASSES.search(node.type) is not None))
+                scopes.append(Scope(own, _matches_class(node.type)))
         if defined is not None:
             node, own = defined
             *outer, _ = own.split(".")
             inside = tuple(scopes) + tuple(Scope(part, True) for part in outer)
             stop = node.end_point[0] + 1
-            is_class = _CLASSES.search(node.type) is not None or node.type in ("type_spec", "type_alias")
+            is_class = _matches_class(node.type) or node.type in ("type_spec", "type_alias")
             return Reference(name, row, Role.definition, "", inside, stop, is_class)
         role, receiver = self._role(path)
         return Reference(name, row, role, receiver, tuple(_split(scopes)))
@@ -300,12 +303,12 @@ class CodeFile:
     def _role(self, path: list[Any]) -> tuple[Role, str]:
         """The role of the leaf of a path, and what stands before it."""
         leaf = path[-1]
-        if any(_IMPORTS.search(node.type) for node in path[:-1]):
+        if any(_matches_import(node.type) for node in path[:-1]):
             return Role.imported, ""
         if path[-2].type == "token_tree":
             return self._in_macro(leaf)
         at = len(path) - 1  # of the expression that ends with the name
-        while at > 0 and _MEMBER.search(path[at - 1].type) and not self._is_left(path[at - 1], leaf):
+        while at > 0 and _matches_member(path[at - 1].type) and not self._is_left(path[at - 1], leaf):
             at -= 1
         whole, around = path[at], path[at - 1] if at else None
         if around is None:
@@ -400,7 +403,7 @@ class CodeFile:
             if kind and (own := reader.name(node)):
                 *outer, last = own.split(".")
                 inside = scopes + tuple(Scope(part, True) for part in outer)
-                is_class = _CLASSES.search(node.type) is not None or node.type in ("type_spec", "type_alias")
+                is_class = _matches_class(node.type) or node.type in ("type_spec", "type_alias")
                 if node.type != "impl_item":
                     row, stop = node.start_point[0], node.end_point[0] + 1
                     found.append(Reference(last, row, Role.definition, "", inside, stop, is_class))
@@ -464,9 +467,26 @@ class CodeFile:
             yield callee
 
 
-def whole_word(name: str) -> re.Pattern[str]:
-    """The pattern of a name that is not part of a longer one."""
-    return re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])")
+def words_at(text: str, name: str, start: int = 0, stop: int | None = None) -> Iterator[int]:
+    """The places of a name in a text where it is not part of a longer one."""
+    stop = len(text) if stop is None else stop
+    at = text.find(name, start, stop) if name else -1
+    while at >= 0:
+        end = at + len(name)
+        if not (_in_word(text[at - 1 : at]) and _in_word(name[0])) and not (
+            _in_word(text[end : end + 1]) and _in_word(name[-1])
+        ):
+            yield at
+        at = text.find(name, end, stop)
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character in ("_", "$")
+
+
+@functools.cache
+def _before_definition(language: str) -> re.Pattern[str]:
+    return re.compile(_DEFINED.get(language, r"(?<![.>])\Z"), re.MULTILINE)
 
 
 def _code_of(path: str, text: str) -> tuple[str | None, str]:
@@ -500,8 +520,7 @@ def _is_name_of(reader: Reader, node: Any, own: str, name: str, leaf: Any) -> bo
     if own.rpartition(".")[2] != name or node.type == "impl_item":
         return False
     head = reader.source[node.start_byte : leaf.end_byte].decode("utf-8", "replace")
-    first = whole_word(name).search(head)
-    return first is not None and first.end() == len(head)
+    return next(words_at(head, name), -1) == len(head) - len(name)
 
 
 def _split(scopes: Sequence[Scope]) -> Iterator[Scope]:

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from awareness.index.search.code_view import CodeView, Definition
 from awareness.index.search.imports import ALL, JS, RULED, Import
-from awareness.index.search.references import CodeFile, Reference, Role
+from awareness.index.search.references import CodeFile, Reference, Role, Scope, words_at
 
 _SELF = frozenset(["self", "cls", "this", "Self", "@", "static", "$this", "mcs"])
 _SUPER = re.compile(r"^(?:super|parent|base)\b")
@@ -23,6 +23,7 @@ _ANY_TYPE = frozenset(
     " Tuple Option Box Arc Rc Vec Result Promise Array ReturnType typeof var let auto unknown any interface None".split()
 )
 _HOPS = 6  # re-exports and base classes that are followed
+_LONGEST = 300  # characters of a line that are read for types
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _FAMILIES = {
     **dict.fromkeys(JS, "js"),
@@ -43,7 +44,11 @@ class Resolver:
     def __init__(self, code: CodeView) -> None:
         self.code = code
         self._bases: dict[str, list[str] | None] = {}
-        self._declared: dict[tuple[str, str], list[str]] = {}
+        self._kinds: dict[tuple[str, int, str], list[str]] = {}
+        self._members: dict[tuple[str, str, str, str], Verdict] = {}
+        self._definers: dict[str, frozenset[str]] = {}
+        self._bound: dict[tuple[str, str, tuple[int, int]], list[tuple[Scope, ...]]] = {}
+        self._declared: dict[tuple[str, str], list[tuple[int, str]]] = {}
         self._follows: dict[tuple[str, str, str, str], Verdict] = {}
 
     def verdict(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
@@ -131,14 +136,12 @@ class Resolver:
 
     def _is_variable(self, file: CodeFile, name: str, reference: Reference) -> bool:
         """Is a name a parameter or a variable of a function around the reference?"""
-        rows = file.function_around(reference.row)
-        return any(
-            each.role is Role.bound
-            and each.scopes
-            and each.scopes == reference.scopes[: len(each.scopes)]
-            and not each.scopes[-1].is_class
-            for each in file.references(name, rows)
-        )
+        key = (file.path, name, file.function_around(reference.row))
+        if key not in self._bound:
+            self._bound[key] = [
+                each.scopes for each in file.references(name, key[2]) if each.role is Role.bound and each.scopes
+            ]
+        return any(scopes == reference.scopes[: len(scopes)] and not scopes[-1].is_class for scopes in self._bound[key])
 
     # --- imports -----------------------------------------------------------------------------------------------
 
@@ -205,9 +208,8 @@ class Resolver:
         parts = [part for part in re.split(r"\.|::", receiver) if part]
         is_path = all(_IDENTIFIER.fullmatch(part) for part in parts)
         if is_path:
-            imports = self.code.imports(path)
-            is_imported = any(each.local == parts[0] or each.local.startswith(f"{parts[0]}.") for each in imports)
-            if not (is_imported and self._is_variable(file, parts[0], reference)):
+            imports = self.code.imports_by_name(path).get(parts[0], [])
+            if not (imports and self._is_variable(file, parts[0], reference)):
                 verdict = self._of_module(imports, parts, file, name, target)
                 if verdict is not None:
                     return verdict
@@ -226,7 +228,7 @@ class Resolver:
         """The verdict for `parts.name` if they begin with something imported; None if that does not tell."""
         language, path, modules = file.language or "", file.path, self.code.modules
         whole = ".".join(parts)
-        for each in sorted(imports, key=lambda each: -len(each.local)):
+        for each in imports:
             if not (whole == each.local or whole.startswith(f"{each.local}.")):
                 continue
             rest = [part for part in whole[len(each.local) :].split(".") if part]
@@ -259,7 +261,7 @@ class Resolver:
                 if not (rest or [each.name])[-1][:1].isupper():
                     return self._of_rust(outer, path, name, target)
             kind = rest[-1] if rest else each.name or each.local
-            if kind[:1].isupper() or any(known.reference.is_class for known in self.code.definitions(kind)):
+            if kind[:1].isupper() or self._is_class(kind):
                 if not rest and self._is_from_elsewhere(each, path, language):
                     return Verdict.other
                 return self._of_class(kind, target, name)
@@ -275,9 +277,7 @@ class Resolver:
             return self._of_rust("::".join(parts), path, name, target)
         if language == "rust" and not parts[-1][:1].isupper() and modules.files(whole, path, language):
             return self._of_rust(whole, path, name, target)
-        if parts[-1][:1].isupper() and (
-            language in ("rust", "java") or any(known.reference.is_class for known in self.code.definitions(parts[-1]))
-        ):
+        if parts[-1][:1].isupper() and (language in ("rust", "java") or self._is_class(parts[-1])):
             return self._of_class(parts[-1], target, name)
         return None
 
@@ -294,13 +294,21 @@ class Resolver:
 
     def _of_class(self, kind: str, target: Definition, name: str) -> Verdict:
         """Does the member `name` of a class mean the target?"""
-        owner = target.owner
-        if not owner:
+        if not target.owner:
             return Verdict.other
+        key = (kind, target.path, target.symbol, name)
+        if key not in self._members:
+            self._members[key] = self._of_member(kind, target, name)
+        return self._members[key]
+
+    def _of_member(self, kind: str, target: Definition, name: str) -> Verdict:
+        owner = target.owner
         if kind == owner:
             known = {each.path for each in self.code.definitions(owner) if each.reference.is_class}
             return Verdict.proven if len(known) <= 1 or target.path in known else Verdict.by_name
-        definers = {each.owner for each in self.code.definitions(name) if each.owner}
+        if name not in self._definers:
+            self._definers[name] = frozenset(each.owner for each in self.code.definitions(name) if each.owner)
+        definers = self._definers[name]
         if self._inherits(kind, owner, stop_at=definers - {owner}):
             return Verdict.proven
         if self._inherits(owner, kind, stop_at=set()):
@@ -327,6 +335,9 @@ class Resolver:
             level = above
         return False
 
+    def _is_class(self, kind: str) -> bool:
+        return self.code.defines_any(kind) and self._bases_of(kind) is not None
+
     def _bases_of(self, kind: str) -> list[str] | None:
         """The last names of the base classes of a class; None if no class of that name is defined here."""
         if kind not in self._bases:
@@ -339,6 +350,12 @@ class Resolver:
 
     def _types(self, file: CodeFile, reference: Reference) -> list[str]:
         """The classes that the receiver of a reference may have, if its text or a declaration near it tells."""
+        key = (file.path, reference.row, reference.receiver)
+        if key not in self._kinds:
+            self._kinds[key] = self._find_types(file, reference)
+        return self._kinds[key]
+
+    def _find_types(self, file: CodeFile, reference: Reference) -> list[str]:
         receiver = reference.receiver
         if receiver.endswith(")"):
             kinds = [_constructed(receiver)]
@@ -348,52 +365,55 @@ class Resolver:
             name = _last(receiver)
             if not name:
                 return []
+            if (file.path, name) not in self._declared:
+                self._declared[file.path, name] = declared_types(file, name)
+            declared = self._declared[file.path, name]
             start, _ = file.function_around(reference.row)
-            is_field = receiver != name
-            text = "\n".join(line[:300] for line in file.lines[start : reference.row + 1])
-            kinds = declared_types(file.language or "", name, text)
-            if not kinds and (is_field or file.language == "java"):
-                if (file.path, name) not in self._declared:
-                    text = "\n".join(line[:300] for line in file.lines)
-                    self._declared[file.path, name] = declared_types(file.language or "", name, text)
-                kinds = self._declared[file.path, name]
+            kinds = [kind for row, kind in declared if start <= row <= reference.row]
+            if not kinds and (receiver != name or file.language == "java"):  # a field
+                kinds = [kind for _, kind in declared]
         kinds = [kind for kind in kinds if kind and kind not in _ANY_TYPE]
-        return [kind for kind in kinds if kind[:1].isupper() or self._bases_of(kind) is not None][-1:]
+        return [kind for kind in kinds if kind[:1].isupper() or self._is_class(kind)][-1:]
 
 
-def declared_types(language: str, name: str, text: str) -> list[str]:
-    """The last names of the types that a text declares a variable with, or constructs it from, in order."""
-    word = re.escape(name)
+def declared_types(file: CodeFile, name: str) -> list[tuple[int, str]]:
+    """(row, last name of the type) of each line that declares a variable with a type, or constructs it, in order."""
     found: list[tuple[int, str]] = []
-    for pattern in _DECLARATIONS.get(language, _DECLARATIONS[""]):
-        for match in re.finditer(pattern.replace("NAME", word), text):
-            found.append((match.start(), _last(match[1])))
-    return [kind for _, kind in sorted(found)]
+    patterns = _DECLARATIONS.get(file.language or "", _DECLARATIONS[""])
+    for row in dict.fromkeys(map(file.row_of, words_at(file.text, name))):
+        for pattern in patterns:
+            for match in pattern.finditer(file.lines[row], 0, _LONGEST):
+                if match["name"] == name:
+                    found.append((row, _last(match["kind"])))
+    return found
 
 
 _DECLARATIONS = {
-    "python": (
-        r"(?<![\w.])(?:self\.)?NAME\s{0,4}=\s{0,4}(?:await\s+)?([A-Za-z_][\w.]*)\(",
-        r"(?<![\w.])(?:self\.)?NAME\s{0,4}:\s{0,4}[\"']?([A-Za-z_][\w.]*)",
-        r"\b([A-Za-z_][\w.]*)\([^()\n]*\)\s+as\s+NAME\b",
-    ),
-    "go": (
-        r"\bNAME\s{0,4}:?=\s{0,4}&?([\w.]+)\{",
-        r"\bNAME\s{0,4}(?:,\s?\w+\s)?:?=\s{0,4}(?:\w+\.)?New(\w*)\(",
-        r"(?<![\w.])NAME\s{1,8}(?:\.\.\.)?(?:\[\])?\*?([A-Za-z][\w.]*)",
-    ),
-    "rust": (
-        r"\bNAME\s{0,4}:\s{0,4}&?(?:'\w+\s+)?(?:mut\s+)?(?:dyn\s+|impl\s+)?([A-Z]\w*)",
-        r"\bNAME\s{0,4}=\s{0,4}&?(?:mut\s+)?(?:\w+::)*([A-Z]\w*)(?:::\w+|\s*\{|\()",
-    ),
-    "java": (
-        r"\b([A-Z][\w.]*)(?:<[^;=(){}\n]{0,100}>)?(?:\[\]|\.\.\.)*\s+NAME\b",
-        r"\bNAME\s{0,4}=\s{0,4}new\s+([A-Z][\w.]*)",
-    ),
-    "": (
-        r"\bNAME\s{0,4}=\s{0,4}(?:await\s+)?new\s+([\w.]+)",
-        r"\bNAME[?!]?\s{0,4}:\s{0,4}([A-Z][\w.]*)",
-    ),
+    language: tuple(re.compile(pattern) for pattern in patterns)
+    for language, patterns in {
+        "python": (
+            r"(?<![\w.])(?:self\.)?(?P<name>\w+)\s{0,4}=\s{0,4}(?:await\s+)?(?P<kind>[A-Za-z_][\w.]*)\(",
+            r"(?<![\w.])(?:self\.)?(?P<name>\w+)\s{0,4}:\s{0,4}[\"']?(?P<kind>[A-Za-z_][\w.]*)",
+            r"\b(?P<kind>[A-Za-z_][\w.]*)\([^()\n]{0,100}\)\s+as\s+(?P<name>\w+)\b",
+        ),
+        "go": (
+            r"\b(?P<name>\w+)\s{0,4}:?=\s{0,4}&?(?P<kind>[\w.]+)\{",
+            r"\b(?P<name>\w+)\s{0,4}(?:,\s?\w+\s)?:?=\s{0,4}(?:\w+\.)?New(?P<kind>\w*)\(",
+            r"(?<![\w.])(?P<name>\w+)\s{1,8}(?:\.\.\.)?(?:\[\])?\*?(?P<kind>[A-Za-z][\w.]*)(?=[\s,)\[]|$)",
+        ),
+        "rust": (
+            r"\b(?P<name>\w+)\s{0,4}:\s{0,4}&?(?:'\w+\s+)?(?:mut\s+)?(?:dyn\s+|impl\s+)?(?P<kind>[A-Z]\w*)",
+            r"\b(?P<name>\w+)\s{0,4}=\s{0,4}&?(?:mut\s+)?(?:\w+::)*(?P<kind>[A-Z]\w*)(?:::\w+|\s*\{|\()",
+        ),
+        "java": (
+            r"\b(?P<kind>[A-Z][\w.]*)(?:<[^;=(){}]{0,100}>)?(?:\[\]|\.\.\.)*\s+(?P<name>\w+)\b",
+            r"\b(?P<name>\w+)\s{0,4}=\s{0,4}new\s+(?P<kind>[A-Z][\w.]*)",
+        ),
+        "": (
+            r"\b(?P<name>[\w$]+)\s{0,4}=\s{0,4}(?:await\s+)?new\s+(?P<kind>[\w.]+)",
+            r"\b(?P<name>[\w$]+)[?!]?\s{0,4}:\s{0,4}(?P<kind>[A-Z][\w.]*)",
+        ),
+    }.items()
 }
 
 
