@@ -26,6 +26,7 @@ COMMANDS = {
     "index": "Build or refresh the index: only what changed is encoded again.",
     "ask": "Ask a question about a repository; indexes it first if there is no index.",
     "search": "Find the code that a question is about, without a language model.",
+    "map": "Show the most important files and definitions of a repository, in a number of tokens.",
     "status": "Show what is indexed, what has changed since, its size on disk, and secrets in the text.",
     "check": "Check the index for damage; exit code 1 if there is any. Changes nothing.",
     "repair": "Repair a damaged index: only what is damaged is encoded again.",

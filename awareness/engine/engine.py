@@ -22,7 +22,7 @@ from awareness.engine.models import LoadedModel, load_model, load_trained, pull_
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
 from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
-from awareness.engine.structure import LinkedHit, Relation, linked, similar
+from awareness.engine.structure import DEFAULT_MAP_TOKENS, CorpusMap, LinkedHit, Relation, linked, mapped, similar
 from awareness.engine.units import counted, parse_bytes
 from awareness.engine.workspace import Workspace
 from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNotAvailable, StorageFailed, UsageError
@@ -232,6 +232,12 @@ class Engine:
         roots = [workspace.repository.root for workspace in self._workspaces]
         with self._index_lock:
             return similar(self.corpora, roots, place, scope, _checked(top_k))
+
+    def map(self, *, scope: Sequence[str] | None = None, tokens: int = DEFAULT_MAP_TOKENS) -> list[CorpusMap]:
+        """The most important files of each repository with their definitions, in at most `tokens` tokens altogether.
+        Raises UsageError, NoIndex."""
+        with self._index_lock:
+            return mapped(self.corpora, scope, tokens)
 
     @property
     def searched(self) -> str:

@@ -1,7 +1,8 @@
-"""The structure of the searched code: callers, callees, tests, similar code, over one or several corpora."""
+"""The structure of the searched code: callers, callees, tests, similar code and maps, over one or several corpora."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,15 @@ from pathlib import Path
 from awareness.engine.corpus import Corpus, CorpusHit
 from awareness.errors import NothingFound, UsageError
 from awareness.index.search.call_graph import CallGraph, Link
+from awareness.index.search.repository_map import RepositoryMap, repository_map
 from awareness.index.search.similar_chunks import similar_chunks
+from awareness.model import model_files, presets
+from awareness.model.token_offsets import token_starts
 from awareness.types import Hit, printable
+
+
+DEFAULT_MAP_TOKENS = 1024
+_CHARACTERS_OF_A_TOKEN = 3.2  # of a map, by the tokenizers of Qwen2.5 and Llama 3: a little more is not counted
 
 
 class Relation(str, Enum):
@@ -71,6 +79,67 @@ def linked(
     if len(unknown) == len(corpora) and unknown:
         raise next((error for error in unknown if error.hint and error.hint.startswith("one of")), unknown[0])
     return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+
+
+@dataclass(frozen=True)
+class CorpusMap:
+    """The map of one corpus. tokenizer: the model whose tokens were counted; None if they were estimated."""
+
+    corpus: Corpus
+    map: RepositoryMap
+    budget: int
+    tokenizer: str | None
+
+    def to_json(self) -> dict[str, object]:
+        files = [
+            {
+                "path": file.path,
+                "rank": round(file.rank, 6),
+                "definitions": [
+                    {"line": line.line, "symbol": line.symbol, "signature": line.signature, "depth": line.depth}
+                    for line in file.lines
+                ],
+            }
+            for file in self.map.files
+        ]
+        return {
+            "origin": self.corpus.name,
+            "rev": self.corpus.rev,
+            "files": files,
+            "total_files": self.map.total_files,
+            "tokens": self.map.tokens,
+            "budget": self.budget,
+            "tokenizer": self.tokenizer,
+        }
+
+
+def mapped(corpora: Sequence[Corpus], scope: Sequence[str] | None, tokens: int) -> list[CorpusMap]:
+    """The map of each corpus; they share the tokens equally."""
+    if tokens < 1:
+        raise UsageError(f"{tokens} tokens are too few for a map", hint="--tokens 1024")
+    maps = []
+    budget = max(1, tokens // max(1, len(corpora)))
+    for corpus in corpora:
+        count, tokenizer = _counter(corpus.model)
+        with corpus.blaming_the_pack():
+            made = repository_map(
+                corpus.store,
+                corpus.snapshot,
+                tokens=budget,
+                count_tokens=count,
+                in_scope=corpus.build_scope(scope),
+            )
+        maps.append(CorpusMap(corpus, made, budget, tokenizer))
+    return maps
+
+
+def _counter(model: str) -> tuple[Callable[[str], int], str | None]:
+    """What counts tokens: the model's own tokenizer if it is on this machine, else an estimate."""
+    folder = model_files.find(model) if model in presets.PRESETS or Path(model).is_dir() else None
+    if folder is None or not (folder.path / "tokenizer.json").is_file():
+        return lambda text: math.ceil(len(text) / _CHARACTERS_OF_A_TOKEN), None
+    starts = token_starts(folder.path)
+    return lambda text: len(starts(text)), model
 
 
 def similar(
