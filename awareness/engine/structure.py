@@ -18,7 +18,6 @@ from awareness.model import model_files, presets
 from awareness.model.token_offsets import token_starts
 from awareness.types import Hit, printable
 
-
 DEFAULT_MAP_TOKENS = 1024
 _CHARACTERS_OF_A_TOKEN = 3.2  # of a map, by the tokenizers of Qwen2.5 and Llama 3: a little more is not counted
 

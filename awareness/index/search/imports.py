@@ -35,6 +35,7 @@ _MOST = 2_000  # imports of a file
 _JS_ENDINGS = ("", ".ts", ".tsx", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".cts", ".vue", ".svelte", ".d.ts")
 _JS_OWN = re.compile(r"\.[cm]?jsx?$")
 _JAVA_IMPORT = re.compile(r"import\s+(static\s+)?([\w.]+?)(\.\*)?\s*;")
+_RUST_TOPS = ("lib", "main")
 _GO_MODULE = re.compile(r"^module\s+\"?([^\s\"]+)", re.MULTILINE)
 
 
@@ -315,20 +316,24 @@ class Modules:
             wanted = {parts[0], parts[0].replace("_", "-")}
             for folder in sorted(self._folders):
                 name = folder.removesuffix("/src").rpartition("/")[2]
-                if folder.endswith("src") and (name in wanted or any(each.endswith(f"-{name}") for each in wanted)):
-                    if found := self._rust_file(folder, parts[1:]):
-                        return found
+                is_crate = name in wanted or any(each.endswith(f"-{name}") for each in wanted)
+                if folder.endswith("src") and is_crate and (found := self._rust_file(folder, parts[1:])):
+                    return found
             return []
         return self._rust_file(root, parts)
 
     def _rust_file(self, root: str, parts: Sequence[str]) -> list[str]:
-        """The file of a module, or of the type in it: `a::b` is a/b.rs, a/b/mod.rs, or `b` in a.rs."""
+        """The file of a module, or of what holds it: `a::b` is a/b.rs, a/b/mod.rs, or a type or module in a.rs."""
         for count in range(len(parts), max(-1, len(parts) - 2), -1):
             base = "/".join([root, *parts[:count]]).strip("/")
-            tried = [f"{base}.rs", f"{base}/mod.rs"]
-            if count == 0:
-                tried = [f"{root}/lib.rs".lstrip("/"), f"{root}/main.rs".lstrip("/")]
-            if found := [file for file in tried if file in self.paths]:
+            tried = (
+                [f"{base}.rs", f"{base}/mod.rs"] if count else [f"{root}/{top}.rs".lstrip("/") for top in _RUST_TOPS]
+            )
+            found = [file for file in tried if file in self.paths]
+            if count < len(parts) and not parts[count][:1].isupper():
+                inline = re.compile(rf"\bmod\s+{re.escape(parts[count])}\s*\{{")
+                found = [file for file in found if inline.search(self._read(file))]
+            if found:
                 return found
         return []
 
@@ -368,7 +373,7 @@ def rust_module(path: str, paths: frozenset[str]) -> tuple[str, list[str]]:
     folder, _, _name = path.rpartition("/")
     above = folder
     while True:
-        if any(f"{above}/{top}.rs".lstrip("/") in paths for top in ("lib", "main")):
+        if any(f"{above}/{top}.rs".lstrip("/") in paths for top in _RUST_TOPS):
             break
         if not above:
             return folder, []

@@ -66,6 +66,7 @@ _VALUES = re.compile(
 )
 _IMPORTS = re.compile(r"import|^use_|using_directive|^extern_crate|export_clause|export_specifier|^include|require_")
 _DECLARES = re.compile(r"declarator|parameter|signature|pattern$|_spec$")
+_LISTS = frozenset(["expression_list", "pattern_list", "variable_list", "tuple_pattern"])  # on the left, names
 _CLASSES = re.compile(r"class|struct|impl_item|interface|trait|enum|object|record|protocol|union|extension|mixin|actor")
 _DEFINED = {  # what stands right before a name that is defined
     "python": r"\b(?:def|class|type)[ \t]+\Z",
@@ -81,6 +82,7 @@ _SCRIPT = re.compile(r"<script\b[^<>]{0,1000}>", re.IGNORECASE)
 _SCRIPT_END = re.compile(r"</script", re.IGNORECASE)
 _AFTER = re.compile(r"\s*(?:::)?(?:<[\w\s,.:&'\[\]?]{0,80}>|\[[\w\s,.*]{0,80}\])?!?\(")
 _BEFORE = re.compile(r"[\w$.:>?-]*(?:\.|:|->)$")
+_OPERATOR = re.compile(r"(?:\?|!)?(?:\.|::|->|:)$")
 _COMMENT = re.compile(r"\s*(?:#|//|--|;|%|/\*|\*|\(\*|!|')")
 _NAME = re.compile(r"\w+", re.UNICODE)
 
@@ -112,7 +114,7 @@ class Reference:
     row: from 0. receiver: what stands before the name, as in
     `self.pool` for `self.pool.acquire()`, empty for a plain name. scopes: the definitions around it, the outermost
     first; of a definition without itself. stop: of a definition, the row after its last one. is_class: of a definition,
-    it holds methods. is_guess: told by the line, since there is no grammar.
+    it holds methods. is_guess: told by the line, since there is no grammar. by_path: `::` joins it to the receiver.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Reference:
     stop: int = 0
     is_class: bool = False
     is_guess: bool = False
+    by_path: bool = False
 
     @property
     def scope(self) -> str:
@@ -298,7 +301,8 @@ class CodeFile:
             is_class = _matches_class(node.type) or node.type in ("type_spec", "type_alias")
             return Reference(name, row, Role.definition, "", inside, stop, is_class)
         role, receiver = self._role(path)
-        return Reference(name, row, role, receiver, tuple(_split(scopes)))
+        by_path = reader.source[max(0, leaf.start_byte - 8) : leaf.start_byte].rstrip().endswith(b"::")
+        return Reference(name, row, role, receiver, tuple(_split(scopes)), by_path=by_path)
 
     def _role(self, path: list[Any]) -> tuple[Role, str]:
         """The role of the leaf of a path, and what stands before it."""
@@ -331,6 +335,10 @@ class CodeFile:
             return Role.other, receiver
         if around.type == "keyword_argument" and around.child_by_field_name("name") == whole:
             return Role.other, receiver
+        if around.type in _LISTS and at > 1:
+            outer = path[at - 2]
+            if any(outer.child_by_field_name(field) == around for field in ("left", "name")):
+                return (Role.other if receiver else Role.bound), receiver
         is_left = around.type.startswith(("assignment", "variable_declarator", "short_var", "pair", "let_decl"))
         if is_left and any(around.child_by_field_name(field) == whole for field in ("left", "name", "key", "pattern")):
             return (Role.other if receiver or around.type == "pair" else Role.bound), receiver
@@ -535,4 +543,4 @@ def _stripped(text: str) -> str:
     """What a member belongs to, without the operator behind it: `self.pool.` -> `self.pool`."""
     text = " ".join(text[-_RECEIVER:].split()).lstrip("@#")
     text = re.sub(r"^(?:new|await|return|throw)\b\s*", "", text)
-    return re.sub(r"(?:\?|!)?(?:\.|::|->|:)$", "", text.rstrip()).strip()
+    return _OPERATOR.sub("", text.rstrip()).strip()

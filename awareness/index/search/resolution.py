@@ -1,8 +1,7 @@
 """Which definition a reference means: proven by imports, scopes and classes, or likely by its name alone.
 
 A name that stands alone means what its file defines or imports. A member (`x.name`) belongs to a module that is
-imported, to the class around it (`self`), to a class that is named, or to the class of a variable, which is taken from
-its declaration or its constructor in the same function. What none of this tells is likely by name; what one of them
+imported, to the class around it (`self`), to a class that is named, or to the class of a variable (declared_types.py). What none of this tells is likely by name; what one of them
 tells to be something else is excluded.
 """
 
@@ -10,11 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import IntEnum
 
 from awareness.index.search.code_view import CodeView, Definition
+from awareness.index.search.declared_types import (
+    bases_in,
+    called_in,
+    declared_types,
+    last_identifier,
+    returned_type,
+)
 from awareness.index.search.imports import ALL, JS, RULED, Import
-from awareness.index.search.references import CodeFile, Reference, Role, Scope, words_at
+from awareness.index.search.references import CodeFile, Reference, Role, Scope
 
 _SELF = frozenset(["self", "cls", "this", "Self", "@", "static", "$this", "mcs"])
 _SUPER = re.compile(r"^(?:super|parent|base)\b")
@@ -23,8 +30,9 @@ _ANY_TYPE = frozenset(
     " Tuple Option Box Arc Rc Vec Result Promise Array ReturnType typeof var let auto unknown any interface None".split()
 )
 _HOPS = 6  # re-exports and base classes that are followed
-_LONGEST = 300  # characters of a line that are read for types
-_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_MOST_RETURNS = 16  # definitions of one name whose result is asked for
+_IDENTIFIER = re.compile(r"(?:[^\W\d]|\$)[\w$]*")
+_GENERIC = re.compile(r"(?:::)?<[^<>]*>")
 _FAMILIES = {
     **dict.fromkeys(JS, "js"),
     **dict.fromkeys(("c", "cpp", "objc"), "c"),
@@ -46,6 +54,7 @@ class Resolver:
         self._bases: dict[str, list[str] | None] = {}
         self._kinds: dict[tuple[str, int, str], list[str]] = {}
         self._members: dict[tuple[str, str, str, str], Verdict] = {}
+        self._calling: set[tuple[str | None, int, str]] = set()
         self._definers: dict[str, frozenset[str]] = {}
         self._bound: dict[tuple[str, str, tuple[int, int]], list[tuple[Scope, ...]]] = {}
         self._declared: dict[tuple[str, str], list[tuple[int, str]]] = {}
@@ -71,7 +80,7 @@ class Resolver:
             return Verdict.proven
         if not reference.receiver and target.owner and reference.owner == target.owner:
             return Verdict.proven
-        last = _last(reference.receiver)
+        last = last_identifier(reference.receiver)
         if target.owner and last == target.owner:
             return Verdict.proven
         return Verdict.by_name
@@ -131,7 +140,7 @@ class Resolver:
         classes = [scope.name for scope in reversed(reference.scopes) if scope.is_class]
         verdicts = [self._of_class(name, target, reference.name) for name in classes]
         static = [each for each in imports if each.local in (ALL, target.name)]
-        verdicts += [Verdict.proven for each in static if _last(each.module) == target.owner]
+        verdicts += [Verdict.proven for each in static if last_identifier(each.module) == target.owner]
         return max(verdicts, default=Verdict.other)
 
     def _is_variable(self, file: CodeFile, name: str, reference: Reference) -> bool:
@@ -205,8 +214,14 @@ class Resolver:
     def _member(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
         language, path, receiver = file.language or "", file.path, reference.receiver
         name = reference.name
+        for _ in range(3 if "<" in receiver else 0):
+            receiver = _GENERIC.sub("", receiver)
         parts = [part for part in re.split(r"\.|::", receiver) if part]
         is_path = all(_IDENTIFIER.fullmatch(part) for part in parts)
+        if is_path and language == "rust" and not reference.by_path:
+            is_path = False  # a value, whatever modules are called
+        if is_path and parts[0] == "super" and len(reference.scopes) > 1 and not reference.scopes[0].is_class:
+            parts = ["self", *parts[1:]]  # in a module inside the file, such as its tests
         if is_path:
             imports = self.code.imports_by_name(path).get(parts[0], [])
             if not (imports and self._is_variable(file, parts[0], reference)):
@@ -261,7 +276,7 @@ class Resolver:
                 if not (rest or [each.name])[-1][:1].isupper():
                     return self._of_rust(outer, path, name, target)
             kind = rest[-1] if rest else each.name or each.local
-            if kind[:1].isupper() or self._is_class(kind):
+            if _is_capital(kind) or self._is_class(kind):
                 if not rest and self._is_from_elsewhere(each, path, language):
                     return Verdict.other
                 return self._of_class(kind, target, name)
@@ -271,13 +286,13 @@ class Resolver:
         if (
             language == "rust"
             and len(parts)
-            and not parts[-1][:1].isupper()
+            and not _is_capital(parts[-1])
             and (len(parts) > 1 or parts[0] in ("crate", "super", "self"))
         ):
             return self._of_rust("::".join(parts), path, name, target)
-        if language == "rust" and not parts[-1][:1].isupper() and modules.files(whole, path, language):
+        if language == "rust" and not _is_capital(parts[-1]) and modules.files(whole, path, language):
             return self._of_rust(whole, path, name, target)
-        if parts[-1][:1].isupper() and (language in ("rust", "java") or self._is_class(parts[-1])):
+        if _is_capital(parts[-1]) and (language in ("rust", "java") or self._is_class(parts[-1])):
             return self._of_class(parts[-1], target, name)
         return None
 
@@ -313,9 +328,8 @@ class Resolver:
             return Verdict.proven
         if self._inherits(owner, kind, stop_at=set()):
             return Verdict.by_name  # an override may be called
-        is_open = (self.code.file(target.path).language or "") in ("rust", "go")
-        if is_open and kind not in definers and self._bases_of(kind) is not None:
-            return Verdict.by_name  # through a trait or an embedded struct
+        if kind not in definers and self._is_trait(owner) and self._bases_of(kind) is not None:
+            return Verdict.by_name  # its classes are named elsewhere
         return Verdict.other
 
     def _inherits(self, kind: str, ancestor: str, stop_at: Iterable[str]) -> bool:
@@ -334,6 +348,13 @@ class Resolver:
                 seen.update(bases)
             level = above
         return False
+
+    def _is_trait(self, kind: str) -> bool:
+        """Is it a trait of Rust or an interface of Go, which classes have without naming it in their head?"""
+        return any(
+            re.search(r"\btrait\b|\binterface\s*\{", self.code.file(each.path).lines[each.reference.row])
+            for each in self.code.definitions(kind)[:4]
+        )
 
     def _is_class(self, kind: str) -> bool:
         return self.code.defines_any(kind) and self._bases_of(kind) is not None
@@ -358,101 +379,46 @@ class Resolver:
     def _find_types(self, file: CodeFile, reference: Reference) -> list[str]:
         receiver = reference.receiver
         if receiver.endswith(")"):
-            kinds = [_constructed(receiver)]
+            texts = [called_in(receiver)]
         elif receiver.endswith(("'", '"', "]", "}", "`")):
             return ["str"] if receiver.endswith(("'", '"')) and file.language == "python" else []
         else:
-            name = _last(receiver)
+            name = last_identifier(receiver)
             if not name:
                 return []
             if (file.path, name) not in self._declared:
                 self._declared[file.path, name] = declared_types(file, name)
             declared = self._declared[file.path, name]
             start, _ = file.function_around(reference.row)
-            kinds = [kind for row, kind in declared if start <= row <= reference.row]
-            if not kinds and (receiver != name or file.language == "java"):  # a field
-                kinds = [kind for _, kind in declared]
-        kinds = [kind for kind in kinds if kind and kind not in _ANY_TYPE]
-        return [kind for kind in kinds if kind[:1].isupper() or self._is_class(kind)][-1:]
+            texts = [text for row, text in declared if start <= row <= reference.row]
+            if not texts and (receiver != name or file.language == "java"):  # a field
+                texts = [text for _, text in declared]
+        kinds = [kind for text in texts[-3:] for kind in self._kinds_of(file, reference, text)]
+        return [kind for kind in kinds if kind not in _ANY_TYPE][-1:]
+
+    def _kinds_of(self, file: CodeFile, reference: Reference, text: str) -> list[str]:
+        """The class that a text names, as a type or in `Foo(`, or that the function it names returns."""
+        name = last_identifier(text)
+        if not name or (_is_capital(name) and file.language != "go") or self._is_class(name):
+            return [name] if name else []
+        if (file.language, reference.row, text) in self._calling:
+            return []  # in a circle
+        self._calling.add((file.language, reference.row, text))
+        receiver = text[: len(text) - len(name)].rstrip(".:")
+        call = replace(reference, name=name, receiver=receiver, role=Role.call, by_path="::" in text)
+        found: list[str] = []
+        for definition in self.code.definitions(name)[:_MOST_RETURNS]:
+            if not definition.reference.is_class and self.verdict(file, call, definition) is Verdict.proven:
+                returned = returned_type(self.code.file(definition.path), definition.reference)
+                found += [definition.owner if returned == "Self" else returned] if returned else []
+        self._calling.discard((file.language, reference.row, text))
+        if not found and file.language == "go" and name.startswith("New") and name != "New":
+            return [name[3:]]
+        return found if found or not (_is_capital(name) and file.language == "go") else []
 
 
-def declared_types(file: CodeFile, name: str) -> list[tuple[int, str]]:
-    """(row, last name of the type) of each line that declares a variable with a type, or constructs it, in order."""
-    found: list[tuple[int, str]] = []
-    patterns = _DECLARATIONS.get(file.language or "", _DECLARATIONS[""])
-    for row in dict.fromkeys(map(file.row_of, words_at(file.text, name))):
-        for pattern in patterns:
-            for match in pattern.finditer(file.lines[row], 0, _LONGEST):
-                if match["name"] == name:
-                    found.append((row, _last(match["kind"])))
-    return found
-
-
-_DECLARATIONS = {
-    language: tuple(re.compile(pattern) for pattern in patterns)
-    for language, patterns in {
-        "python": (
-            r"(?<![\w.])(?:self\.)?(?P<name>\w+)\s{0,4}=\s{0,4}(?:await\s+)?(?P<kind>[A-Za-z_][\w.]*)\(",
-            r"(?<![\w.])(?:self\.)?(?P<name>\w+)\s{0,4}:\s{0,4}[\"']?(?P<kind>[A-Za-z_][\w.]*)",
-            r"\b(?P<kind>[A-Za-z_][\w.]*)\([^()\n]{0,100}\)\s+as\s+(?P<name>\w+)\b",
-        ),
-        "go": (
-            r"\b(?P<name>\w+)\s{0,4}:?=\s{0,4}&?(?P<kind>[\w.]+)\{",
-            r"\b(?P<name>\w+)\s{0,4}(?:,\s?\w+\s)?:?=\s{0,4}(?:\w+\.)?New(?P<kind>\w*)\(",
-            r"(?<![\w.])(?P<name>\w+)\s{1,8}(?:\.\.\.)?(?:\[\])?\*?(?P<kind>[A-Za-z][\w.]*)(?=[\s,)\[]|$)",
-        ),
-        "rust": (
-            r"\b(?P<name>\w+)\s{0,4}:\s{0,4}&?(?:'\w+\s+)?(?:mut\s+)?(?:dyn\s+|impl\s+)?(?P<kind>[A-Z]\w*)",
-            r"\b(?P<name>\w+)\s{0,4}=\s{0,4}&?(?:mut\s+)?(?:\w+::)*(?P<kind>[A-Z]\w*)(?:::\w+|\s*\{|\()",
-        ),
-        "java": (
-            r"\b(?P<kind>[A-Z][\w.]*)(?:<[^;=(){}]{0,100}>)?(?:\[\]|\.\.\.)*\s+(?P<name>\w+)\b",
-            r"\b(?P<name>\w+)\s{0,4}=\s{0,4}new\s+(?P<kind>[A-Z][\w.]*)",
-        ),
-        "": (
-            r"\b(?P<name>[\w$]+)\s{0,4}=\s{0,4}(?:await\s+)?new\s+(?P<kind>[\w.]+)",
-            r"\b(?P<name>[\w$]+)[?!]?\s{0,4}:\s{0,4}(?P<kind>[A-Z][\w.]*)",
-        ),
-    }.items()
-}
-
-
-def bases_in(file: CodeFile, definition: Reference) -> list[str]:
-    """The last names of the base classes in the head of a class."""
-    head = " ".join(line[:300] for line in file.lines[definition.row : min(definition.stop, definition.row + 12)])
-    if file.language == "go":
-        body = [line[:300].split("//")[0].strip() for line in file.lines[definition.row + 1 : definition.stop][:80]]
-        return [_last(line.lstrip("*")) for line in body if re.fullmatch(r"\*?[\w.]+", line)]
-    at = re.search(rf"\b{re.escape(definition.name)}\b", head)
-    head = head[at.end() :] if at else head
-    if file.language == "python":
-        match = re.match(r"(?:\[[^\]]*\])?\s*\(([^)]*)\)", head)
-        words = match[1].split(",") if match else []
-        return [_last(word.partition("[")[0].strip()) for word in words if "=" not in word and word.strip()]
-    head = head.partition("{")[0]
-    for _ in range(4):
-        head = re.sub(r"<[^<>]*>", "", head)
-    match = re.search(r"\bextends\b|\bimplements\b|:|<", head)
-    if match is None:
-        return []
-    words = re.split(
-        r",|\bextends\b|\bimplements\b|\bwith\b|\b(?:public|private|protected|virtual)\b|[:<]", head[match.start() :]
-    )
-    return [_last(word.partition("(")[0].strip()) for word in words if word.partition("(")[0].strip()]
-
-
-def _constructed(receiver: str) -> str:
-    """`Foo(…)` -> `Foo`, `a.Foo::new(…)` -> `Foo`; empty if the text is anything else."""
-    match = re.match(
-        r"(?:new\s+)?([\w.]*?)([A-Za-z_]\w*)(?:::new|::default)?\([^()]*(?:\([^()]*\)[^()]*){0,5}\)$", receiver
-    )
-    return match[2] if match else ""
-
-
-def _last(text: str) -> str:
-    """The last identifier of a dotted text; empty if it ends with anything else."""
-    match = re.search(r"([^\W\d]\w*)[?!]?$", text[-200:])
-    return match[1] if match else ""
+def _is_capital(name: str) -> bool:
+    return name.lstrip("$_")[:1].isupper()
 
 
 def _is_around(definition: Reference, reference: Reference) -> bool:
