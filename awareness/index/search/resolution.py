@@ -224,7 +224,7 @@ class Resolver:
             parts = ["self", *parts[1:]]  # in a module inside the file, such as its tests
         if is_path:
             imports = self.code.imports_by_name(path).get(parts[0], [])
-            if not (imports and self._is_variable(file, parts[0], reference)):
+            if language == "rust" or not (imports and self._is_variable(file, parts[0], reference)):
                 verdict = self._of_module(imports, parts, file, name, target)
                 if verdict is not None:
                     return verdict
@@ -232,7 +232,8 @@ class Resolver:
             return Verdict.proven
         kinds = self._types(file, reference)
         if kinds:
-            return max(self._of_class(kind, target, name) for kind in kinds)
+            best = max(self._of_class(kind, target, name) for kind in kinds)
+            return best if len(kinds) == 1 else min(best, Verdict.by_name)
         if not target.owner:
             return Verdict.by_name if language in JS and not target.reference.is_class else Verdict.other
         return Verdict.by_name
@@ -391,10 +392,14 @@ class Resolver:
             declared = self._declared[file.path, name]
             start, _ = file.function_around(reference.row)
             texts = [text for row, text in declared if start <= row <= reference.row]
-            if not texts and (receiver != name or file.language == "java"):  # a field
-                texts = [text for _, text in declared]
-        kinds = [kind for text in texts[-3:] for kind in self._kinds_of(file, reference, text)]
-        return [kind for kind in kinds if kind not in _ANY_TYPE][-1:]
+            if not texts and (receiver != name or file.language == "java"):  # a field, of any class of the file
+                texts = list(dict.fromkeys(text for _, text in declared))[:_MOST_RETURNS]
+                return self._known(file, reference, texts)
+        return self._known(file, reference, texts[-3:])[-1:]
+
+    def _known(self, file: CodeFile, reference: Reference, texts: Sequence[str]) -> list[str]:
+        kinds = (kind for text in texts for kind in self._kinds_of(file, reference, text))
+        return [kind for kind in dict.fromkeys(kinds) if kind not in _ANY_TYPE]
 
     def _kinds_of(self, file: CodeFile, reference: Reference, text: str) -> list[str]:
         """The class that a text names, as a type or in `Foo(`, or that the function it names returns."""
