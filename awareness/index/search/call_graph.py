@@ -99,6 +99,8 @@ class CallGraph:
         """The definitions that a name means; none for one that is used but defined elsewhere. Raises NothingFound."""
         targets = self.code.named(name)
         path, qualifiers, last = self.code.split(name)
+        if not targets and qualifiers and path is None:
+            targets = self.resolver.inherited(qualifiers[-1], last)
         if not targets and (path or qualifiers or not self._is_used(last)):
             raise self._unknown(name)
         return targets

@@ -24,7 +24,11 @@ from awareness.types import last_name
 
 _MOST_FILES = 4_000  # that are parsed for one name; the best known names of a large repository are in more
 _NEAREST = 5
-_BY_KEYWORD = (".py", ".pyi", ".go", ".rs")  # endings of languages whose definitions all begin with a word
+_BEFORE_NAME = {  # ending of the file -> what stands before a name that it defines
+    **dict.fromkeys(("py", "pyi"), r"\b(?:def|class|type)\s+"),
+    "go": r"(?:\bfunc\s+(?:\([^()\n]*\)\s*)?|\b(?:type|const|var)\s+|^[ \t]+)",
+    "rs": r"\b(?:fn|struct|enum|union|trait|type|const|static|mut|mod|macro_rules!)\s+",
+}
 _SEPARATORS = re.compile(r"::|[.#\\]|->")
 
 
@@ -147,13 +151,10 @@ class CodeView:
     def definitions(self, name: str) -> list[Definition]:
         """What defines a name, by path and line."""
         if name not in self._defined:
-            folded, line = fold(plain(name)), _line_that_may_define(name)
             paths = dict.fromkeys(
                 stored.chunk.path
                 for stored in self._chunks_with(name)
-                if last_name(stored.chunk.symbol) == name
-                or defines(stored.chunk.text, folded, guess=True)
-                or (not stored.chunk.path.endswith(_BY_KEYWORD) and line.search(stored.chunk.text))
+                if last_name(stored.chunk.symbol) == name or _may_define(stored.chunk.path, stored.chunk.text, name)
             )
             self._load(paths)
             self._defined[name] = [
@@ -166,7 +167,7 @@ class CodeView:
 
     def defines_any(self, name: str) -> bool:
         """Does a chunk define this name as its symbol? Quick, and without the small definitions that share a chunk."""
-        return bool(self.store.routing.definitions.of([plain(name)], self.snapshot))
+        return self.store.routing.definitions.has(plain(name))
 
     def named(self, name: str) -> list[Definition]:
         """The definitions that a user means by `func`, `Class.method`, `module.func` or `path/to/file.py:func`."""
@@ -209,12 +210,16 @@ class CodeView:
         return [by_last[each] for each in close]
 
 
-def _line_that_may_define(name: str) -> re.Pattern[str]:
-    """A line of a language where no word has to stand before the name of a function: `int f(`, `f = function`."""
+def _may_define(path: str, text: str, name: str) -> bool:
+    """May a chunk define a name? A quick look at its text, before the file is parsed."""
     word = re.escape(name)
-    return re.compile(
-        rf"^[^\n(=.]{{0,200}}\b{word}\s*\(|{word}[\"']?\s*[=:]\s*(?:async|function|\(|\w+\s*=>)", re.MULTILINE
-    )
+    pattern = _BEFORE_NAME.get(path.rpartition(".")[2])
+    if pattern is not None:
+        return re.search(rf"{pattern}{word}\b", text, re.MULTILINE) is not None
+    if defines(text, fold(plain(name)), guess=True):
+        return True
+    line = rf"^[^\n(=.]{{0,200}}\b{word}\s*\(|{word}[\"']?\s*[=:]\s*(?:async|function|\(|\w+\s*=>)"
+    return re.search(line, text, re.MULTILINE) is not None
 
 
 def _text_of(chunks: Sequence[StoredChunk]) -> str:

@@ -40,6 +40,10 @@ class Definitions:
     def clear(self) -> None:
         self.db.execute("DELETE FROM definition")
 
+    def has(self, name: str) -> bool:
+        """Does a chunk of any snapshot define a name (plain) as its symbol?"""
+        return self.db.execute("SELECT 1 FROM definition WHERE name = ? LIMIT 1", (name,)).fetchone() is not None
+
     def of(self, names: Iterable[str], snapshot: int) -> dict[str, list[int]]:
         """name -> ids of the snapshot's chunks that define it; names with over `MOST_DEFINITIONS` are left out."""
         rows = self.db.execute(

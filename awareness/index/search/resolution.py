@@ -70,10 +70,17 @@ class Resolver:
             return self._of_class(reference.owner, target, reference.name)
         if receiver and _SUPER.match(receiver) and reference.owner:
             bases = self._bases_of(reference.owner) or []
-            return max((self._of_class(base, target, reference.name) for base in bases), default=Verdict.other)
+            above = max((self._of_class(base, target, reference.name) for base in bases), default=Verdict.other)
+            return above if above is Verdict.proven else Verdict.other  # never what overrides it
         if language not in RULED or reference.is_guess:
             return self._without_rules(file, reference, target)
         return self._member(file, reference, target) if receiver else self._plain(file, reference, target)
+
+    def inherited(self, kind: str, name: str) -> list[Definition]:
+        """The definitions of a member that a class has from its base classes, the nearest ones."""
+        known = [each for each in self.code.definitions(name) if each.owner]
+        owners = {each.owner for each in known}
+        return [each for each in known if self._inherits(kind, each.owner, stop_at=owners - {each.owner})]
 
     def _without_rules(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
         if not reference.receiver and not target.owner and file.path == target.path:
@@ -137,6 +144,8 @@ class Resolver:
                 return Verdict.proven
             wild = [each for each in imports if each.local == ALL]
             return max((self._binds(each, file.path, "java", target) for each in wild), default=Verdict.other)
+        if reference.role is Role.value:
+            return Verdict.other  # a variable: a method is never a plain value
         classes = [scope.name for scope in reversed(reference.scopes) if scope.is_class]
         verdicts = [self._of_class(name, target, reference.name) for name in classes]
         static = [each for each in imports if each.local in (ALL, target.name)]
@@ -406,8 +415,8 @@ class Resolver:
         name = last_identifier(text)
         if not name or (_is_capital(name) and file.language != "go") or self._is_class(name):
             return [name] if name else []
-        if (file.language, reference.row, text) in self._calling:
-            return []  # in a circle
+        if (file.language, reference.row, text) in self._calling or not self.code.defines_any(name):
+            return []  # in a circle, or from elsewhere
         self._calling.add((file.language, reference.row, text))
         receiver = text[: len(text) - len(name)].rstrip(".:")
         call = replace(reference, name=name, receiver=receiver, role=Role.call, by_path="::" in text)
