@@ -36,7 +36,7 @@ class Link:
     chunk: that holds the line. line: from 1, of the first call, of a definition that is called, or of a test. lines: of
     all calls in it. symbol: the qualified name of the caller, the callee or the test; empty at the top of a file. text:
     the line. how: `call`, `value` (passed or assigned, to be called elsewhere), `names` (a type, a base class) or
-    `name` (a test that is named after it). is_proven: an import, a scope or a class proves it; else the names are equal.
+    `name` (a test that is named after it). is_proven: by an import, a scope or a class; else the names are equal.
     target: `path:symbol` of what is called, if that is proven. score: in [0, 1].
     """
 

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from awareness.index.search.defining_lines import defines
 from awareness.index.search.imports import Import, Modules, imports_of
@@ -212,14 +212,20 @@ class CodeView:
 
 def _may_define(path: str, text: str, name: str) -> bool:
     """May a chunk define a name? A quick look at its text, before the file is parsed."""
-    word = re.escape(name)
-    pattern = _BEFORE_NAME.get(path.rpartition(".")[2])
-    if pattern is not None:
-        return re.search(rf"{pattern}{word}\b", text, re.MULTILINE) is not None
-    if defines(text, fold(plain(name)), guess=True):
+    before = _BEFORE_NAME.get(path.rpartition(".")[2])
+    if before is None and defines(text, fold(plain(name)), guess=True):
         return True
-    line = rf"^[^\n(=.]{{0,200}}\b{word}\s*\(|{word}[\"']?\s*[=:]\s*(?:async|function|\(|\w+\s*=>)"
-    return re.search(line, text, re.MULTILINE) is not None
+    return _defining_line(before, name).search(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _defining_line(before: str | None, name: str) -> re.Pattern[str]:
+    """before: what stands before a name in its definition; None if no word has to: `int f(`, `f = function`."""
+    word = re.escape(name)
+    if before is not None:
+        return re.compile(rf"{before}{word}\b", re.MULTILINE)
+    value = rf"{word}[\"']?\s*[=:]\s*(?:async|function|\(|\w+\s*=>)"
+    return re.compile(rf"^[^\n(=.]{{0,200}}\b{word}\s*\(|{value}", re.MULTILINE)
 
 
 def _text_of(chunks: Sequence[StoredChunk]) -> str:

@@ -44,8 +44,10 @@ _OF_CLASS = 0.3  # factor for what stands in a class: the class comes first
 _WORD = re.compile(r"[^\W\d]\w{2,80}")
 # A use of a name: a call, a name with a capital or an underscore. Other words may be words of a comment.
 _USED = re.compile(r"\b(?:[^\W\d]\w{2,80}(?=\()|[A-Z]\w{2,80}|[^\W\d]\w{0,40}_\w{1,40}|[a-z]\w{0,40}[A-Z]\w{0,40})")
+_MODIFIERS = r"\b(?:export|pub|public|static|async|abstract|default|final)\b[ \t(\w)]{0,40}"
 _DEFINED = re.compile(
-    r"(?:^([ \t]*)|\b(?:export|pub|public|static|async|abstract|default|final)\b[ \t(\w)]{0,40})(?:def|class|func|function|fn|fun|interface|struct|trait|enum|type|impl|module|object|record|protocol|const)"
+    rf"(?:^([ \t]*)|{_MODIFIERS})"
+    r"(?:def|class|func|function|fn|fun|interface|struct|trait|enum|type|impl|module|object|record|protocol|const)"
     r"\s+(?:\([^()\n]{0,80}\)\s*)?([^\W\d]\w{2,80})",
     re.MULTILINE,
 )

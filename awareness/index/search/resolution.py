@@ -1,8 +1,8 @@
 """Which definition a reference means: proven by imports, scopes and classes, or likely by its name alone.
 
 A name that stands alone means what its file defines or imports. A member (`x.name`) belongs to a module that is
-imported, to the class around it (`self`), to a class that is named, or to the class of a variable (declared_types.py). What none of this tells is likely by name; what one of them
-tells to be something else is excluded.
+imported, to the class around it (`self`), to a class that is named, or to the class of a variable (declared_types.py).
+What none of this tells is likely by name; what one of them tells to be something else is excluded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _SELF = frozenset(["self", "cls", "this", "Self", "@", "static", "$this", "mcs"]
 _SUPER = re.compile(r"^(?:super|parent|base)\b")
 _ANY_TYPE = frozenset(
     "Any Self T K V S R P U Object object Optional Union Type Callable Iterable Iterator Sequence Mapping List Dict"
-    " Tuple Option Box Arc Rc Vec Result Promise Array ReturnType typeof var let auto unknown any interface None".split()
+    " Tuple Option Box Arc Rc Vec Result Promise Array ReturnType typeof var let auto unknown any interface"
+    " None".split()
 )
 _HOPS = 6  # re-exports and base classes that are followed
 _MOST_RETURNS = 16  # definitions of one name whose result is asked for
