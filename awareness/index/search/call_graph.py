@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from awareness.errors import NothingFound
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.code_view import CodeView, Definition
+from awareness.index.search.imports import ALL, JS
 from awareness.index.search.references import CodeFile, Reference, Role
 from awareness.index.search.resolution import Resolver, Verdict
 from awareness.index.search.terms import name_words
@@ -25,6 +26,7 @@ from awareness.types import Chunk, printable
 _PROVEN, _PASSED, _BY_NAME = 1.0, 0.9, 0.6  # scores
 _OF_TEST = 0.95  # factor for a caller that is a test
 _CONSTRUCTORS = frozenset(["__init__", "__new__", "constructor", "__construct", "initialize"])
+_MOST_ALIASES = 8
 _COMMON = 12  # definitions of a called name; names with more are left out where nothing tells which is meant
 _TEST_NAME = re.compile(r"^(?:test_?|Test|it_|should_?|Benchmark|Example|Fuzz)|(?:_?tests?|Tests?|_?spec|Spec|IT)$")
 
@@ -127,10 +129,12 @@ class CallGraph:
             if target.name in _CONSTRUCTORS and target.owner:
                 owners = [each for each in self.code.definitions(target.owner) if each.path == target.path]
                 targets, names = targets + owners, names | {target.owner}
+        names |= self._aliases(last)
         rivals = len(self.code.definitions(last)) or 1
         found: dict[tuple[str, str], Link] = {}
         for each in sorted(names):
-            of_name = [target for target in targets if target.name == each]
+            own = [target for target in targets if target.name == each]
+            of_name = own or [target for target in targets if target.name == last]
             for file in self.code.files_with(each):
                 if self.in_scope is not None and not self.in_scope(file.path):
                     continue
@@ -140,12 +144,23 @@ class CallGraph:
                     found[key] = link if before is None else _joined(before, link)
         return list(found.values())
 
+    def _aliases(self, name: str) -> set[str]:
+        """The other names that files give to a name they import, under which others may import it from them."""
+        aliases = {
+            each.local
+            for file in self.code.files_with(name)
+            if file.language in JS and any(place.role is Role.imported for place in file.references(name))
+            for each in self.code.imports(file.path)
+            if each.name == name and len(each.local) > 2
+        }
+        return set(sorted(aliases - {name, ALL, "default"})[:_MOST_ALIASES])
+
     def _in_file(
         self, file: CodeFile, name: str, targets: Sequence[Definition], roles: Sequence[Role], rivals: int
     ) -> Iterable[Link]:
         locals_ = {name}
         if any(reference.role is Role.imported for reference in file.references(name)):
-            locals_ |= {each.local for each in self.code.imports(file.path) if each.name == name} - {"*", "default"}
+            locals_ |= {each.local for each in self.code.imports(file.path) if each.name == name} - {ALL, "default"}
         judged: dict[tuple[object, ...], tuple[Verdict, Definition | None]] = {}
         for local in sorted(locals_):
             for reference in file.references(local):
@@ -206,7 +221,7 @@ class CallGraph:
                 (each.name for each in self.code.imports(file.path) if each.local == call.name and each.name), ""
             )
             known = self.code.definitions(call.name) + (
-                self.code.definitions(name) if name not in ("", call.name, "default", "*") else []
+                self.code.definitions(name) if name not in ("", call.name, "default", ALL) else []
             )
             judged = [(self.resolver.verdict(file, call, each), each) for each in known]
             proven = [each for verdict, each in judged if verdict is Verdict.proven]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.defining_lines import defines
 from awareness.index.search.imports import Import, Modules, imports_of
 from awareness.index.search.references import CodeFile, Reference, words_at
@@ -24,6 +25,14 @@ from awareness.types import last_name
 
 _MOST_FILES = 4_000  # that are parsed for one name; the best known names of a large repository are in more
 _NEAREST = 5
+_FEW_CHUNKS = 200
+DEFINED = re.compile(
+    r"(?:^([ \t]*)|\b(?:export|pub|public|static|async|abstract|default|final)\b[ \t(\w)]{0,40})"
+    r"(?:def|class|func|function|fn|fun|interface|struct|trait|enum|type|impl|module|object|record|protocol|const)"
+    r"\s+(?:\([^()\n]{0,80}\)\s*)?([^\W\d]\w{0,80})",
+    re.MULTILINE,
+)
+"""A definition that begins with a word, in most languages: its indentation, if it starts the line, and its name."""
 _BEFORE_NAME = {  # ending of the file -> what stands before a name that it defines
     **dict.fromkeys(("py", "pyi"), r"\b(?:def|class|type)\s+"),
     "go": r"(?:\bfunc\s+(?:\([^()\n]*\)\s*)?|\b(?:type|const|var)\s+|^[ \t]+)",
@@ -165,9 +174,11 @@ class CodeView:
             ]
         return self._defined[name]
 
-    def defines_any(self, name: str) -> bool:
-        """Does a chunk define this name as its symbol? Quick, and without the small definitions that share a chunk."""
-        return self.store.routing.definitions.has(plain(name))
+    def may_define(self, name: str) -> bool:
+        """May the code define this name? Quick: a name that is in many chunks has to be the symbol of one."""
+        terms = terms_of_name(name)
+        frequency = min(self.store.routing.postings.frequencies(terms).values(), default=0) if terms else 0
+        return frequency > 0 and (frequency <= _FEW_CHUNKS or self.store.routing.definitions.has(plain(name)))
 
     def named(self, name: str) -> list[Definition]:
         """The definitions that a user means by `func`, `Class.method`, `module.func` or `path/to/file.py:func`."""
@@ -198,14 +209,12 @@ class CodeView:
         same = [f"{each.path}:{each.symbol}" for each in self.definitions(last)]
         if same:
             return same[:_NEAREST]
-        sql = (
-            "SELECT DISTINCT c.symbol FROM snapshot_file sf JOIN chunk c ON c.file_id = sf.file_id"
-            " WHERE sf.snapshot_id = ? AND c.symbol <> '' AND instr(c.symbol, ' ') = 0"
-        )
         by_last: dict[str, str] = {}
-        for (symbol,) in self.store.rows(sql, self.snapshot):
-            for part in symbol.split("."):
-                by_last.setdefault(part.lower(), part)
+        for stored in self.store.chunks(self.snapshot):
+            if kind_of(stored.chunk.path) not in (FileKind.DOCS, FileKind.OTHER):
+                parts = stored.chunk.symbol.split(".") if " " not in stored.chunk.symbol else []
+                for part in [*parts, *(name for _, name in DEFINED.findall(stored.chunk.text))]:
+                    by_last.setdefault(part.lower(), part)
         close = difflib.get_close_matches(last.lower()[:100], sorted(by_last), _NEAREST, 0.7)
         return [by_last[each] for each in close]
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from awareness.index.chunks.data_files import is_data
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.index.search.code_view import CodeView
+from awareness.index.search.code_view import DEFINED, CodeView
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
 from awareness.types import printable
@@ -44,13 +44,6 @@ _OF_CLASS = 0.3  # factor for what stands in a class: the class comes first
 _WORD = re.compile(r"[^\W\d]\w{2,80}")
 # A use of a name: a call, a name with a capital or an underscore. Other words may be words of a comment.
 _USED = re.compile(r"\b(?:[^\W\d]\w{2,80}(?=\()|[A-Z]\w{2,80}|[^\W\d]\w{0,40}_\w{1,40}|[a-z]\w{0,40}[A-Z]\w{0,40})")
-_MODIFIERS = r"\b(?:export|pub|public|static|async|abstract|default|final)\b[ \t(\w)]{0,40}"
-_DEFINED = re.compile(
-    rf"(?:^([ \t]*)|{_MODIFIERS})"
-    r"(?:def|class|func|function|fn|fun|interface|struct|trait|enum|type|impl|module|object|record|protocol|const)"
-    r"\s+(?:\([^()\n]{0,80}\)\s*)?([^\W\d]\w{2,80})",
-    re.MULTILINE,
-)
 
 
 @dataclass(frozen=True)
@@ -137,8 +130,9 @@ class _Graph:
             if kind_of(chunk.path) not in _WEIGHT or is_data(chunk.path):
                 continue
             names = self._names[chunk.path]
-            for indent, name in _DEFINED.findall(chunk.text):
-                (self._inner[chunk.path] if indent else names).add(name)
+            for indent, name in DEFINED.findall(chunk.text):
+                if len(name) > 2:
+                    (self._inner[chunk.path] if indent else names).add(name)
             if chunk.symbol and " " not in chunk.symbol:
                 first, *rest = [part for part in re.split(r"[.#]", chunk.symbol) if _WORD.fullmatch(part)] or [""]
                 names.update([first] if first else [])

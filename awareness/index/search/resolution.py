@@ -68,7 +68,7 @@ class Resolver:
             return Verdict.other
         receiver = reference.receiver
         if receiver in _SELF and reference.owner:
-            return self._of_class(reference.owner, target, reference.name)
+            return self._of_own_class(reference.owner, file, target, reference.name)
         if receiver and _SUPER.match(receiver) and reference.owner:
             bases = self._bases_of(reference.owner) or []
             above = max((self._of_class(base, target, reference.name) for base in bases), default=Verdict.other)
@@ -148,7 +148,7 @@ class Resolver:
         if reference.role is Role.value:
             return Verdict.other  # a variable: a method is never a plain value
         classes = [scope.name for scope in reversed(reference.scopes) if scope.is_class]
-        verdicts = [self._of_class(name, target, reference.name) for name in classes]
+        verdicts = [self._of_own_class(name, file, target, reference.name) for name in classes]
         static = [each for each in imports if each.local in (ALL, target.name)]
         verdicts += [Verdict.proven for each in static if last_identifier(each.module) == target.owner]
         return max(verdicts, default=Verdict.other)
@@ -327,6 +327,19 @@ class Resolver:
             self._members[key] = self._of_member(kind, target, name)
         return self._members[key]
 
+    def _of_own_class(self, kind: str, file: CodeFile, target: Definition, name: str) -> Verdict:
+        """As `_of_class`, for the class around a reference: another class of the same name is another one."""
+        here = [each for each in self.code.definitions(kind) if each.path == file.path and each.reference.is_class]
+        if not here or file.language in ("go", "rust"):
+            return self._of_class(kind, target, name)
+        if target.owner == kind:
+            return Verdict.proven if target.path == file.path else Verdict.other
+        verdict = Verdict.by_name if target.owner and self._inherits(target.owner, kind, stop_at=()) else Verdict.other
+        if any(each.owner == kind and each.path == file.path for each in self.code.definitions(name)):
+            return verdict
+        bases = [base for each in here for base in bases_in(file, each.reference) if base != kind]
+        return max((self._of_class(base, target, name) for base in bases), default=verdict)
+
     def _of_member(self, kind: str, target: Definition, name: str) -> Verdict:
         owner = target.owner
         if kind == owner:
@@ -337,7 +350,7 @@ class Resolver:
         definers = self._definers[name]
         if self._inherits(kind, owner, stop_at=definers - {owner}):
             return Verdict.proven
-        if self._inherits(owner, kind, stop_at=set()):
+        if self._inherits(owner, kind, stop_at=()):
             return Verdict.by_name  # an override may be called
         if kind not in definers and self._is_trait(owner) and self._bases_of(kind) is not None:
             return Verdict.by_name  # its classes are named elsewhere
@@ -368,7 +381,7 @@ class Resolver:
         )
 
     def _is_class(self, kind: str) -> bool:
-        return self.code.defines_any(kind) and self._bases_of(kind) is not None
+        return self.code.may_define(kind) and self._bases_of(kind) is not None
 
     def _bases_of(self, kind: str) -> list[str] | None:
         """The last names of the base classes of a class; None if no class of that name is defined here."""
@@ -416,7 +429,7 @@ class Resolver:
         name = last_identifier(text)
         if not name or (_is_capital(name) and file.language != "go") or self._is_class(name):
             return [name] if name else []
-        if (file.language, reference.row, text) in self._calling or not self.code.defines_any(name):
+        if (file.language, reference.row, text) in self._calling or not self.code.may_define(name):
             return []  # in a circle, or from elsewhere
         self._calling.add((file.language, reference.row, text))
         receiver = text[: len(text) - len(name)].rstrip(".:")

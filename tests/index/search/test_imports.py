@@ -13,7 +13,8 @@ def read(path: str, text: str) -> list[tuple[str, str, str]]:
 
 
 def test_python():
-    text = "import a.b, c as d\nfrom . import x\nfrom ..y.z import (q as r, # hi\n s)\nfrom m import *\ndef f():\n import g\n"
+    text = "import a.b, c as d\nfrom . import x\nfrom ..y.z import (q as r, # hi\n s)\n"
+    text += "from m import *\ndef f():\n import g\n"
     assert read("a.py", text + '"""\nimport no\n"""\n# import no\n') == [
         ("a.b", "a.b", ""),
         ("d", "c", ""),
@@ -90,7 +91,9 @@ PATHS = [
     "main/java/org/x/A.java",
     "main/java/org/x/y/B.java",
 ]
-MODULES = Modules(PATHS, lambda path: {"go.mod": "module github.com/o/fiber/v2\n", "ctx.go": ""}.get(path, "mod inner {"))
+MODULES = Modules(
+    PATHS, lambda path: {"go.mod": "module github.com/o/fiber/v2\n", "ctx.go": ""}.get(path, "mod inner {")
+)
 
 
 @pytest.mark.parametrize(
