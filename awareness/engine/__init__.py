@@ -3,6 +3,7 @@
 engine.py      `Engine`: many questions on one model in memory
 answer.py      what `Engine.ask` returns, and its JSON
 corpus.py      a repository's index or a pack, opened to be searched
+structure.py   callers, callees, tests, similar code and maps of what is searched
 corpus_names.py  names that tell the repositories and packs of one search apart
 places.py      which repositories, and which parts of them, a path means
 workspace.py   a repository together with its index
