@@ -241,7 +241,7 @@ class CallGraph:
                 text = file.lines[call.row].strip()[:200]
                 where = f"{each.path}:{each.symbol}"
                 yield Link(
-                    stored.chunk, each.line, tuple(lines[key]), each.symbol, text, "call", bool(proven),
+                    stored.chunk, each.line, tuple(dict.fromkeys(lines[key])), each.symbol, text, "call", bool(proven),
                     where if proven else "", round(score, 4),
                 )  # fmt: skip
 

@@ -187,7 +187,7 @@ LANGUAGES = [
             "other/strings.go": "package other\n\nfunc Clean(s string) string { return s }\n",
             "main.go": (
                 'package main\n\nimport (\n\t"example.org/app/util"\n\to "example.org/app/other"\n)\n\n'
-                'type App struct{}\n\nfunc New() *App { return &App{} }\n\n'
+                "type App struct{}\n\nfunc New() *App { return &App{} }\n\n"
                 'func (a *App) Run() { util.Clean(o.Clean("")) }\n'
             ),
             "main_test.go": "package main\n\nfunc TestRun(t *T) {\n\tapp := New()\n\tapp.Run()\n\tother().Run()\n}\n",

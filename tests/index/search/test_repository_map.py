@@ -10,7 +10,9 @@ FILES = {
         "class ShoppingCart:\n    def add_item(\n        self,\n        item,\n    ):\n        return item\n\n"
         "    def _hidden(self):\n        pass\n\n\ndef unused_helper():\n    pass\n"
     ),
-    "shop/orders.py": "from shop.cart import ShoppingCart\n\n\ndef place_order():\n    return ShoppingCart().add_item(1)\n",
+    "shop/orders.py": (
+        "from shop.cart import ShoppingCart\n\n\ndef place_order():\n    return ShoppingCart().add_item(1)\n"
+    ),
     "shop/views.py": "from shop.orders import place_order\n\n\ndef show_order():\n    return place_order()\n",
     "shop/mail.py": "from shop.cart import ShoppingCart\n\n\ndef send_mail():\n    return ShoppingCart()\n",
     "tests/test_mail.py": "def test_mail():\n    for i in range(9):\n        assert send_mail() and test_mail()\n",
