@@ -32,6 +32,7 @@ _LONG = 240  # characters: a longer question is read as an issue
 _MOST_READ = 20_000  # characters of an issue
 _BODY_WEIGHT = 0.5  # of a term that is in the body only, where a term of the title weighs 1
 _TITLE = 200  # characters at most
+_UNTRANSLATED = 0.7  # of a word in another language that no glossary has
 _ABOUT_DEFINITIONS = frozenset(
     "class function func fn def method struct type interface trait enum macro module constant variable field property"
     " decorator hook operator component package command object error exception middleware handler helper util signature"
@@ -144,10 +145,10 @@ class Question:
             return weights
         english = {stem(word): weight for word, weight in self.translation.words.items()}
         known = {stem(word) for word in self.translation.known}
-        others = {term: weight for term, weight in weights.items() if not is_unspaced(term) and term not in known}
-        for term, weight in (others | dict.fromkeys(self.translation.unknown, 1.0)).items():
-            english[term] = max(weight, english.get(term, 0.0))
-        return english
+        for term, weight in weights.items():
+            if not is_unspaced(term) and term not in known:
+                english[term] = max(weight if term.isascii() else _UNTRANSLATED * weight, english.get(term, 0.0))
+        return dict.fromkeys(self.translation.unknown, _UNTRANSLATED) | english
 
     @cached_property
     def as_asked(self) -> dict[str, float]:
