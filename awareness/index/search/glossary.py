@@ -68,9 +68,10 @@ def translated(question: str) -> Translation:
     hits = languages_of(question, words)
     if not hits:
         return _ENGLISH
-    found = {language: _translated(question, words, language) for language in hits}
-    language = max(hits, key=lambda one: (hits[one], len(found[one].known)))
-    if hits[language] > 1 or any(_is_foreign(word, hits[language]) for word in found[language].known):
+    most = max(hits.values())
+    found = {language: _translated(question, words, language) for language in hits if hits[language] == most}
+    language = max(found, key=lambda one: len(found[one].known))
+    if most > 1 or any(_is_foreign(word, most) for word in found[language].known):
         return found[language]
     return _ENGLISH
 
@@ -190,7 +191,7 @@ def _known(word: str, concepts: _Concepts) -> str:
 
 def _stems(words: Iterable[str], language: str) -> list[str]:
     """Without accents, which many leave out."""
-    return _unaccented("\n".join(_stemmer(language).stemWords([*words]))).split("\n")
+    return [_unaccented(stem) for stem in _stemmer(language).stemWords([*words])]
 
 
 _ACCENTS = str.maketrans("àáâãçèéêëìíîïñòóôõùúûýё", "aaaaceeeeiiiinoooouuuyе")
@@ -245,10 +246,11 @@ def _by_stems(entries: list[tuple[str, str]], language: str) -> _Concepts:
     if language == "de":
         phrases += [([form], english) for (word, *more), english in phrases if not more for form in _conjugated(word)]
     words = list({word for phrase, _ in phrases for word in phrase})
-    bare = _unaccented("\n".join(words)).split("\n")
-    written = dict(zip(words, bare, strict=True))
+    written = dict(zip(words, _unaccented("\n".join(words)).split("\n"), strict=True))
     stemmed = dict(zip(words, _stems(words, language), strict=True))
-    of_bare = dict(zip(words, _stems(bare, language), strict=True))  # as of a question without accents
+    accented = [word for word in words if written[word] != word]
+    as_typed = _stems([written[word] for word in accented], language)  # in a question without accents
+    of_bare = stemmed | dict(zip(accented, as_typed, strict=True))
     concepts: _Concepts = {}
     for phrase, english in phrases:
         _add(concepts, " ".join([written[word] for word in phrase]), english)

@@ -89,3 +89,8 @@ def test_every_line_has_all_languages_and_each_word_is_found():
 
 def test_the_files_stay_small():
     assert sum(path.stat().st_size for path in Path(glossary.__file__).parent.glob("*.txt")) < 150_000
+
+
+def test_languages_that_share_small_words_are_told_apart():
+    assert translated("como exportar a saída do console para um arquivo com várias páginas").language == "pt"
+    assert translated("cómo exportar la salida de la consola para un archivo con varias páginas").language == "es"
