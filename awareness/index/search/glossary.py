@@ -250,16 +250,17 @@ def _by_stems(entries: list[tuple[str, str]], language: str) -> _Concepts:
     stemmed = dict(zip(words, _stems(words, language), strict=True))
     accented = [word for word in words if written[word] != word]
     as_typed = _stems([written[word] for word in accented], language)  # in a question without accents
-    of_bare = stemmed | dict(zip(accented, as_typed, strict=True))
+    bare = dict(zip(accented, as_typed, strict=True))
     concepts: _Concepts = {}
     for phrase, english in phrases:
         _add(concepts, " ".join([written[word] for word in phrase]), english)
     as_written = frozenset(concepts)
     for phrase, english in phrases:
-        for forms in (stemmed, of_bare):
-            stem = " ".join([forms[word] for word in phrase])
-            if stem not in as_written:
-                _add(concepts, stem, english)
+        stems = {" ".join([stemmed[word] for word in phrase])}
+        if not bare.keys().isdisjoint(phrase):
+            stems.add(" ".join([bare.get(word, stemmed[word]) for word in phrase]))
+        for stem in stems - as_written:
+            _add(concepts, stem, english)
     return concepts
 
 
