@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -22,7 +23,9 @@ from awareness.index.chunks.syntax import Reader, parse
 
 _SHARE = 0.2  # of the time that a parse may take when a file is indexed
 _DEEPEST = 400  # nodes around a place; deeper ones are data, or an attack
-_MOST = 20_000  # places of one name in a file
+_MOST = 5_000  # places of one name in a file, or definitions, or calls
+_MOST_LOOKED_AT = 50_000  # places of the same letters
+_MOST_NODES = 400_000  # of a tree that is walked; the rest of a larger file is not seen
 _ABOVE = 60  # rows that are read for what stands in no function
 _RECEIVER = 200  # characters that are kept of what a method is called on
 _PLACE = re.compile(r"comment|string|content|fragment|heredoc|char|text|regex", re.IGNORECASE)
@@ -228,7 +231,7 @@ class CodeFile:
         found: list[Reference] = []
         if not self.is_code:
             return found
-        for at in words_at(self._code, name, start, stop):
+        for at in islice(words_at(self._code, name, start, stop), _MOST_LOOKED_AT):
             if before is not None and not before.search(self._code, max(0, at - 40), at):
                 continue
             reference = self._reference(name, at, at + len(name))
@@ -405,8 +408,10 @@ class CodeFile:
             return found
         root, reader = self.tree
         stack: list[tuple[Any, tuple[Scope, ...], int]] = [(root, (), 0)]
-        while stack and len(found) < _MOST:
+        nodes = 0
+        while stack and len(found) < _MOST and nodes < _MOST_NODES:
             node, scopes, depth = stack.pop()
+            nodes += 1
             kind = _kind(reader, node)
             if kind and (own := reader.name(node)):
                 *outer, last = own.split(".")
@@ -440,8 +445,10 @@ class CodeFile:
         source = self.tree[1].source
         found: dict[int, Reference] = {}
         stack = [(root, 0)]
-        while stack and len(found) < _MOST:
+        nodes = 0
+        while stack and len(found) < _MOST and nodes < _MOST_NODES:
             node, depth = stack.pop()
+            nodes += 1
             if node.end_point[0] < start or node.start_point[0] >= stop:
                 continue
             if (node.type in _CALLS or node.type == "token_tree") and node.start_point[0] >= start:

@@ -136,3 +136,22 @@ def test_prose_and_unknown_languages_have_no_places():
 def test_unclosed_scripts_take_linear_time():
     file = CodeFile("a.vue", "<script>" * 200_000)
     assert file.references("script") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("a.py", "foo(1)\n" * 40_000),
+        ("a.js", "foo(1);" * 40_000),
+        ("a.py", '"foo" ' * 100_000),
+        ("a.py", "foo(" * 20_000 + ")" * 20_000),
+        ("a.ts", "foo" + "<" * 100_000),
+        ("a.rs", "fn f() { foo" + "::<" * 50_000),
+        ("a.go", "func foo(" + " " * 500_000 + ")"),
+    ],
+)
+def test_hostile_files_are_read_in_bounds(path, text):
+    file = CodeFile(path, text)
+    assert len(file.references("foo")) <= 5_000
+    assert len(file.calls_in(0, 1 << 30)) <= 5_000
+    assert len(file.definitions()) <= 5_000
