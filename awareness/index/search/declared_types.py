@@ -73,6 +73,8 @@ def bases_in(file: CodeFile, definition: Reference) -> list[str]:
     if file.language == "go":
         body = [line[:300].split("//")[0].strip() for line in file.lines[definition.row + 1 : definition.stop][:80]]
         return [last_identifier(line.lstrip("*")) for line in body if re.fullmatch(r"\*?[\w.]+", line)]
+    if file.language == "ruby":
+        head = file.lines[definition.row][:_LONGEST]
     at = re.search(rf"\b{re.escape(definition.name)}\b", head)
     head = head[at.end() :] if at else head
     if file.language == "python":
