@@ -72,13 +72,13 @@ def show(
     """Asks and prints. Raises NothingFound where nothing is found."""
     if kinds:
         raise UsageError(f"--kind and --{question.option} do not go together", hint="--scope with a glob of paths")
-    ask: Callable[..., Sequence[CorpusHit]] = {
+    ask: dict[str, Callable[..., Sequence[CorpusHit]]] = {
         "callers": engine.callers,
         "callees": engine.callees,
         "tests-of": engine.tests_of,
         "similar": engine.similar,
-    }[question.option]
-    hits = ask(question.value, scope=scope, top_k=top_k)
+    }
+    hits = ask[question.option](question.value, scope=scope, top_k=top_k)
     stale = [not hit.is_current for hit in hits]
     listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
     if format is options.ListFormat.json:
