@@ -7,10 +7,12 @@ called, and nothing is proven by them where several types fit.
 from __future__ import annotations
 
 import re
+from itertools import islice
 
-from awareness.index.search.references import CodeFile, Reference, Role
+from awareness.index.search.references import CodeFile, Reference, Role, words_at
 
 _LONGEST = 300  # characters of a line that are read
+_MOST_PLACES = 2_000  # of a variable in a file
 _ROWS = 12  # that the head of a definition is read from
 _WRAPPER = (
     r"(?:(?:\w+\.)?(?:Optional|Awaitable|Promise|Result|Option|Box|Arc|Rc|Self)[\[<]\s*|&(?:'\w+\s+)?(?:mut\s+)?|\*)*"
@@ -27,12 +29,11 @@ def declared_types(file: CodeFile, name: str) -> list[tuple[int, str]]:
     """(row, text) of each line that declares a variable: its type, or what is called to make it; in order."""
     found: list[tuple[int, str]] = []
     patterns = _DECLARATIONS.get(file.language or "", _DECLARATIONS[""])
-    places = (each for each in file.references(name) if each.role in (Role.bound, Role.other))
-    for row in dict.fromkeys(each.row for each in places):
-        for pattern in patterns:
-            for match in pattern.finditer(file.lines[row], 0, _LONGEST):
-                if match["name"] == name:
-                    found.append((row, match["kind"]))
+    for row in dict.fromkeys(map(file.row_of, islice(words_at(file.text, name), _MOST_PLACES))):
+        matches = (match for pattern in patterns for match in pattern.finditer(file.lines[row], 0, _LONGEST))
+        kinds = [match["kind"] for match in matches if match["name"] == name]
+        if kinds and any(each.role in (Role.bound, Role.other) for each in file.references(name, (row, row + 1))):
+            found += [(row, kind) for kind in kinds]
     return found
 
 

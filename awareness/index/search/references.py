@@ -118,6 +118,7 @@ class Reference:
     `self.pool` for `self.pool.acquire()`, empty for a plain name. scopes: the definitions around it, the outermost
     first; of a definition without itself. stop: of a definition, the row after its last one. is_class: of a definition,
     it holds methods. is_guess: told by the line, since there is no grammar. by_path: `::` joins it to the receiver.
+    around: the rows of the function that it stands in, else those right above it.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Reference:
     is_class: bool = False
     is_guess: bool = False
     by_path: bool = False
+    around: tuple[int, int] = (0, 0)
 
     @property
     def scope(self) -> str:
@@ -159,6 +161,7 @@ class CodeFile:
         self.path, self.text = path, text
         self.language, self._code = _code_of(path, text)
         self._references: dict[str, list[Reference]] = {}
+        self._names: dict[int, str | None] = {}
 
     @property
     def is_code(self) -> bool:
@@ -284,18 +287,20 @@ class CodeFile:
         row, leaf = path[-1].start_point[0], path[-1]
         scopes: list[Scope] = []
         defined: Any = None
+        around: tuple[int, int] | None = None
+        kinds = [self._named(node) for node in path[:-1]]
         for depth, node in enumerate(path[:-1]):
-            kind = _kind(reader, node)
-            if not kind:
+            own = kinds[depth]
+            if own is None:
                 continue
-            own = reader.name(node)
-            if _is_name_of(reader, node, own, name, leaf):
-                is_inside = any(_kind(reader, inner) for inner in path[depth + 1 : -1])
-                if not is_inside:
-                    defined = (node, own)
-                    continue
+            is_class = _matches_class(node.type)
+            if around is None and not is_class:
+                around = node.start_point[0], node.end_point[0] + 1
+            if _is_name_of(reader, node, own, name, leaf) and all(inner is None for inner in kinds[depth + 1 :]):
+                defined = (node, own)
+                continue
             if own and (not scopes or node.type != "impl_item" or scopes[-1].name != own):
-                scopes.append(Scope(own, _matches_class(node.type)))
+                scopes.append(Scope(own, is_class))
         if defined is not None:
             node, own = defined
             *outer, _ = own.split(".")
@@ -305,7 +310,16 @@ class CodeFile:
             return Reference(name, row, Role.definition, "", inside, stop, is_class)
         role, receiver = self._role(path)
         by_path = reader.source[max(0, leaf.start_byte - 8) : leaf.start_byte].rstrip().endswith(b"::")
-        return Reference(name, row, role, receiver, tuple(_split(scopes)), by_path=by_path)
+        rows = around or (max(0, row - _ABOVE), row + 1)
+        return Reference(name, row, role, receiver, tuple(_split(scopes)), by_path=by_path, around=rows)
+
+    def _named(self, node: Any) -> str | None:
+        """The name of a definition, which may be empty; None for any other node."""
+        if node.id not in self._names:
+            assert self.tree is not None
+            reader = self.tree[1]
+            self._names[node.id] = reader.name(node) if _kind(reader, node) else None
+        return self._names[node.id]
 
     def _role(self, path: list[Any]) -> tuple[Role, str]:
         """The role of the leaf of a path, and what stands before it."""
@@ -426,16 +440,6 @@ class CodeFile:
             if depth < _DEEPEST:
                 stack += [(child, scopes, depth + 1) for child in reversed(node.named_children) if child.child_count]
         return sorted(found, key=lambda definition: definition.row)
-
-    @cached_property
-    def _functions(self) -> list[tuple[int, int]]:
-        """The rows of each definition that holds no methods, ascending."""
-        return [(each.row, each.stop) for each in self.definitions() if not each.is_class]
-
-    def function_around(self, row: int) -> tuple[int, int]:
-        """The rows of the function around a row; of what is in none, the rows right above it."""
-        around = [(start, stop) for start, stop in self._functions if start <= row < stop]
-        return around[-1] if around else (max(0, row - _ABOVE), row + 1)
 
     def calls_in(self, start: int, stop: int) -> list[Reference]:
         """The calls in the rows `[start, stop)`, ascending, each name as often as it is called."""

@@ -55,6 +55,7 @@ class Resolver:
         self._bases: dict[str, list[str] | None] = {}
         self._kinds: dict[tuple[str, int, str], list[str]] = {}
         self._members: dict[tuple[str, str, str, str], Verdict] = {}
+        self._untold: set[tuple[str, int, str, bool]] = set()
         self._calling: set[tuple[str | None, int, str]] = set()
         self._definers: dict[str, frozenset[str]] = {}
         self._bound: dict[tuple[str, str, tuple[int, int]], list[tuple[Scope, ...]]] = {}
@@ -155,7 +156,7 @@ class Resolver:
 
     def _is_variable(self, file: CodeFile, name: str, reference: Reference) -> bool:
         """Is a name a parameter or a variable of a function around the reference?"""
-        key = (file.path, name, file.function_around(reference.row))
+        key = (file.path, name, reference.around)
         if key not in self._bound:
             self._bound[key] = [
                 each.scopes for each in file.references(name, key[2]) if each.role is Role.bound and each.scopes
@@ -224,6 +225,9 @@ class Resolver:
     def _member(self, file: CodeFile, reference: Reference, target: Definition) -> Verdict:
         language, path, receiver = file.language or "", file.path, reference.receiver
         name = reference.name
+        key = (path, reference.row, receiver, bool(target.owner))
+        if key in self._untold:
+            return self._by_name(language, target)
         for _ in range(3 if "<" in receiver else 0):
             receiver = _GENERIC.sub("", receiver)
         parts = [part for part in re.split(r"\.|::", receiver) if part]
@@ -244,9 +248,13 @@ class Resolver:
         if kinds:
             best = max(self._of_class(kind, target, name) for kind in kinds)
             return best if len(kinds) == 1 else min(best, Verdict.by_name)
-        if not target.owner:
-            return Verdict.by_name if language in JS and not target.reference.is_class else Verdict.other
-        return Verdict.by_name
+        self._untold.add(key)
+        return self._by_name(language, target)
+
+    def _by_name(self, language: str, target: Definition) -> Verdict:
+        """The verdict where nothing tells what the receiver is."""
+        may_be = target.owner or (language in JS and not target.reference.is_class)
+        return Verdict.by_name if may_be else Verdict.other
 
     def _of_module(
         self, imports: Sequence[Import], parts: Sequence[str], file: CodeFile, name: str, target: Definition
@@ -413,7 +421,7 @@ class Resolver:
             if (file.path, name) not in self._declared:
                 self._declared[file.path, name] = declared_types(file, name)
             declared = self._declared[file.path, name]
-            start, _ = file.function_around(reference.row)
+            start, _ = reference.around
             texts = [text for row, text in declared if start <= row <= reference.row]
             if not texts and (receiver != name or file.language == "java"):  # a field, of any class of the file
                 texts = list(dict.fromkeys(text for _, text in declared))[:_MOST_RETURNS]
