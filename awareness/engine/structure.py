@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from awareness.engine.corpus import Corpus, CorpusHit
 from awareness.errors import NothingFound, UsageError
-from awareness.index.search.call_graph import CallGraph, Link
-from awareness.index.search.repository_map import RepositoryMap, repository_map
-from awareness.index.search.similar_chunks import similar_chunks
 from awareness.model import model_files, presets
 from awareness.model.token_offsets import token_starts
 from awareness.types import Hit, printable
+
+if TYPE_CHECKING:  # else imported late: they load the table of languages
+    from awareness.index.search.call_graph import Link
+    from awareness.index.search.repository_map import RepositoryMap
 
 DEFAULT_MAP_TOKENS = 1024
 _CHARACTERS_OF_A_TOKEN = 3.2  # of a map, by the tokenizers of Qwen2.5 and Llama 3: a little more is not counted
@@ -59,6 +61,8 @@ def linked(
     corpora: Sequence[Corpus], relation: Relation, name: str, scope: Sequence[str] | None, top_k: int
 ) -> list[LinkedHit]:
     """The hits of all corpora, best first. Raises NothingFound if none of them has the name."""
+    from awareness.index.search.call_graph import CallGraph
+
     hits: list[LinkedHit] = []
     unknown: list[NothingFound] = []
     for corpus in corpora:
@@ -114,6 +118,8 @@ class CorpusMap:
 
 def mapped(corpora: Sequence[Corpus], scope: Sequence[str] | None, tokens: int) -> list[CorpusMap]:
     """The map of each corpus; they share the tokens equally."""
+    from awareness.index.search.repository_map import repository_map
+
     if tokens < 1:
         raise UsageError(f"{tokens} tokens are too few for a map", hint="--tokens 1024")
     maps = []
@@ -146,6 +152,8 @@ def similar(
 ) -> list[CorpusHit]:
     """The chunks most like the one at `FILE:LINE`, in the corpus that has the file. roots: of the repositories, for a
     path from the working folder. Raises UsageError."""
+    from awareness.index.search.similar_chunks import similar_chunks
+
     file, _, number = place.strip().rpartition(":")
     if not file or not number.isdecimal():
         raise UsageError(f"'{printable(place[:80])}' is no place", hint="FILE:LINE, such as src/app.py:120")
