@@ -23,6 +23,7 @@ from awareness.model import hf
 from awareness.model.batches import by_length, padded
 from awareness.model.load import default_device, default_dtype
 from awareness.model.model_files import ModelFolder
+from awareness.model.weights import float32_pays
 from awareness.types import Chunk, digest
 
 MAX_TOKENS = 256  # read of a chunk or a question, special tokens and prompt included
@@ -44,7 +45,7 @@ class TextEmbedder:
     ) -> None:
         self.folder = folder
         self.device = default_device() if device is None else torch.device(device)
-        self.model, self.tokenizer = _load(folder, self.device, dtype or default_dtype(self.device))
+        self.model, self.tokenizer = _load(folder, self.device, dtype or _dtype(self.device))
         self.pooling = _pooling(folder) or ("lasttoken" if hf.is_causal(self.model) else "mean")
         prompts = _json(folder.path / "config_sentence_transformers.json").get("prompts") or {}
         self.prompt = str(prompts.get("query") or "")
@@ -70,7 +71,8 @@ class TextEmbedder:
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors [n, D]; texts of similar length are batched."""
         options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens, "split_special_tokens": True}
-        ids = self.tokenizer(list(texts), **options)["input_ids"]
+        # Lone surrogates, of a path that is not UTF-8, become `?`.
+        ids = self.tokenizer([text.encode("utf-8", "replace").decode() for text in texts], **options)["input_ids"]
         vectors = np.empty((len(ids), self.dim), np.float32)
         for batch in by_length(ids, BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])):
             vectors[batch] = self._forward([ids[k] for k in batch])
@@ -99,6 +101,11 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
     is_token = mask.unsqueeze(-1).to(states.dtype)
     return (states * is_token).sum(1) / is_token.sum(1)
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    """float32 where the processor multiplies bfloat16 more slowly than that."""
+    return torch.float32 if device.type == "cpu" and float32_pays() else default_dtype(device)
 
 
 def _load(

@@ -76,6 +76,12 @@ def test_vectors_are_unit_in_order_and_the_same_alone_or_together(bert):
     assert list(found.chunks([])) == []
 
 
+def test_a_path_that_is_not_utf8_is_read(bert):
+    found = embedder(bert)
+    (vector,) = found.chunks([Chunk("a\udcff.py", 1, 1, "", "x")])
+    assert vector == pytest.approx(found.question("a?.py \nx"), abs=1e-5)
+
+
 def test_words_are_texts_without_a_prompt(copy):
     (copy / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "ask: "}}))
     found = embedder(copy)
