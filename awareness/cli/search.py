@@ -28,6 +28,14 @@ def search(
     tests_of: structure.TestsOption = None,
     similar: structure.SimilarOption = None,
     top_k: options.TopKOption = DEFAULT_TOP_K,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="An embedding model reads the best chunks again: better for questions in words, and a second or more"
+            " slower. The model is downloaded once.",
+        ),
+    ] = False,
     no_refresh: Annotated[
         bool,
         typer.Option(
@@ -51,7 +59,7 @@ def search(
             structure.show(engine, asked, kind, scope, top_k, format, started)
             return
         assert query is not None
-        hits = engine.search(query, scope=scope, top_k=top_k, kinds=kind)
+        hits = engine.search(query, scope=scope, top_k=top_k, kinds=kind, deep=deep)
         stale = [not hit.is_current for hit in hits]
         listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
         no_match = None if hits else empty_scope(engine.corpora, scope)

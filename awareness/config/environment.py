@@ -7,6 +7,7 @@ repository that a stranger wrote (secrets.py reads what it may set).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,6 +27,9 @@ class Environment(BaseSettings):
     model: str | None = Field(default=None, description="--model: preset, hub id or folder")
     adapter: str | None = Field(default=None, description="--adapter: folder of a checkpoint, `shipped` or `none`")
     router: str | None = Field(default=None, description="--router: what an index is searched with")
+    second_stage: Literal["auto", "none"] = Field(
+        default="auto", description="second stage of the search of `ask`: where its model is on this machine, or `none`"
+    )
     latents_budget: str = Field(default="2GiB", description="--budget: disk for latents")
     latents_quant: str | None = Field(default=None, description="--quant: how latents are stored")
     index_minutes: str = Field(default="3", description="--minutes: how long `index` makes latents")

@@ -20,7 +20,7 @@ from awareness.index.files.nested import nested_repositories
 from awareness.index.files.patterns import build_scope
 from awareness.index.files.repository import is_below
 from awareness.index.files.scopes import no_match, rooted
-from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
+from awareness.index.search.ranking import SPREAD, HybridRouter, Rules, SecondStage
 from awareness.index.store.pack import open_pack
 from awareness.index.store.store import Snapshot, Store
 from awareness.types import Chunk, Hit, MemorySpec, printable
@@ -229,15 +229,18 @@ def search_corpora(
     rules: Rules = SPREAD,
     reporter: Reporter = SILENT,
     kinds: Sequence[str] | None = None,
+    second_stage: SecondStage | None = None,
 ) -> list[CorpusHit]:
     """The best hits of all corpora, best first. scope: globs of paths, `!` before one excludes. kinds: of files, as
-    `kinds_named` reads them."""
+    `kinds_named` reads them. second_stage: reads the best chunks again, if term vectors found them: an embedding model
+    has read them already."""
     chosen = kinds_named(kinds) if kinds else None
     hits: list[CorpusHit] = []
     for corpus in corpora:
         with corpus.blaming_the_pack():
             in_scope, embedder = corpus.build_scope(scope), embedder_of(corpus.store, reporter)
-            router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder, rules, chosen)
+            again = second_stage if embedder is None else None
+            router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder, rules, chosen, again)
             hits += [CorpusHit(corpus, hit) for hit in router.search(query, top_k=top_k)]
     return _without_twins(sorted(hits, key=lambda hit: -hit.score))[:top_k]
 

@@ -22,13 +22,14 @@ from awareness.engine.models import LoadedModel, load_model, load_trained, pull_
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
 from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
+from awareness.engine.second_stage import load_second_stage, second_stage_for_ask
 from awareness.engine.structure import DEFAULT_MAP_TOKENS, CorpusMap, LinkedHit, Relation, linked, mapped, similar
 from awareness.engine.units import counted, parse_bytes
 from awareness.engine.workspace import Workspace
 from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNotAvailable, StorageFailed, UsageError
 from awareness.index import build
 from awareness.index.search.evidence import WEAK_SCORE
-from awareness.index.search.ranking import GATHERED, SPREAD, Rules
+from awareness.index.search.ranking import GATHERED, SPREAD, Rules, SecondStage
 from awareness.index.store.lock import writing
 from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
@@ -197,16 +198,30 @@ class Engine:
         top_k: int = DEFAULT_TOP_K,
         rules: Rules = SPREAD,
         kinds: Sequence[str] | None = None,
+        deep: bool = False,
     ) -> list[CorpusHit]:
         """The chunks that the query is about, best first; a first hit below `WEAK_SCORE` means that nothing answers it.
 
         scope: globs of paths ('src/**/*.py'); a leading `!` excludes. rules: how hits are ranked; `GATHERED` keeps
         those of one file together, as questions need it. kinds: of files, `source` or `docs`; a leading `!` excludes.
-        Raises NoIndex, and UsageError for a top_k below 1 or an unknown kind."""
+        deep: an embedding model reads the best chunks again, and is downloaded if necessary. Raises NoIndex,
+        UsageError for a top_k below 1 or an unknown kind, and ModelNotAvailable."""
         if top_k < 1:
             raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
+        second_stage = load_second_stage(self._reporter) if deep else None
+        return self._search(query, scope, top_k, rules, kinds, second_stage)
+
+    def _search(
+        self,
+        query: str,
+        scope: Sequence[str] | None,
+        top_k: int,
+        rules: Rules,
+        kinds: Sequence[str] | None = None,
+        second_stage: SecondStage | None = None,
+    ) -> list[CorpusHit]:
         with self._index_lock:
-            return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter, kinds)
+            return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter, kinds, second_stage)
 
     # --- its structure --------------------------------------------------------------------------------------------
 
@@ -365,6 +380,10 @@ class Engine:
                 timings = Timings(route_s, total_s=time.perf_counter() - started)
                 no_match = None if hits else empty_scope(corpora, scope)
                 raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings, no_match)
+            if choice.mode is not Mode.none and (second_stage := second_stage_for_ask(self._reporter)):
+                hits = self._search(fitted.text, scope, top_k, GATHERED, second_stage=second_stage)
+                hits = [hit for hit in hits if hit.is_current]
+                route_s = time.perf_counter() - route_started
         from awareness.model.answering import answer, count_fitting
 
         if choice.mode is Mode.none:

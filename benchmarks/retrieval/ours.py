@@ -12,6 +12,7 @@ from peers import TOP, Answers
 
 from awareness.engine.embedders import choose_router, embedder_of, renew_vectors, resolve_router
 from awareness.engine.models import pull_model
+from awareness.engine.second_stage import load_second_stage
 from awareness.engine.workspace import Workspace
 from awareness.index.search.ranking import GATHERED, SPREAD, HybridRouter, Rules
 from awareness.index.search.routing_index import SHIPPED_ROUTER
@@ -81,10 +82,12 @@ def with_router(store: Store, router: str | None) -> float:
 
 @dataclass
 class Ours:
-    """One index is built per repository and shared by all variants. router: an embedding model, or a file."""
+    """One index is built per repository and shared by all variants. router: an embedding model, or a file. deep: with
+    the second stage; its time is that of questions about code that it has not read yet."""
 
     rules: Rules
     router: str | None = None
+    deep: bool = False
 
     def __call__(self, root: Path, queries: Sequence[str]) -> Answers:
         answers = Answers()
@@ -92,7 +95,8 @@ class Ours:
         with store:
             if store.routing.router != (self.router or SHIPPED_ROUTER):
                 answers.index_s += with_router(store, self.router)
-            router = HybridRouter(store, snapshot.id, embedder=embedder_of(store), rules=self.rules)
+            again = load_second_stage() if self.deep else None
+            router = HybridRouter(store, snapshot.id, embedder=embedder_of(store), rules=self.rules, second_stage=again)
             router.search("warm up", top_k=TOP)
             for query in queries:
                 started = time.perf_counter()

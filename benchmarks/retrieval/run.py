@@ -52,7 +52,9 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, dest="chosen", help="only the repositories of this set")
     parser.add_argument("--repos", help="only these repositories, separated by commas")
     parser.add_argument(
-        "--systems", default="ours,bm25", help=f"ripgrep, probe, semble, router=NAME, {', '.join(VARIANTS)}"
+        "--systems",
+        default="ours,bm25",
+        help=f"ripgrep, probe, semble, router=NAME, deep, deep without spreading, {', '.join(VARIANTS)}",
     )
     parser.add_argument("--semble-python", type=Path)
     parser.add_argument("--semble-model")
@@ -91,6 +93,8 @@ def _repositories(options: argparse.Namespace) -> dict[str, list[Question]]:
 def _system(name: str, options: argparse.Namespace) -> System:
     if name in VARIANTS:
         return Ours(VARIANTS[name])
+    if name in ("deep", "deep without spreading"):
+        return Ours(VARIANTS["ours" if name == "deep" else "without spreading"], deep=True)
     if name.startswith("router="):
         return Ours(VARIANTS["ours"], name.removeprefix("router="))
     if name == "ripgrep":

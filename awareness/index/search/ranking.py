@@ -5,6 +5,7 @@ vector with the question's. Then the rules, each of which `benchmarks/retrieval`
 tests, examples and documents, unless the question asks for those; a definition comes before its uses; the place of a
 stack frame comes before others; definitions that the best hits call come with them; further chunks of one file count
 less; a page comes in one language; what past commits with an issue's words changed follows the first hits.
+A second stage, where the caller has one, reads the best chunks again.
 
 The score of the first hit is the probability that the repository answers the question (evidence.py). The other hits
 score less in proportion to their relevance.
@@ -43,6 +44,7 @@ _WIDER = 16  # times as many candidates, if most are data: a build may repeat a 
 _CALLERS = 5  # best hits whose calls are followed
 _CALLED = 32  # definitions at most that those calls add
 _LOOKED_AT = 24  # best hits whose text is compared with the question word by word
+_READ_AGAIN = 24  # best chunks that the second stage reads
 _JOINED_WEIGHT = 0.8  # of a name whose words stand apart in the question
 _NEAR_WEIGHT = 0.7  # of a name for one with a typo
 _PROSE_KINDS = (FileKind.DOCS, FileKind.CHANGELOG, FileKind.TRANSLATION)
@@ -69,7 +71,7 @@ class Rules:
     same_file_named: the same for a question with a name of code, whose answer is in one place. artefacts: factor for
     files of data, if the question has a name that is also in code: what a build makes of the code holds the same names.
     pages: a document is shown in one language. past: files that past commits name, which an issue gets after its first
-    hits.
+    hits. meaning: of a cosine of 1 by the second stage.
     """
 
     lexical: float = 1.0
@@ -92,8 +94,11 @@ class Rules:
     artefacts: float = 0.4
     pages: bool = True
     past: int = 2
+    meaning: float = 0.8
 
 
+SecondStage = Callable[[str, Sequence[Chunk]], Sequence[float]]
+"""A question and chunks -> the cosine of each, by a model that reads their text."""
 SPREAD = Rules()
 """For people, who want to see different files."""
 GATHERED = Rules(same_file=1.0, same_file_named=1.0)
@@ -115,7 +120,8 @@ class HybridRouter:
     """Finds the chunks of one snapshot that answer a question.
 
     in_scope: path -> may it be a hit; applied before ranking, like kinds, None for all. embedder: the embedding model
-    that the index was made with, if any; without it such an index is searched by words alone.
+    that the index was made with, if any; without it such an index is searched by words alone. second_stage: reads the
+    best chunks again, unless the question only looks up a name.
     """
 
     def __init__(
@@ -126,8 +132,9 @@ class HybridRouter:
         embedder: Embedder | None = None,
         rules: Rules = SPREAD,
         kinds: Set[FileKind] | None = None,
+        second_stage: SecondStage | None = None,
     ) -> None:
-        self.store, self.snapshot, self.rules = store, snapshot, rules
+        self.store, self.snapshot, self.rules, self._second_stage = store, snapshot, rules, second_stage
         if kinds is not None:
             inside, in_scope = in_scope, lambda path: (not inside or inside(path)) and self._kinds.of(path) in kinds
         self._in_scope = in_scope
@@ -135,11 +142,11 @@ class HybridRouter:
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
         """The best chunks, best first; none if neither the repository nor the router knows a word of the query."""
-        evidence, ranked = self._weigh(query, top_k=top_k)
+        evidence, first_stage, ranked = self._weigh(query, top_k=top_k)
         if not ranked:
             return []
         highest = ranked[0][1] or 1.0
-        probability = evidence.probability(highest)
+        probability = evidence.probability(first_stage or 1.0)
         if evidence.named > 0 and len(words_of(query)) == 1:
             probability = max(probability, 0.5)  # the word stands there, whatever else does
         return [
@@ -148,11 +155,12 @@ class HybridRouter:
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The evidence for an answer, and the best chunks with their relevance, best first."""
-        evidence, ranked = self._weigh(query, top_k=top_k)
+        evidence, _, ranked = self._weigh(query, top_k=top_k)
         return evidence, [(hit.chunk, value) for hit, value in self._grouped(ranked)[:top_k]]
 
-    def _weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
-        """As `weigh`, with all candidates, with copies and translations."""
+    def _weigh(self, query: str, *, top_k: int) -> tuple[Evidence, float, list[tuple[Chunk, float]]]:
+        """As `weigh`, with all candidates, with copies and translations; and the highest relevance before the second
+        stage."""
         question = Question(query)
         with self.store.reading(), failures(self.store.layout.manifest):
             names = self._names(question)
@@ -171,9 +179,12 @@ class HybridRouter:
                 self._compare(candidates, relevance, question)
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
+        first_stage = max(relevance.values(), default=0.0)
+        if self._second_stage and self.rules.meaning and relevance and not question.is_lookup:
+            self._read_again(self._second_stage, candidates, relevance, question)
         same_file = self.rules.same_file_named if names.exact else self.rules.same_file
         best = _after_first(_spread(relevance, candidates, same_file), candidates, past)
-        return evidence, [(candidates[i].chunk, value) for i, value in best]
+        return evidence, first_stage, [(candidates[i].chunk, value) for i, value in best]
 
     def _grouped(self, ranked: list[tuple[Chunk, float]]) -> list[tuple[Hit, float]]:
         """(hit, relevance), best first. Of several chunks with the same text, the best one with the others; of a
@@ -347,6 +358,26 @@ class HybridRouter:
         for i in called:
             if i in candidates:
                 relevance[i] = relevance.get(i, 0.0) + gain[i]
+
+    def _read_again(
+        self,
+        second_stage: SecondStage,
+        candidates: dict[int, Candidate],
+        relevance: dict[int, float],
+        question: Question,
+    ) -> None:
+        """Adds the cosine of the second stage to the best chunks, and the least of these cosines to all others. The
+        first chunk gains as much as the nearest one, so it stays first: what is below it is in a better order."""
+        by_text: dict[str, Chunk] = {}
+        ranked = sorted(relevance, key=lambda i: (-relevance[i], i))
+        for i in ranked:
+            by_text.setdefault(candidates[i].chunk.text, candidates[i].chunk)
+        best = list(by_text.values())[:_READ_AGAIN]
+        cosines = dict(zip((chunk.text for chunk in best), second_stage(question.text, best), strict=True))
+        least = min(cosines.values())
+        cosines[candidates[ranked[0]].chunk.text] = max(cosines.values())
+        for i in relevance:
+            relevance[i] += self.rules.meaning * cosines.get(candidates[i].chunk.text, least)
 
 
 def _spread(

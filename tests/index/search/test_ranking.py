@@ -529,3 +529,49 @@ def test_a_translation_to_the_language_of_the_question_counts_as_much_as_the_ori
     worth = {chunk.path: value for chunk, value in ranked}
     assert worth["docs/zh/b.md"] == pytest.approx(worth["docs/a.md"], rel=0.05)
     assert worth["docs/ja/c.md"] < 0.8 * worth["docs/zh/b.md"]
+
+
+def search_again(store, query, cosine, rules=SPREAD):
+    """The places and scores of a search with a second stage, and what that read."""
+    read = []
+
+    def second_stage(question, chunks):
+        read.append((question, [chunk.path for chunk in chunks]))
+        return [cosine(chunk.path) for chunk in chunks]
+
+    router = HybridRouter(store, store.snapshot("s").id, rules=rules, second_stage=second_stage)
+    return [(hit.chunk.path, hit.score) for hit in router.search(query, top_k=5)], read
+
+
+def test_a_second_stage_reads_the_best_chunks_again(store):
+    query = "how are requests signed"
+    first = HybridRouter(store, store.snapshot("s").id).search(query, top_k=5)
+    places = [hit.chunk.path for hit in first]
+    found, _ = search_again(store, query, lambda path: float(path == places[-1]))
+    assert [path for path, _ in found[:2]] == [places[0], places[-1]]  # the first stays
+    assert found[0][1] == first[0].score
+    assert sorted(found, key=lambda hit: -hit[1]) == found
+    found, read = search_again(store, query, lambda path: 0.5)
+    assert [path for path, _ in found] == places  # all gain the same
+    assert read[0][0] == query and set(places) <= set(read[0][1]) and len(read[0][1]) <= 24
+
+
+def test_a_second_stage_reads_copies_once_and_lifts_each(tmp_path):
+    layout = IndexLayout(tmp_path / "index")
+    with writing(layout), Store.create(layout) as store:
+        text = "def sign(request):\n    return request"
+        chunks = [Chunk(f"src/{i}.py", 1, 9, "sign", text) for i in range(30)]
+        chunks.append(Chunk("src/other.py", 1, 9, "other", "def other(request):\n    return sign(request)"))
+        store.write_snapshot(
+            "s", [IndexedFile(c.path, c.path, [(c, 9)]) for c in chunks], chunking="1", model="m", rev=None
+        )
+        found, read = search_again(store, "sign a request", lambda path: float(path == "src/other.py"))
+    assert len(read[0][1]) == 2
+    assert [path for path, _ in found] == ["src/0.py", "src/other.py"]
+
+
+@pytest.mark.parametrize(
+    ("query", "rules"), [("BasicAuth.sign", SPREAD), ("how are requests signed", Rules(meaning=0))]
+)
+def test_a_name_alone_is_not_read_again(store, query, rules):
+    assert search_again(store, query, lambda path: 1.0, rules)[1] == []
