@@ -28,7 +28,7 @@ from awareness.index.files.file_kinds import FileKind, is_written_in, kind_of, m
 from awareness.index.search.candidates import WANTED, Candidate, Finder
 from awareness.index.search.defining_lines import defines, defines_plainly
 from awareness.index.search.definitions import referred_names
-from awareness.index.search.evidence import Evidence
+from awareness.index.search.evidence import COMPARED, Evidence, coverage, holds_all
 from awareness.index.search.hit_kinds import HitKinds
 from awareness.index.search.known_names import joined_names, near_names
 from awareness.index.search.messages import is_message, message_share
@@ -104,16 +104,21 @@ SPREAD = Rules()
 GATHERED = Rules(same_file=1.0, same_file_named=1.0)
 """For a memory, which needs the best chunks, even if all are from one file."""
 
+_Ranked = list[tuple[Chunk, float]]
+"""Chunks with their relevance, best first."""
+
 
 @dataclass(frozen=True)
 class _Names:
     """The names of code in a question, folded. exact: as they are written there. meant: with those whose words stand
-    apart or that have a typo. body: those of the body of an issue. terms: of the question, with those of `meant`."""
+    apart or that have a typo. body: those of the body of an issue. terms: of the question, with those of `meant`.
+    misspelt: those of `exact` that the repository lacks, but not a name like them."""
 
     exact: Set[str]
     meant: Set[str]
     body: Set[str]
     terms: Mapping[str, float]
+    misspelt: Set[str]
 
 
 class HybridRouter:
@@ -142,26 +147,32 @@ class HybridRouter:
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
         """The best chunks, best first; none if neither the repository nor the router knows a word of the query."""
-        evidence, first_stage, ranked = self._weigh(query, top_k=top_k)
-        if not ranked:
+        evidence, weighed = self._evident(query, top_k=top_k)
+        if not weighed:
             return []
-        highest = ranked[0][1] or 1.0
-        probability = evidence.probability(first_stage or 1.0)
-        if evidence.named > 0 and len(words_of(query)) == 1:
-            probability = max(probability, 0.5)  # the word stands there, whatever else does
-        return [
-            replace(hit, score=round(probability * value / highest, 4)) for hit, value in self._grouped(ranked)[:top_k]
-        ]
+        highest = weighed[0][1] or 1.0
+        probability = evidence.probability
+        if holds_all(Question(query), weighed[0][0].chunk):
+            probability = max(probability, 0.5)
+        return [replace(hit, score=round(probability * value / highest, 4)) for hit, value in weighed[:top_k]]
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The evidence for an answer, and the best chunks with their relevance, best first."""
-        evidence, _, ranked = self._weigh(query, top_k=top_k)
-        return evidence, [(hit.chunk, value) for hit, value in self._grouped(ranked)[:top_k]]
+        evidence, weighed = self._evident(query, top_k=top_k)
+        return evidence, [(hit.chunk, value) for hit, value in weighed[:top_k]]
 
-    def _weigh(self, query: str, *, top_k: int) -> tuple[Evidence, float, list[tuple[Chunk, float]]]:
-        """As `weigh`, with all candidates, with copies and translations; and the highest relevance before the second
-        stage."""
+    def _evident(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Hit, float]]]:
+        """The evidence for an answer, and all hits with their relevance, best first."""
         question = Question(query)
+        with self.store.reading(), failures(self.store.layout.manifest):
+            names, first, best = self._weigh(question, top_k=top_k)
+            hits = self._grouped(first)
+            evidence = self._evidence(question, names, hits[:COMPARED])
+            return evidence, hits if best is first else self._grouped(best)
+
+    def _weigh(self, question: Question, *, top_k: int) -> tuple[_Names, _Ranked, _Ranked]:
+        """The names in the question, and all candidates with their relevance, with copies and translations: as the
+        first stage ranks them, and as the second does, if there is one."""
         with self.store.reading(), failures(self.store.layout.manifest):
             names = self._names(question)
             wanted = max(WANTED, 2 * top_k)
@@ -172,19 +183,23 @@ class HybridRouter:
                 found = self._finder.find(question, names.terms, wanted * _WIDER, also)
             candidates = found.candidates
             relevance = {i: self._relevance(candidate, question, names) for i, candidate in candidates.items()}
-            evidence = self._evidence(question, names, candidates, found.known)
             if names.exact:
                 self._after_code(candidates, relevance, question)
             if self.rules.verbatim:
                 self._compare(candidates, relevance, question)
             if self.rules.calls and relevance:
                 self._follow_calls(candidates, relevance)
-        first_stage = max(relevance.values(), default=0.0)
+        same_file = self.rules.same_file_named if names.exact else self.rules.same_file
+
+        def ranked() -> _Ranked:
+            best = _after_first(_spread(relevance, candidates, same_file), candidates, past)
+            return [(candidates[i].chunk, value) for i, value in best]
+
+        first = best = ranked()
         if self._second_stage and self.rules.meaning and relevance and not question.is_lookup:
             self._read_again(self._second_stage, candidates, relevance, question)
-        same_file = self.rules.same_file_named if names.exact else self.rules.same_file
-        best = _after_first(_spread(relevance, candidates, same_file), candidates, past)
-        return evidence, first_stage, [(candidates[i].chunk, value) for i, value in best]
+            best = ranked()
+        return names, first, best
 
     def _grouped(self, ranked: list[tuple[Chunk, float]]) -> list[tuple[Hit, float]]:
         """(hit, relevance), best first. Of several chunks with the same text, the best one with the others; of a
@@ -225,7 +240,7 @@ class HybridRouter:
 
     def _names(self, question: Question) -> _Names:
         exact, terms = question.names, dict(question.weights)
-        meant = set(exact)
+        meant, near = set(exact), dict[str, list[str]]()
         routing = self.store.routing
         if self.rules.joined and not question.is_issue:
             for name in joined_names(words_of(question.title), routing.postings):
@@ -234,23 +249,28 @@ class HybridRouter:
         if self.rules.near and not question.is_issue and exact:
             used = routing.postings.frequencies({stem(name) for name in exact})
             unknown = [name for name in exact if stem(name) not in used]
-            for near in near_names(unknown, routing.definitions).values():
-                for name in near:
+            near = near_names(unknown, routing.definitions)
+            for alike in near.values():
+                for name in alike:
                     meant.add(name)
                     terms[stem(name)] = max(terms.get(stem(name), 0.0), _NEAR_WEIGHT)
-        return _Names(exact, meant, question.body_names, terms)
+        return _Names(exact, meant, question.body_names, terms, near.keys())
 
-    def _evidence(
-        self, question: Question, names: _Names, candidates: Mapping[int, Candidate], known: float
-    ) -> Evidence:
-        stemmed = set().union(*map(terms_of_name, names.exact))
-        used = self.store.routing.postings.frequencies(stemmed) if stemmed else {}
+    def _evidence(self, question: Question, names: _Names, weighed: Sequence[tuple[Hit, float]]) -> Evidence:
+        """weighed: the best hits with their relevance, best first."""
+        postings = self.store.routing.postings
+        stemmed = set().union(*map(terms_of_name, names.exact - names.misspelt))
+        used = postings.frequencies({*stemmed, *names.terms})
+        lacks = not stemmed <= used.keys()
         return Evidence(
-            bm25=max((candidate.bm25 for candidate in candidates.values()), default=0.0),
-            cosine=max((candidate.cosine for candidate in candidates.values()), default=0.0),
-            known=known,
-            named=0 if not stemmed else 1 if len(used) == len(stemmed) else -1,
-            terms=question.size,
+            worth=weighed[0][1] if weighed else 0.0,
+            usual=sum(value for _, value in weighed) / max(1, len(weighed)),
+            chunks=postings.count(),
+            named=0 if not stemmed else -1 if lacks else 0 if names.misspelt else 1,
+            is_lookup=question.is_lookup,
+            is_issue=question.is_issue,
+            is_foreign=bool(question.translation.language),
+            coverage=coverage(names.terms, used.keys(), question.weights.keys(), [hit.chunk for hit, _ in weighed]),
         )
 
     # --- rules -------------------------------------------------------------------------------------------------

@@ -87,6 +87,15 @@ class TermEmbedder:
         norm = math.sqrt(sum(value * value for value in total))
         return [value / norm for value in total] if norm else None
 
+    def importance(self, term: str) -> float | None:
+        """The length of what a term (stemmed) adds to a question's vector: about 1 for one that tells little, above 2
+        for a rare one. None if it is not known."""
+        row = self._find(term.encode("utf-8", "surrogatepass"))
+        if row is None:
+            return None
+        weight = self._part("query", 4, 4 * row).cast("f")[0]
+        return float(weight * math.hypot(*self._part("vectors", self.dim, self.dim * row).cast("b")))
+
     def _find(self, term: bytes) -> int | None:
         """The row of a term, found by bisection."""
         low, high = 0, self.terms
