@@ -39,12 +39,13 @@ class RouterModel(Section):
 
 class RouterTraining(Section):
     """batch_size: pairs per step, from folders_per_batch folders, so that most negatives are code of the same
-    repository. forget: probability that a word of the description is dropped from the code. temperature: the initial
-    one of the softmax; it is learned."""
+    repository. neighbours: pairs that follow each other in a file and are taken together. forget: probability that a
+    word of the description is dropped from the code. temperature: the initial one of the softmax; it is learned."""
 
     steps: int = Field(default=800, ge=1)
     batch_size: int = Field(default=1024, ge=2)
     folders_per_batch: int = Field(default=4, ge=1)
+    neighbours: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     forget: Share = 0.5

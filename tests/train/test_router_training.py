@@ -6,12 +6,13 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
 from awareness.config.read import read_config
 from awareness.config.routers import RouterConfig
 from awareness.errors import UsageError
 from awareness.index.search.term_vectors import SHIPPED, TermEmbedder
-from awareness.train.router_training import Bags, train_router
+from awareness.train.router_training import Bags, info_nce, neighbours, train_router
 
 MEANINGS = [("erase", "unlink"), ("paint", "canvas"), ("login", "password"), ("wait", "sleep"), ("count", "tally")]
 
@@ -92,6 +93,37 @@ def test_take_bags():
     assert terms.tolist() == [8, 9, 5, 6]
     assert counts.tolist() == [1, 1, 1, 255]
     assert owners.tolist() == [0, 0, 1, 1]
+
+
+def test_neighbours_follow_each_other():
+    pairs = np.arange(100, 200)
+    for seed in range(20):
+        taken = neighbours(pairs, 40, 8, np.random.default_rng(seed))
+        assert 30 <= len(taken) <= 40 and len(set(taken)) == len(taken)
+        assert sum(np.diff(np.sort(taken)) == 1) >= 29  # five runs of eight, of which one may be short or turned
+    assert sorted(neighbours(pairs, 200, 1, np.random.default_rng(0))) == list(pairs)
+    assert sorted(neighbours(pairs[:3], 40, 8, np.random.default_rng(0))) == list(pairs[:3])
+
+
+def test_every_pair_is_taken_as_often():
+    generator = np.random.default_rng(0)
+    taken = np.concatenate([neighbours(np.arange(50), 16, 8, generator) for _ in range(4000)])
+    counts = np.bincount(taken, minlength=50)
+    assert counts.min() > 0.9 * counts.mean() and counts.max() < 1.1 * counts.mean()
+
+
+def test_pairs_of_one_chunk_are_no_negatives():
+    rng = torch.Generator().manual_seed(0)
+    queries, answers = (torch.nn.functional.normalize(torch.randn(3, 8, generator=rng), dim=-1) for _ in range(2))
+    sharpness = torch.tensor(1.0)
+    logits = queries @ answers.T * sharpness.exp()
+    own = [logits[i, i] for i in range(3)]
+    loss = info_nce(queries, answers, sharpness, np.array([4, 7, 4]))
+    rows = [(0, [0, 1]), (1, [0, 1, 2]), (2, [1, 2])]
+    forth = [torch.logsumexp(logits[i, others], 0) - own[i] for i, others in rows]
+    back = [torch.logsumexp(logits[others, i], 0) - own[i] for i, others in rows]
+    assert loss == pytest.approx((sum(forth) / 3 + sum(back) / 3).item() / 2, rel=1e-5)
+    assert loss < info_nce(queries, answers, sharpness)
 
 
 @pytest.mark.parametrize(

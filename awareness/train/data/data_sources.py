@@ -128,10 +128,15 @@ def _read_folder(root: Path) -> dict[str, bytes]:
     return {file.path: file.data for file in scanned if _is_wanted(file.path.rpartition("/")[2])}
 
 
+def may_be_source(path: str) -> bool:
+    """Does a path look like source, and not like a test, a document or vendored code (`vendor`, `node_modules`)?"""
+    return not _VENDORED.intersection(path.split("/")) and kind_of(path) is FileKind.SOURCE
+
+
 def source_text(path: str, data: bytes) -> str | None:
     """The text of a hand-written file in a known language; None for large and minified files, tests, documents,
     vendored code (`vendor`, `node_modules`), and for bytes that are not text."""
-    if _VENDORED.intersection(path.split("/")) or kind_of(path) is not FileKind.SOURCE or len(data) > MAX_FILE:
+    if not may_be_source(path) or len(data) > MAX_FILE:
         return None
     try:
         text = decode(data)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 MAX_WORDS = 32  # of a description
+MOST_WORDS = 150  # of a whole doc comment
 MIN_WORDS = 3
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]+")
 _DOCSTRING = re.compile(r'[rRbBuU]?("""|\'\'\')(.*?)\1', re.DOTALL)
@@ -29,16 +30,29 @@ def describes(text: str) -> bool:
 
 def doc_comment(text: str) -> tuple[str, str]:
     """(first paragraph of the docstring or of the leading comment of a chunk, the text without it)."""
+    lines, rest = _split_doc(text)
+    return _first_paragraph(lines), rest
+
+
+def whole_doc_comment(text: str) -> tuple[str, str]:
+    """(the docstring or leading comment of a chunk with its parameters and notes, the text without it)."""
+    lines, rest = _split_doc(text)
+    words = [word for line in lines for word in _MARKUP.sub(" ", line).split()]
+    return " ".join(words[:MOST_WORDS]), rest
+
+
+def _split_doc(text: str) -> tuple[list[str], str]:
+    """The lines of the docstring or of the leading comment, without its signs, and the text without it."""
     lines = text.split("\n")
     stop = 0
     while stop < len(lines) and (COMMENT.match(lines[stop]) or not lines[stop].strip()):
         stop += 1
     if stop:
-        return _first_paragraph(map(_uncommented, lines[:stop])), "\n".join(lines[stop:])
+        return [_uncommented(line) for line in lines[:stop]], "\n".join(lines[stop:])
     docstring = _DOCSTRING.search(text[:2000])
     if docstring and text[: docstring.start()].rstrip().endswith(":"):
-        return _first_paragraph(docstring[2].split("\n")), text[: docstring.start()] + text[docstring.end() :]
-    return "", text
+        return docstring[2].split("\n"), text[: docstring.start()] + text[docstring.end() :]
+    return [], text
 
 
 def inner_comment(text: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """Code -> pairs (a description, the code without its words): training data of the router.
 
-A chunk gives up to three pairs: by its doc comment (docstring, Javadoc, `///`, `#` above a definition), by its longest
-inner comment, and by its name, split into words. The description is cut out of the code, so that finding the code takes
-more than equal words. Only source files are read; nothing is run.
+A chunk gives up to five pairs: by the first paragraph of its doc comment (docstring, Javadoc, `///`, `#` above a
+definition), by all of it, by its longest inner comment, by the longest sentence in a string, and by its name, split
+into words. The description is cut out of the code, so that finding the code takes more than equal words. Only source
+files are read; nothing is run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import glob
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +19,23 @@ from pathlib import Path
 from awareness.config.routers import RouterData
 from awareness.errors import UsageError
 from awareness.index.chunks.chunking import chunk_file
-from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.terms import name_words
 from awareness.train.data.archives import MAX_FILE
-from awareness.train.data.data_sources import source_text
-from awareness.train.samples.doc_comments import COMMENT, MIN_WORDS, describes, doc_comment, inner_comment
+from awareness.train.data.data_sources import may_be_source, source_text
+from awareness.train.samples.doc_comments import (
+    COMMENT,
+    MIN_WORDS,
+    describes,
+    doc_comment,
+    inner_comment,
+    whole_doc_comment,
+)
+from awareness.train.samples.sentences_in_code import sentence_in
 from awareness.types import Chunk, Progress, silent
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_LONGER = 8  # words that a whole doc comment must have more than its first paragraph
+_NEARLY_ALL = 0.95  # of the source files of a folder
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class Pair:
 
 
 def chosen_pairs(data: RouterData, seed: int, progress: Progress = silent) -> Iterator[list[Pair]]:
-    """The pairs of each folder of `data`, as many and of the kinds that it asks for, no pair twice.
+    """The pairs of each folder of `data`, in the order of its files, as many and of the kinds that it asks for, no pair
+    twice.
 
     Raises UsageError for a pattern that matches no folder.
     """
@@ -49,7 +61,9 @@ def chosen_pairs(data: RouterData, seed: int, progress: Progress = silent) -> It
         pairs = [pair for pair in pairs_of_folder(folder) if pair.chunk.symbol or rng.random() < data.names]
         pairs = [pair for pair in pairs if (pair.description, pair.chunk.text) not in seen]
         seen.update((pair.description, pair.chunk.text) for pair in pairs)
-        yield rng.sample(pairs, data.pairs_per_folder) if len(pairs) > data.pairs_per_folder else pairs
+        if len(pairs) > data.pairs_per_folder:
+            pairs = [pairs[at] for at in sorted(rng.sample(range(len(pairs)), data.pairs_per_folder))]
+        yield pairs
 
 
 def _folders(patterns: Sequence[str]) -> list[Path]:
@@ -64,14 +78,29 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
 
 def pairs_of_folder(root: Path) -> Iterator[Pair]:
     """The pairs of all source files under a folder, without links, large and minified files, tests, documents, and
-    vendored code (`vendor`, `node_modules`)."""
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if kind_of(name) is not FileKind.SOURCE or path.is_symlink() or not path.is_file():
-            continue
+    vendored code (`vendor`, `node_modules`). Paths are as in a repository: those of a package begin with the folder
+    that holds nearly all its source, not with `usr/share`."""
+    names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if not path.is_symlink()]
+    names = [name for name in names if may_be_source(name) and (root / name).is_file()]
+    top = source_root(names)
+    for name in names:
+        path = root / name
         text = source_text(name, path.read_bytes()) if path.stat().st_size <= MAX_FILE else None
         if text is not None:
-            yield from pairs_of(chunk_file(name, text, token_starts))
+            yield from pairs_of(chunk_file(name.removeprefix(top), text, token_starts))
+
+
+def source_root(names: Sequence[str]) -> str:
+    """The deepest folder that holds nearly all of these files, with a final `/`; empty for the folder of all."""
+    top = ""
+    while names:
+        below = [name.removeprefix(top) for name in names if name.startswith(top)]
+        folders = Counter(name.partition("/")[0] for name in below if "/" in name)
+        name, count = folders.most_common(1)[0] if folders else ("", 0)
+        if count < _NEARLY_ALL * len(names):
+            break
+        top += f"{name}/"
+    return top
 
 
 def pairs_of(chunks: Iterable[Chunk]) -> Iterator[Pair]:
@@ -81,10 +110,16 @@ def pairs_of(chunks: Iterable[Chunk]) -> Iterator[Pair]:
         description, rest = doc_comment(text)
         if describes(description) and _has_code(rest):
             yield Pair(description, replace(chunk, text=rest))
+            whole, _ = whole_doc_comment(text)
+            if len(whole.split()) > len(description.split()) + _LONGER:
+                yield Pair(whole, replace(chunk, text=rest))
             text = rest
         comment, rest = inner_comment(text)
         if describes(comment) and _has_code(rest):
             yield Pair(comment, replace(chunk, text=rest))
+        sentence, rest = sentence_in(text)
+        if describes(sentence) and _has_code(rest):
+            yield Pair(sentence, replace(chunk, text=rest))
         name = chunk.symbol.rpartition(".")[2]
         words = name_words(name)
         if len(words) >= MIN_WORDS - 1 and _has_code(text):

@@ -6,7 +6,7 @@ import pytest
 
 from awareness.config.routers import RouterData
 from awareness.errors import UsageError
-from awareness.train.samples.pairs import chosen_pairs, pairs_of, pairs_of_folder
+from awareness.train.samples.pairs import chosen_pairs, pairs_of, pairs_of_folder, source_root
 from awareness.types import Chunk
 
 PYTHON = '''def parse_cookie_header(header):
@@ -52,6 +52,12 @@ func (r *Response) IsRedirect() bool {
         ),
         ("Pool.closeWhenIdle", JAVA, ["Closes the connection once nobody reads from it.", "close when idle"]),
         ("IsRedirect", GO, ["Redirect tells whether the response leads elsewhere.", "is redirect"]),
+        (
+            "load",
+            "def load(path):\n    text = path.read_text()\n    if not text:\n"
+            '        raise ValueError(f"the file {path} is empty, so nothing can be loaded")',
+            ["the file   is empty, so nothing can be loaded"],
+        ),
         ("run", "def run():\n    # TODO make this much faster some day\n    go()\n    stop()", []),
         ("limits", "# Copyright 2024 the authors, all rights reserved\nlimits = 1\nmore = 2", []),
     ],
@@ -65,6 +71,36 @@ def test_descriptions_of_code(symbol, text, said):
             assert symbol.rpartition(".")[2] not in pair.chunk.text
 
 
+def test_a_long_doc_comment_is_also_a_description_as_a_whole():
+    doc = "Waits until the peer answers.\n\n    :param limit: seconds after which it gives up and closes the socket"
+    text = f'def wait(limit):\n    """{doc}"""\n    while limit:\n        poll(limit)'
+    first, whole = (pair for pair in pairs_of([Chunk("a.py", 1, 5, "wait", text)]) if pair.chunk.symbol)
+    assert first.description == "Waits until the peer answers."
+    assert whole.description == " ".join(doc.split())
+    assert whole.chunk == first.chunk and "answers" not in whole.chunk.text
+
+
+@pytest.mark.parametrize(
+    ("names", "top"),
+    [
+        (["usr/share/gocode/src/x.org/a/b.go", "usr/share/gocode/src/x.org/a/c/d.go"], "usr/share/gocode/src/x.org/a/"),
+        (["package/src/a.ts", "package/lib/b.js"], "package/"),
+        ([*(f"package/src/{i}.ts" for i in range(60)), "package/lib/b.js"], "package/src/"),
+        (["a.py", "b/c.py"], ""),
+        ([], ""),
+    ],
+)
+def test_the_folder_that_holds_nearly_all_source(names, top):
+    assert source_root(names) == top
+
+
+def test_paths_begin_at_the_source(tmp_path):
+    for name in ("usr/share/lib/src/a.py", "usr/share/lib/b.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(PYTHON)
+    assert {pair.chunk.path for pair in pairs_of_folder(tmp_path)} == {"src/a.py", "b.py"}
+
+
 def test_a_folder_is_read_without_vendored_code(tmp_path):
     for name in ("src/a.py", "node_modules/x/a.py", "tests/test_a.py", "vendor/b.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +109,7 @@ def test_a_folder_is_read_without_vendored_code(tmp_path):
         "// says something about this\nfunction parseTheThing(){" + "a();" * 500 + "}"
     )
     (tmp_path / "link.py").symlink_to(tmp_path / "src/a.py")
-    assert {pair.chunk.path for pair in pairs_of_folder(tmp_path)} == {"src/a.py"}
+    assert {pair.chunk.path for pair in pairs_of_folder(tmp_path)} == {"a.py"}  # below `src`, which holds all source
 
 
 def test_pairs_are_chosen_once_and_as_many_as_asked(tmp_path):
@@ -84,5 +120,10 @@ def test_pairs_are_chosen_once_and_as_many_as_asked(tmp_path):
     assert len(first) == 3 and second == []
     (few,) = chosen_pairs(RouterData(folders=[str(tmp_path / "one")], pairs_per_folder=1), 0)
     assert len(few) == 1
+    for number in range(9):
+        (tmp_path / "one" / f"b{number}.py").write_text(PYTHON.replace("header", f"header{number}"))
+    (some,) = chosen_pairs(RouterData(folders=[str(tmp_path / "one")], pairs_per_folder=12), 0)
+    paths = [pair.chunk.path for pair in some]
+    assert len(paths) == 12 and paths == sorted(paths)
     with pytest.raises(UsageError, match="there is no folder"):
         list(chosen_pairs(RouterData(folders=[str(tmp_path / "none")]), 0))
