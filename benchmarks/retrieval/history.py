@@ -64,7 +64,7 @@ class Indexed:
     commits: Commits
 
     def __post_init__(self) -> None:
-        kinds = HitKinds([path for _, path, _ in self.store.files(self.snapshot)])
+        kinds = self.store.paths(self.snapshot).kinds
         self.code = {p for _, p, _ in self.store.files(self.snapshot) if kinds.of(p) is FileKind.SOURCE}
 
     def router(self, past: int = 0) -> HybridRouter:
@@ -144,7 +144,7 @@ def by_commits(root: Path, count: int) -> Indexed:
     objects = Workspace.open(root).repository.objects
     base = Workspace.open(root).repository.head()
     assert objects and base
-    kinds = HitKinds([])
+    kinds = HitKinds(list)
     found: list[tuple[str, str, list[str]]] = []
     for sha, when, parent, listed in commits_of(root, count=4 * MAX_COMMITS):
         for message, paths in listed:

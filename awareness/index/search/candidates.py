@@ -25,7 +25,6 @@ _SHORT = 3  # words of a question that names a file and nothing else
 _SCANNED = 200_000  # chunks that are read for a literal, at most
 _LITERALS, _HOLDING = 3, 50  # literals that are looked for so, and chunks of each
 _FADING = 0.8  # of a stack frame against the one inside of it
-_SCRIPTS = frozenset("js mjs cjs jsx ts mts cts tsx".split())
 _Weights = dict[int, float]
 
 
@@ -91,8 +90,8 @@ class Finder:
         new = [i for i in nearest if i not in lexical]
         chunks = self.shown(new)
         if allowed is None and len(chunks) < len(new) // 4:  # most of the nearest are in other snapshots
-            files = [file_id for file_id, _, _ in self.store.files(self.snapshot)]
-            chunks = self.shown(nearest_of(self.store.chunk_ids(files)))
+            files = self.store.paths(self.snapshot).ids.values()
+            chunks = self.shown(nearest_of(self.store.chunk_ids(list(files))))
         chunks |= lexical
         named = [*self._named(question), *self._holding(question, chunks)]
         mentioned, in_file = self._mentioned(question, terms)
@@ -145,13 +144,11 @@ class Finder:
         mentions, is_short = question.mentions, len(question.title.split()) <= _SHORT
         if not mentions:
             return places, in_files
-        by_name: dict[str, list[tuple[int, str]]] = {}
-        for file_id, path, _ in self.store.files(self.snapshot):
-            by_name.setdefault(_stem(path.rpartition("/")[2]), []).append((file_id, path))
+        paths = self.store.paths(self.snapshot)
         weight = 1.0
         seen: set[str] = set()
         for mention in innermost_first(mentions):
-            files = _best_fitting(mention, by_name.get(_stem(mention.parts[-1]), ()))
+            files = _best_fitting(mention, paths.named(mention.parts[-1]))
             for file_id, path in files:
                 ids = self.store.chunk_ids([file_id])
                 chunks = {i: stored.chunk for i, stored in self.store.chunks_by_id(ids).items()}
@@ -186,7 +183,7 @@ class Finder:
         """The ids of the chunks in scope, None for all."""
         if self.in_scope is None:
             return None
-        files = [file_id for file_id, path, _ in self.store.files(self.snapshot) if self.in_scope(path)]
+        files = [i for path, i in self.store.paths(self.snapshot).ids.items() if self.in_scope(path)]
         return self.store.chunk_ids(files)
 
     def _by_words(
@@ -214,12 +211,6 @@ def innermost_first(mentions: Sequence[Mention]) -> list[Mention]:
     if any(frame.parts[-1].endswith((".py", ".pyx")) for frame in frames):
         frames.reverse()
     return [*(mention for mention in mentions if not mention.is_frame), *frames]
-
-
-def _stem(name: str) -> str:
-    """What a compiled file shares with its source: `types` of `types.js` and `types.ts`; the whole name of others."""
-    stem, _, ending = name.rpartition(".")
-    return f"{stem}.js" if ending in _SCRIPTS else name
 
 
 def _best_fitting(mention: Mention, files: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from awareness.index.files.file_kinds import FileKind, kind_of
@@ -12,9 +12,10 @@ _VERSION = re.compile(r"^(.*?)([._-]?)v(\d{1,3})$", re.IGNORECASE)
 
 
 class HitKinds:
-    """The kinds of the files of one snapshot. paths: of all its files."""
+    """The kinds of the files of one snapshot. paths: returns those of all its files; called once, and only where a
+    folder has the name of a version."""
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Callable[[], Iterable[str]]) -> None:
         self._paths = paths
         self._known: dict[str, FileKind] = {}
 
@@ -52,7 +53,7 @@ class HitKinds:
 
     @cached_property
     def _files(self) -> frozenset[str]:
-        return frozenset(self._paths)
+        return frozenset(self._paths())
 
     @cached_property
     def _folders(self) -> set[tuple[str, str]]:

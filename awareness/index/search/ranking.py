@@ -20,7 +20,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import PurePosixPath
 
 from awareness.index.chunks.data_files import is_data
@@ -34,6 +33,7 @@ from awareness.index.search.known_names import joined_names, near_names
 from awareness.index.search.messages import is_message, message_share
 from awareness.index.search.priors import prior
 from awareness.index.search.question import Question
+from awareness.index.search.snapshot_paths import SnapshotPaths
 from awareness.index.search.terms import name_words, stem, terms_of_name, weighted_terms, words_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
@@ -129,6 +129,8 @@ class HybridRouter:
     best chunks again, unless the question only looks up a name.
     """
 
+    _paths: SnapshotPaths  # as they are for the current question
+
     def __init__(
         self,
         store: Store,
@@ -165,6 +167,7 @@ class HybridRouter:
         """The evidence for an answer, and all hits with their relevance, best first."""
         question = Question(query)
         with self.store.reading(), failures(self.store.layout.manifest):
+            self._paths = self.store.paths(self.snapshot)
             names, first, best = self._weigh(question, top_k=top_k)
             hits = self._grouped(first)
             evidence = self._evidence(question, names, hits[:COMPARED])
@@ -177,7 +180,7 @@ class HybridRouter:
             names = self._names(question)
             wanted = max(WANTED, 2 * top_k)
             past = self._past_files(question)
-            also = [self._files[path] for path in past]
+            also = [self._paths.ids[path] for path in past]
             found = self._finder.find(question, names.terms, wanted, also)
             if names.exact and sum(_is_artefact(c.chunk.path) for c in found.candidates.values()) > wanted / 2:
                 found = self._finder.find(question, names.terms, wanted * _WIDER, also)
@@ -220,20 +223,15 @@ class HybridRouter:
             hits.append((Hit(chunk, 0.0, same, others, self._kinds.of(chunk.path).word), value))
         return hits
 
-    @cached_property
-    def _files(self) -> dict[str, int]:
-        """Path -> id of the files of the snapshot."""
-        return {path: file_id for file_id, path, _ in self.store.files(self.snapshot)}
-
-    @cached_property
+    @property
     def _kinds(self) -> HitKinds:
-        return HitKinds(self._files)
+        return self._paths.kinds
 
     def _past_files(self, question: Question) -> list[str]:
         """The files of code in scope that commits changed whose messages are like the title of an issue, best first."""
         if not (self.rules.past and question.is_issue):
             return []
-        named = self.store.history.files(self.snapshot, weighted_terms(question.title), self._files)
+        named = self.store.history.files(self.snapshot, weighted_terms(question.title), self._paths.ids)
         in_scope = self._in_scope or (lambda path: True)
         code = (path for path, _ in named if self._kinds.of(path) is FileKind.SOURCE and in_scope(path))
         return list(itertools.islice(code, self.rules.past))

@@ -23,6 +23,7 @@ import apsw
 from awareness.index.files.credentials import Secret
 from awareness.index.search.history import History
 from awareness.index.search.routing_index import Routing
+from awareness.index.search.snapshot_paths import SnapshotPaths
 from awareness.index.store import manifest
 from awareness.index.store.latent_table import Latents
 from awareness.index.store.layout import IndexLayout
@@ -92,6 +93,7 @@ class Store:
         self.latents = Latents(layout, connection, pack)
         self.routing = Routing(connection)
         self.history = History(connection)
+        self._paths: tuple[tuple[int, int, int], SnapshotPaths] | None = None
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -312,6 +314,14 @@ class Store:
             snapshot,
         )
         return [(file_id, path_out(path), file_digest) for file_id, path, file_digest in rows]
+
+    def paths(self, snapshot: int) -> SnapshotPaths:
+        """The files of a snapshot by their paths, read again only after a change. Call inside `reading`."""
+        state = (snapshot, cast(int, self.db.pragma("data_version")), self.db.total_changes())
+        if self._paths is None or self._paths[0] != state:
+            read = SnapshotPaths(lambda: {path: file_id for file_id, path, _ in self.files(snapshot)})
+            self._paths = (state, read)
+        return self._paths[1]
 
     def chunk_counts(self, snapshot: int) -> dict[str, int]:
         """path -> number of chunks, of the files of a snapshot that have any."""

@@ -28,4 +28,4 @@ PATHS = (
     ],
 )
 def test_kinds(path, kind):
-    assert HitKinds(PATHS).of(path) is kind
+    assert HitKinds(lambda: PATHS).of(path) is kind

@@ -136,3 +136,15 @@ def test_a_local_index_is_used_only_with_local(tmp_path):
     assert layout_for(tree, tree).root.parent != tree
     assert layout_for(tree, tree, local=True).root == tree / ".awareness"
     assert layout_for(tree, tree).root == tree / ".awareness"
+
+
+def test_paths_are_read_again_only_after_a_change(layout):
+    with Store.open(layout) as store:
+        snapshot = store.snapshot("tree:x").id
+        paths = store.paths(snapshot)
+        assert list(paths.ids) == ["f0.py", "f1.py", "f2.py"]
+        assert store.paths(snapshot) is paths
+        with writing(layout), Store.open(layout) as other:
+            other.write_snapshot("tree:x", [IndexedFile("new.py", "d", [])], chunking="1", model="m", rev=None)
+        assert list(store.paths(snapshot).ids) == ["new.py"]
+        assert store.paths(snapshot) is not paths
