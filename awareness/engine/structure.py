@@ -17,8 +17,8 @@ from awareness.model.token_offsets import token_starts
 from awareness.types import Hit, printable
 
 if TYPE_CHECKING:  # else imported late: they load the table of languages
-    from awareness.index.search.call_graph import Link
-    from awareness.index.search.repository_map import RepositoryMap
+    from awareness.index.structure.call_graph import Link
+    from awareness.index.structure.repository_map import RepositoryMap
 
 DEFAULT_MAP_TOKENS = 1024
 _CHARACTERS_OF_A_TOKEN = 3.2  # of a map, by the tokenizers of Qwen2.5 and Llama 3: a little more is not counted
@@ -61,7 +61,7 @@ def linked(
     corpora: Sequence[Corpus], relation: Relation, name: str, scope: Sequence[str] | None, top_k: int
 ) -> list[LinkedHit]:
     """The hits of all corpora, best first. Raises NothingFound if none of them has the name."""
-    from awareness.index.search.call_graph import CallGraph
+    from awareness.index.structure.call_graph import CallGraph
 
     hits: list[LinkedHit] = []
     unknown: list[NothingFound] = []
@@ -118,7 +118,7 @@ class CorpusMap:
 
 def mapped(corpora: Sequence[Corpus], scope: Sequence[str] | None, tokens: int) -> list[CorpusMap]:
     """The map of each corpus; they share the tokens equally."""
-    from awareness.index.search.repository_map import repository_map
+    from awareness.index.structure.repository_map import repository_map
 
     if tokens < 1:
         raise UsageError(f"{tokens} tokens are too few for a map", hint="--tokens 1024")
@@ -152,7 +152,7 @@ def similar(
 ) -> list[CorpusHit]:
     """The chunks most like the one at `FILE:LINE`, in the corpus that has the file. roots: of the repositories, for a
     path from the working folder. Raises UsageError."""
-    from awareness.index.search.similar_chunks import similar_chunks
+    from awareness.index.structure.similar_chunks import similar_chunks
 
     file, _, number = place.strip().rpartition(":")
     if not file or not number.isdecimal():

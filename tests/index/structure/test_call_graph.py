@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from awareness.errors import NothingFound
-from awareness.index.search.call_graph import CallGraph
-from tests.index.search.indexed import indexed
+from awareness.index.structure.call_graph import CallGraph
+from tests.index.structure.indexed import indexed
 
 FILES = {
     "shop/__init__.py": "from shop.cart import total\n",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from awareness.errors import UsageError
-from awareness.index.search.similar_chunks import similar_chunks
-from tests.index.search.indexed import indexed
+from awareness.index.structure.similar_chunks import similar_chunks
+from tests.index.structure.indexed import indexed
 
 SIGN = "def sign_cookie(key, value):\n    digest = hmac.new(key, value, 'sha256')\n    return digest.hexdigest()\n"
 FILES = {

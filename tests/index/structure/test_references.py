@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from awareness.index.search.references import CodeFile, Role
+from awareness.index.structure.references import CodeFile, Role
 
 PYTHON = '''\
 from x import foo

@@ -17,9 +17,9 @@ from functools import lru_cache
 
 from awareness.index.chunks.data_files import is_data
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.index.search.code_view import DEFINED, CodeView
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
+from awareness.index.structure.code_view import DEFINED, CodeView
 from awareness.types import printable
 
 _DAMPING, _ROUNDS = 0.85, 30

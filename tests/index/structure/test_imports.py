@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from awareness.index.search.imports import ALL, Modules, imports_of
-from awareness.index.search.references import CodeFile
+from awareness.index.structure.imports import ALL, Modules, imports_of
+from awareness.index.structure.references import CodeFile
 
 
 def read(path: str, text: str) -> list[tuple[str, str, str]]:

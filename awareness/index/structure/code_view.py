@@ -16,10 +16,10 @@ from functools import cached_property, lru_cache
 
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.defining_lines import defines
-from awareness.index.search.imports import Import, Modules, imports_of
-from awareness.index.search.references import CodeFile, Reference, words_at
 from awareness.index.search.terms import terms_of_name
 from awareness.index.store.store import Store, StoredChunk
+from awareness.index.structure.imports import Import, Modules, imports_of
+from awareness.index.structure.references import CodeFile, Reference, words_at
 from awareness.index.unicode_forms import fold, plain
 from awareness.types import last_name
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from awareness.index.search.references import CodeFile
+from awareness.index.structure.references import CodeFile
 
 JS = frozenset(["javascript", "typescript", "tsx"])
 RULED = JS | {"python", "go", "rust", "java"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from awareness.index.search.repository_map import RepositoryMap, repository_map
-from tests.index.search.indexed import indexed
+from awareness.index.structure.repository_map import RepositoryMap, repository_map
+from tests.index.structure.indexed import indexed
 
 FILES = {
     "shop/cart.py": (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from awareness.index.search.declared_types import (
+from awareness.index.structure.declared_types import (
     bases_in,
     called_in,
     declared_types,
     last_identifier,
     returned_type,
 )
-from awareness.index.search.references import CodeFile
+from awareness.index.structure.references import CodeFile
 
 
 @pytest.mark.parametrize(

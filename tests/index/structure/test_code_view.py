@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from awareness.index.search.code_view import CodeView
-from tests.index.search.indexed import indexed
+from awareness.index.structure.code_view import CodeView
+from tests.index.structure.indexed import indexed
 
 LONG = "".join(f"def step_{i}(x):\n    return x + {i}\n\n\n" for i in range(80))
 FILES = {

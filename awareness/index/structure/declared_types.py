@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from awareness.index.search.references import CodeFile, Reference, Role, words_at
+from awareness.index.structure.references import CodeFile, Reference, Role, words_at
 
 _LONGEST = 300  # characters of a line that are read
 _MOST_PLACES = 2_000  # of a variable in a file

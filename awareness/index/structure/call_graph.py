@@ -14,13 +14,13 @@ from pathlib import PurePosixPath
 
 from awareness.errors import NothingFound
 from awareness.index.files.file_kinds import FileKind, kind_of
-from awareness.index.search.code_view import CodeView, Definition
-from awareness.index.search.imports import ALL, JS
-from awareness.index.search.references import CodeFile, Reference, Role
-from awareness.index.search.resolution import Resolver, Verdict
 from awareness.index.search.terms import name_words
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
+from awareness.index.structure.code_view import CodeView, Definition
+from awareness.index.structure.imports import ALL, JS
+from awareness.index.structure.references import CodeFile, Reference, Role
+from awareness.index.structure.resolution import Resolver, Verdict
 from awareness.types import Chunk, printable
 
 _PROVEN, _PASSED, _BY_NAME = 1.0, 0.9, 0.6  # scores

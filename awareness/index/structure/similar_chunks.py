@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 
 from awareness.errors import UsageError
-from awareness.index.search.code_view import CodeView
 from awareness.index.search.routing_index import terms_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store, StoredChunk
+from awareness.index.structure.code_view import CodeView
 from awareness.types import Hit, printable
 
 _TERMS = 24  # the most telling ones of a chunk

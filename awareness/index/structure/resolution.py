@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import IntEnum
 
-from awareness.index.search.code_view import CodeView, Definition
-from awareness.index.search.declared_types import (
+from awareness.index.structure.code_view import CodeView, Definition
+from awareness.index.structure.declared_types import (
     bases_in,
     called_in,
     declared_types,
     last_identifier,
     returned_type,
 )
-from awareness.index.search.imports import ALL, JS, RULED, Import
-from awareness.index.search.references import CodeFile, Reference, Role, Scope
+from awareness.index.structure.imports import ALL, JS, RULED, Import
+from awareness.index.structure.references import CodeFile, Reference, Role, Scope
 
 _SELF = frozenset(["self", "cls", "this", "Self", "@", "static", "$this", "mcs"])
 _SUPER = re.compile(r"^(?:super|parent|base)\b")
