@@ -92,6 +92,7 @@ def test_search_json(at):
     assert set(found) == {"query", "hits", "seconds"}
     assert [set(hit) for hit in found["hits"]] == [
         {"path", "start_line", "end_line", "symbol", "score", "rev", "origin", "preview", "stale", "copies"}
+        | {"kind", "translations"}
     ] * len(found["hits"])
     assert found["hits"][0]["path"] == "src/auth.py"
 
