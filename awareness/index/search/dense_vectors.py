@@ -53,6 +53,7 @@ class Vectors:
         self.db = connection
         self._waiting: list[tuple[int, Mapping[str, int]]] = []
         self._has_answered = False
+        self._counted: tuple[tuple[int, int], int] | None = None
         self._loaded: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
 
     # --- writing -----------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class Vectors:
 
     def similar(self, question: Vector, wanted: int) -> Similarities:
         """Cosines with a question (a unit vector). Above `EXACT_CHUNKS` vectors, `best` is empty."""
-        count = self.count()
+        count = self._count_to_limit()
         if count > EXACT_CHUNKS:
             return Similarities([], lambda ids: _compare(self._rows(ids), question))
         first, self._has_answered = not self._has_answered, True
@@ -103,6 +104,18 @@ class Vectors:
             best = heapq.nlargest(wanted, cosines.items(), key=lambda item: item[1])
             return Similarities(best, lambda ids: {i: cosines[i] for i in ids if i in cosines})
         return self._by_matrix(question, wanted)
+
+    def _count_to_limit(self) -> int:
+        """The number of vectors, at most one more than `EXACT_CHUNKS`; counted again only after a change."""
+        state = self._state()
+        if self._counted is None or self._counted[0] != state:
+            sql = "SELECT count(*) FROM (SELECT 1 FROM vector LIMIT ?)"
+            self._counted = (state, cast(int, next(self.db.execute(sql, (EXACT_CHUNKS + 1,)))[0]))
+        return self._counted[1]
+
+    def _state(self) -> tuple[int, int]:
+        """Another value after any change of the index, by this connection or by another one."""
+        return cast(int, self.db.pragma("data_version")), self.db.total_changes()
 
     def _by_matrix(self, question: Vector, wanted: int) -> Similarities:
         import numpy as np
@@ -128,7 +141,7 @@ class Vectors:
         """ids int64 [N], vectors float32 [N, D]; read again only after a change."""
         import numpy as np
 
-        state = (cast(int, self.db.pragma("data_version")), self.db.total_changes())
+        state = self._state()
         if self._loaded is None or self._loaded[0] != state:
             rows = self.db.execute("SELECT chunk_id, data FROM vector ORDER BY chunk_id").fetchall()
             ids = np.array([row[0] for row in rows], dtype=np.int64)
