@@ -13,6 +13,7 @@ _HOLE = re.compile(
     r"|\\[nrt\"'`]|['\"`]"
 )
 _JOINED = re.compile(r"\s*(?:\+|\.|\.\.|<<|&|,)?\s*[\w.()\[\]!?>-]{0,60}\s*(?:\+|\.|\.\.|<<|&|,)?\s*")
+_JOINED_LONGEST = 64  # characters that the pattern allows, besides spaces
 _SPACES = re.compile(r"\s+")
 _LEAST = 8  # letters of a message that are in the code
 _LONGEST = 300  # characters of a question that may be a message
@@ -52,12 +53,19 @@ def _strings(text: str) -> Iterator[list[str]]:
     for match in _STRING.finditer(text):
         parts = [flat for part in _HOLE.split(next(filter(None, match.groups()), "")) if (flat := _flat(part))]
         yield parts
-        if end >= 0 and _JOINED.fullmatch(text, end, match.start()):
+        if end >= 0 and _is_joined(text[end : match.start()]):
             joined += parts
             yield list(joined)
         else:
             joined = list(parts)
         end = match.end()
+
+
+def _is_joined(between: str) -> bool:
+    """Does the code between two strings make them one?"""
+    if len(between) > _JOINED_LONGEST and len("".join(between.split())) > _JOINED_LONGEST:
+        return False  # as the pattern would say, after more work
+    return _JOINED.fullmatch(between) is not None
 
 
 def _flat(text: str) -> str:

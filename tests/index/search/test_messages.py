@@ -42,3 +42,12 @@ def test_another_string_makes_no_share(message, code):
 )
 def test_a_question_is_no_message(question):
     assert not is_message(question)
+
+
+def test_strings_that_are_far_apart_are_not_joined():
+    message = "cannot open the file because the disk is full"
+    near = 'f("cannot open the file" + ' + "x" * 60 + ' + " because the disk is full")'
+    far = 'f("cannot open the file" + ' + "x" * 61 + ' + " because the disk is full")'
+    spaced = 'f("cannot open the file"' + " " * 500 + '+ " because the disk is full")'
+    assert message_share(message, near) == message_share(message, spaced) == 1.0
+    assert 0 < message_share(message, far) < 1.0
