@@ -6,9 +6,11 @@ and code of the user's own says little about where the fault is.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,7 +131,7 @@ class Question:
         body: dict[str, float] = {}
         for word, count in counts.items():
             often = (1 + math.log(count)) / (1 + math.log(most))
-            for term, weight in weighted_terms(word).items():
+            for term, weight in _terms_of(word).items():
                 body[term] = max(body.get(term, 0.0), _BODY_WEIGHT * weight * (0.5 + 0.5 * often))
         return body | {term: max(weight, body.get(term, 0.0)) for term, weight in weights.items()}
 
@@ -186,3 +188,9 @@ class Question:
         return not [
             word for word in others if word not in parts and word not in _ABOUT_DEFINITIONS and not is_single(word)
         ]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _terms_of(word: str) -> Mapping[str, float]:
+    """`weighted_terms` of a single word: the bodies of issues share most of theirs."""
+    return weighted_terms(word)

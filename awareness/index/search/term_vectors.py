@@ -55,6 +55,7 @@ class TermEmbedder:
         self.terms, self.dim = header.tensors["vectors"].shape
         self.fingerprint = f"terms:{header.metadata.get('digest', header.checksum)}"
         self._ends = self._part("ends", 4 * self.terms).cast("I")
+        self._row = functools.lru_cache(maxsize=1 << 14)(self._find)
 
     def verify(self) -> None:
         """Checks every number, once, before a file is chosen. Raises UsageError."""
@@ -79,7 +80,7 @@ class TermEmbedder:
         """The unit vector of a question's terms (stemmed), None if no term is known."""
         total = [0.0] * self.dim
         for term in dict.fromkeys(terms):
-            row = self._find(term.encode("utf-8", "surrogatepass"))
+            row = self._row(term.encode("utf-8", "surrogatepass"))
             if row is not None:
                 weight = self._part("query", 4, 4 * row).cast("f")[0]
                 vector = self._part("vectors", self.dim, self.dim * row).cast("b")
