@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -23,3 +24,9 @@ def plain(text: str) -> str:
 def fold(name: str) -> str:
     """A word in the case that all its cases have: `Straße` and `STRASSE`, `İ`, `I` and `ı`."""
     return name.lower() if name.isascii() else name.casefold().replace("i\u0307", "i").replace("ı", "i")
+
+
+@functools.lru_cache(maxsize=512)
+def folded_text(text: str) -> str:
+    """`fold` of the plain form of a text. A search asks for that of the same chunks many times."""
+    return fold(plain(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from awareness.index.unicode_forms import fold, plain
+from awareness.index.unicode_forms import folded_text
 
 _KEYWORDS = (
     "class|def|function|func|fn|type|interface|struct|enum|trait|const|let|var|static|define|module|impl|union|typedef"
@@ -53,7 +53,7 @@ def defines(text: str, name: str, *, guess: bool) -> bool:
     Finds a definition that is not the chunk's symbol: one of several small ones, or one made by a macro. guess: the
     language may have no grammar, so that `any_word name(` at the start of a line is enough.
     """
-    lowered = fold(plain(text))
+    lowered = folded_text(text)
     at = lowered.find(name)
     while at >= 0:
         stop = at + len(name)

@@ -13,6 +13,7 @@ score less in proportion to their relevance.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
@@ -37,7 +38,7 @@ from awareness.index.search.snapshot_paths import SnapshotPaths
 from awareness.index.search.terms import name_words, stem, terms_of_name, weighted_terms, words_of
 from awareness.index.store.manifest import failures
 from awareness.index.store.store import Store
-from awareness.index.unicode_forms import fold, plain
+from awareness.index.unicode_forms import fold, folded_text, plain
 from awareness.types import Chunk, Embedder, Hit, last_name
 
 _WIDER = 16  # times as many candidates, if most are data: a build may repeat a name that often
@@ -54,6 +55,7 @@ _MAYBE = 0.4  # of what looks like a definition, but the chunk has another symbo
 _CONTINUED = 0.7  # of a definition's later chunks against its first
 _UNMOVED = 3  # hits that no file of past commits comes before
 _NOT_WORDS = re.compile(r"[\W_]+")
+_ASCII_WORDS = bytes(ord(chr(i).lower()) if chr(i).isalnum() else ord(" ") for i in range(128)).ljust(256)
 
 
 @dataclass(frozen=True)
@@ -309,20 +311,21 @@ class HybridRouter:
         """Raises chunks that hold the question's words in order, as a message or a comment does, or what it quotes."""
         parts = question.quoted[:8] if question.is_issue else question.quoted
         parts += (question.title,) if " " in question.title.strip() else ()
-        phrases = [words for words in (_NOT_WORDS.sub(" ", fold(part)).split() for part in parts) if len(words) > 1]
+        phrases = [words for words in map(_folded_words, parts) if len(words) > 1]
         literals = question.literals
         message = question.title if is_message(question.title) else ""
         if not phrases and not literals:
             return
         rarity = self._rarity(phrases)
+        runs = [_runs(words, rarity) for words in phrases]
         for i, candidate in candidates.items():
             if any(_holds(candidate.chunk, literal) for literal in literals):
                 relevance[i] += self.rules.literal * self._prior(candidate.chunk.path, question)
         best = heapq.nsmallest(_LOOKED_AT, relevance, key=lambda i: (-relevance[i], i))
         for i in best:
-            text = f" {_NOT_WORDS.sub(' ', fold(candidates[i].chunk.text))} "
+            text = f" {' '.join(_folded_words(candidates[i].chunk.text))} "
             weight = self._prior(candidates[i].chunk.path, question)
-            in_order = max((_in_order(words, text, rarity) for words in phrases), default=0.0)
+            in_order = max((_in_order(weighted, text) for weighted in runs), default=0.0)
             relevance[i] += weight * self.rules.verbatim * in_order
             if message and self.rules.message:
                 relevance[i] += weight * self.rules.message * message_share(message, candidates[i].chunk.text)
@@ -417,9 +420,14 @@ def _spread(
 
 def _named_by_words(symbol: str, question: Question) -> float:
     """The share of the words of a symbol's last two names that the question has; 0 for fewer than two."""
-    words = {stem(word) for name in re.split(r"[.:#>\s]+", symbol)[-2:] for word in name_words(name)}
+    words = _symbol_words(symbol)
     shared = len(words & question.weights.keys())
     return shared / len(words) if shared >= 2 else 0.0
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _symbol_words(symbol: str) -> frozenset[str]:
+    return frozenset(stem(word) for name in re.split(r"[.:#>\s]+", symbol)[-2:] for word in name_words(name))
 
 
 def _after_first(
@@ -450,19 +458,29 @@ def _qualified(chunk: Chunk, question: Question) -> float:
     return 0.7 if any(name.split(".")[-2][:1].isupper() for name in qualified) and "." in symbol else 1.0
 
 
-def _in_order(words: list[str], text: str, rarity: Mapping[str, float]) -> float:
-    """The share of a phrase's runs of three words (or two) that stand in a text, each weighted by how rare its words
-    are; 1 for the whole phrase."""
+def _folded_words(text: str) -> list[str]:
+    """The words of a text in small letters, parts of a name apart."""
+    if text.isascii():  # the same as below, several times as fast
+        return text.encode().translate(_ASCII_WORDS).decode().split()
+    return _NOT_WORDS.sub(" ", fold(text)).split()
+
+
+def _runs(words: list[str], rarity: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The runs of three words (or two) of a phrase, each between spaces, with its weight: how rare its words are."""
     size = min(3, len(words))
-    runs = [" ".join(words[at : at + size]) for at in range(len(words) - size + 1)]
-    weights = [sum(rarity[word] for word in words[at : at + size]) for at in range(len(runs))]
-    held = sum(weight for run, weight in zip(runs, weights, strict=True) if f" {run} " in text)
-    return held / (sum(weights) or 1.0)
+    runs = [words[at : at + size] for at in range(len(words) - size + 1)]
+    return [(f" {' '.join(run)} ", sum(rarity[word] for word in run)) for run in runs]
+
+
+def _in_order(runs: list[tuple[str, float]], text: str) -> float:
+    """The share of a phrase's runs that stand in a text, by weight; 1 for the whole phrase."""
+    held = sum(weight for run, weight in runs if run in text)
+    return held / (sum(weight for _, weight in runs) or 1.0)
 
 
 def _in_code(names: Set[str], chunk: Chunk) -> bool:
     """Is it a chunk of code that has any of the names, which are folded?"""
-    return may_be_code(chunk.path) and any(name in fold(plain(chunk.text)) for name in names)
+    return may_be_code(chunk.path) and any(name in folded_text(chunk.text) for name in names)
 
 
 def _is_artefact(path: str) -> bool:

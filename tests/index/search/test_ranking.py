@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from awareness.index.files.file_kinds import FileKind, kind_of
 from awareness.index.search.evidence import WEAK_SCORE
 from awareness.index.search.history import Change
-from awareness.index.search.ranking import SPREAD, HybridRouter, Rules
+from awareness.index.search.ranking import _NOT_WORDS, SPREAD, HybridRouter, Rules, _folded_words
 from awareness.index.search.terms import names_in, query_terms, stem, stems, weighted_terms
 from awareness.index.store.layout import IndexLayout
 from awareness.index.store.lock import writing
 from awareness.index.store.store import IndexedFile, Store
+from awareness.index.unicode_forms import fold
 from awareness.types import Chunk
 
 CHUNKS = [
@@ -575,3 +578,8 @@ def test_a_second_stage_reads_copies_once_and_lifts_each(tmp_path):
 )
 def test_a_name_alone_is_not_read_again(store, query, rules):
     assert search_again(store, query, lambda path: 1.0, rules)[1] == []
+
+
+@given(st.text(st.characters(max_codepoint=0x180)))
+def test_words_of_ascii_are_those_of_any_text(text):
+    assert _folded_words(text) == _NOT_WORDS.sub(" ", fold(text)).split()
