@@ -172,8 +172,9 @@ def _files(places: Iterable[object]) -> set[str]:
 def _cut(root: Path, target: Path, files: int, asked: Sequence[Question], rng: random.Random) -> set[str]:
     """Make a repository of some files, two thirds of which answer questions. Returns their paths."""
     every = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True).stdout.decode()
-    listed_files = ((path, root / path) for path in every.split("\0") if path)
-    tracked = [path for path, file in listed_files if file.is_file() and not file.is_symlink()]
+    tracked = [
+        path for path in every.split("\0") if path and (root / path).is_file() and not (root / path).is_symlink()
+    ]
     chosen: list[str] = []
     for question in rng.sample(asked, len(asked)):
         places = sorted(_files(question.relevant))
@@ -207,7 +208,7 @@ def _commit(target: Path) -> None:
         subprocess.run([*git, *command], cwd=target, check=True)
 
 
-# --- fit ------------------------------------------------------------------------------------------------------
+# --- fit -------------------------------------------------------------------------------------------------------------
 
 
 def weigh(cases: Sequence[Case]) -> np.ndarray:

@@ -61,6 +61,13 @@ def test_a_question_and_a_chunk_by_the_formula(tmp_path):
     assert nothing == bytes(8)
 
 
+def test_the_importance_of_a_term_is_the_length_of_its_vector_in_a_question(tmp_path):
+    terms = TermEmbedder(write_router(tmp_path / "r.safetensors"))
+    assert terms.importance("login") == pytest.approx(0.1 * math.hypot(90, 40))
+    assert terms.importance("nowhere") is None
+    assert term_embedder().importance(stem("quaternion")) > 2 > 1.3 > term_embedder().importance(stem("value"))
+
+
 def test_the_shipped_router_finds_every_term_and_rates_synonyms_as_similar():
     embedder = term_embedder(SHIPPED)
     for row in random.Random(0).sample(range(embedder.terms), 200):
