@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from awareness.config.environment import Environment, cache_dir, environment, variable
@@ -11,8 +13,8 @@ from awareness.model.model_files import models_dir
 
 
 def test_the_defaults(monkeypatch):
-    for field in Environment.model_fields:
-        monkeypatch.delenv(variable(field), raising=False)
+    for field in fields(Environment):
+        monkeypatch.delenv(variable(field.name), raising=False)
     defaults = environment()
     assert (defaults.index_dir, defaults.model, defaults.latents_budget, defaults.index_minutes) == (
         None,
@@ -60,3 +62,9 @@ def test_a_user_without_a_home_folder_is_told_which_variables_to_set(monkeypatch
 def test_the_folder_of_the_models_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.setenv("AWARENESS_MODELS_DIR", str(tmp_path / "m"))
     assert models_dir() == tmp_path / "m"
+
+
+def test_the_case_of_a_variable_does_not_matter(monkeypatch):
+    monkeypatch.delenv("AWARENESS_LATENTS_BUDGET", raising=False)
+    monkeypatch.setenv("awareness_latents_budget", "1MiB")
+    assert environment().latents_budget == "1MiB"

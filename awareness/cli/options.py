@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import render
-from awareness.config.environment import Environment, variable
+from awareness.config.environment import DEFAULTS, variable
 from awareness.errors import UsageError
 
 
@@ -137,7 +137,7 @@ MinutesOption = Annotated[
         help="How long to encode latents; the next run continues where this one stopped. 0: as --lazy. Default: 3.",
     ),
 ]
-DEFAULT_MINUTES = float(Environment.model_fields["index_minutes"].default)
+DEFAULT_MINUTES = float(DEFAULTS.index_minutes)
 AdapterOption = Annotated[
     str | None,
     typer.Option(
@@ -155,7 +155,7 @@ WeightsOption = Annotated[
         " extra `deploy` of the package. Default: the model's own choice.",
     ),
 ]
-DEFAULT_BUDGET: str = Environment.model_fields["latents_budget"].default
+DEFAULT_BUDGET = DEFAULTS.latents_budget
 QuantOption = Annotated[
     Quant | None,
     typer.Option("--quant", envvar=variable("latents_quant"), help="How latents are stored. Default: the index's own."),

