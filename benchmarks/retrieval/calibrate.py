@@ -11,7 +11,7 @@ ones together. Their indexes are kept in `--keep`, for the next time.
 Questions that a repository answers against those that it does not: the written ones (`absent`), those of its own whose
 places were cut away, and those of other projects. Each size has the same weight, and so have both answers in it.
 Logistic regression on `Evidence.features`. With `--test dev` each project is judged by the fit on the others. The
-threshold is the highest at which no size has more than 5 % of its questions with an answer refused. `--write` puts the
+threshold is the highest at which no size, nor the written tiny ones, has more than 5 % of the answered refused. `--write` puts the
 coefficients and the threshold into evidence.py.
 """
 
@@ -27,7 +27,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from checkouts import SETS, listed
 from common import table
-from metrics import Question, questions
+from metrics import Place, Question, questions
 from ours import built
 
 from awareness.evals.intervals import wilson
@@ -52,7 +52,7 @@ SIZES = ((4, "1-4 files"), (20, "5-20"), (200, "21-200"), (1000, "201-1000"), (1
 CUTS = ((3, 4), (10, 2), (60, 1))  # files of a small repository that is cut out, how many of them
 WRITTEN, ELSEWHERE, OTHER = "written", "cut away", "other project"
 WEIGHTS = {WRITTEN: 1.0, ELSEWHERE: 0.35, OTHER: 0.35}  # what was not written for the repository may be answered in it
-TINY_WEIGHTS = {True: 1.0, False: 0.4}  # of all written tiny repositories, beside those that are cut out
+TINY_WEIGHTS = {True: 0.6, False: 0.4}  # of all written tiny repositories, beside those that are cut out
 FEW = 20  # questions with an answer that a size needs to count for the threshold
 _SEED = 7
 
@@ -60,7 +60,7 @@ _SEED = 7
 @dataclass(frozen=True)
 class Case:
     """A question asked in a repository. project: whose files it has. size: index in `SIZES`. origin: of the question.
-    made: cut out or put together, not written for."""
+    tiny: is the repository one of the set of tiny ones, not cut out?"""
 
     features: tuple[float, ...]
     answered: bool
@@ -165,8 +165,8 @@ def _cases(
                 yield Case(found.features(), answered, project, size, origin, question.category, tiny)
 
 
-def _files(places: Iterable[object]) -> set[str]:
-    return {place.path for place in places}  # type: ignore[attr-defined]
+def _files(places: Iterable[Place]) -> set[str]:
+    return {place.path for place in places}
 
 
 def _cut(root: Path, target: Path, files: int, asked: Sequence[Question], rng: random.Random) -> set[str]:
@@ -214,9 +214,9 @@ def _commit(target: Path) -> None:
 def weigh(cases: Sequence[Case]) -> np.ndarray:
     """The weight of each case: of each size, the questions with an answer weigh as much as those without."""
     groups = [(case.size, case.tiny, case.answered) for case in cases]
-    total: Counter[tuple[int, bool, bool]] = Counter()
+    total: defaultdict[tuple[int, bool, bool], float] = defaultdict(float)
     for case, group in zip(cases, groups, strict=True):
-        total[group] += WEIGHTS[case.origin]  # type: ignore[assignment]
+        total[group] += WEIGHTS[case.origin]
     weights = [
         WEIGHTS[case.origin] / total[group] * (TINY_WEIGHTS[case.answered] if case.tiny else 1.0)
         for case, group in zip(cases, groups, strict=True)
@@ -261,7 +261,9 @@ def _threshold(cases: Sequence[Case], scores: np.ndarray) -> float:
     answered = np.array([case.answered for case in cases])
     size = np.array([case.size for case in cases])
     enough = [place for place in range(len(SIZES)) if (answered & (size == place)).sum() >= FEW]
-    lowest = min(float(np.quantile(scores[answered & (size == place)], WRONG_REFUSALS)) for place in enough)
+    tiny = np.array([case.tiny for case in cases])
+    groups = [answered & (size == place) for place in enough] + [answered & tiny] * bool((answered & tiny).any())
+    lowest = min(float(np.quantile(scores[group], WRONG_REFUSALS)) for group in groups)
     return math.floor(100 * lowest) / 100
 
 
