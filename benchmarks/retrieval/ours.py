@@ -48,7 +48,12 @@ VARIANTS = {
     "without dense": replace(WHOLE, dense=0.0),
     "without words": replace(WHOLE, lexical=0.0),
     "without kinds": replace(WHOLE, kinds=False),
-    "without definitions": replace(WHOLE, definition=0.0),
+    "without definitions": replace(WHOLE, definition=0.0, lookup=0.0, body_definition=0.0),
+    "without joined names": replace(WHOLE, joined=False, near=False),
+    "without symbol words": replace(WHOLE, symbol_words=0.0),
+    "without words in order": replace(WHOLE, verbatim=0.0, literal=0.0, message=0.0),
+    "without places": replace(WHOLE, mention=0.0, in_file=0.0),
+    "without pages": replace(WHOLE, pages=False),
     "without calls": replace(WHOLE, calls=0.0),
     "without spreading": GATHERED,  # as `ask` routes
     "without past commits": replace(WHOLE, past=0),
