@@ -556,7 +556,7 @@ def test_a_second_stage_reads_the_best_chunks_again(store):
     assert sorted(found, key=lambda hit: -hit[1]) == found
     found, read = search_again(store, query, lambda path: 0.5)
     assert [path for path, _ in found] == places  # all gain the same
-    assert read[0][0] == query and set(places) <= set(read[0][1]) and len(read[0][1]) <= 24
+    assert read[0][0] == query and set(places) <= set(read[0][1]) and len(read[0][1]) <= 16
 
 
 def test_a_second_stage_reads_copies_once_and_lifts_each(tmp_path):
