@@ -11,8 +11,8 @@ ones together. Their indexes are kept in `--keep`, for the next time.
 Questions that a repository answers against those that it does not: the written ones (`absent`), those of its own whose
 places were cut away, and those of other projects. Each size has the same weight, and so have both answers in it.
 Logistic regression on `Evidence.features`. With `--test dev` each project is judged by the fit on the others. The
-threshold is the highest at which no size, nor the written tiny ones, has more than 5 % of the answered refused.
-`--write` puts the coefficients and the threshold into evidence.py.
+threshold is the highest at which at most 5 % of the questions with an answer are refused in every size, and in the
+written tiny repositories. `--write` puts the coefficients and the threshold into evidence.py.
 """
 
 from __future__ import annotations
