@@ -19,7 +19,7 @@ from awareness.index.search.term_vectors import term_embedder
 from awareness.index.search.terms import stems
 from awareness.types import Chunk
 
-WEAK_SCORE = 0.23  # from benchmarks/retrieval/calibrate.py, like COEFFICIENTS
+WEAK_SCORE = 0.26  # from benchmarks/retrieval/calibrate.py, like COEFFICIENTS
 COMPARED = 10  # best hits whose relevance tells what is usual for the question
 _READ = 3  # best hits whose terms are read
 _MOST_READ = 20_000  # characters of a hit
@@ -30,16 +30,14 @@ _LEAST_WEIGHT = 0.1
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which of a question's terms are there. known, unknown: the sum of the weights of those that the repository uses,
-    and of those that it lacks; held: of those in the best hits. known_share, plain_share: the known share of
-    all weights, in [0, 1], and the same with the question's own weights alone. first_share: the share in the first
-    hit."""
+    """Which of a question's terms are there. unknown: the sum of the weights of those that the repository lacks; held:
+    of those in the best hits. known_share: the share of all weights, in [0, 1], whose terms the repository uses;
+    plain_share: the same with the question's own weights alone."""
 
     unknown: float = 0.0
     held: float = 0.0
     known_share: float = 0.0
     plain_share: float = 0.0
-    first_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,7 @@ class Evidence:
 
     worth: the relevance of the first hit. usual: the mean relevance of the best `COMPARED`. chunks: of the index.
     named: 1 if the repository uses all names of code in the question, -1 if it lacks one and has none like it, 0 if
-    there are none or one has a typo. is_lookup, is_issue: see `Question`. is_foreign: is it in another language than
-    English?
+    there are none or one has a typo. is_lookup: see `Question`.
     """
 
     worth: float
@@ -57,8 +54,6 @@ class Evidence:
     chunks: int
     named: int
     is_lookup: bool
-    is_issue: bool
-    is_foreign: bool
     coverage: Coverage
 
     def features(self) -> tuple[float, ...]:
@@ -71,13 +66,10 @@ class Evidence:
             float(self.named < 0),
             float(self.named < 0 and self.is_lookup),
             float(self.named > 0 and self.is_lookup),
-            float(self.is_issue),
-            float(self.is_foreign),
             math.log1p(cover.unknown),
             math.log1p(cover.held),
             cover.known_share,
             cover.plain_share,
-            cover.first_share * self.is_issue,
         )
 
     @property
@@ -94,15 +86,12 @@ FEATURES = (
     "lacks a name",
     "lacks a name looked up",
     "has the name looked up",
-    "issue",
-    "other language",
     "unknown terms",
     "terms in the best hits",
     "known share",
     "known share, unweighted",
-    "share in the first hit, issue",
 )
-COEFFICIENTS = (1.46, 5.784, -2.879, -2.595, -5.257, 2.211, -0.652, -0.135, -2.474, 2.262, -4.234, -2.095, 6.596)
+COEFFICIENTS = (1.278, 5.839, -2.848, -2.606, -5.4, 2.264, -2.41, 2.531, -4.233, -2.298)
 
 
 def coverage(terms: Mapping[str, float], used: Set[str], asked: Set[str], best: Sequence[Chunk]) -> Coverage:
@@ -123,7 +112,6 @@ def coverage(terms: Mapping[str, float], used: Set[str], asked: Set[str], best: 
         held=weight(term for term in chosen if any(term in of_hit for of_hit in held)),
         known_share=weight(term for term in chosen if term in used) / total,
         plain_share=sum(terms[term] for term in chosen if term in used) / sum(terms[term] for term in chosen),
-        first_share=weight(term for term in chosen if held and term in held[0]) / total,
     )
 
 

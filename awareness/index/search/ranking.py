@@ -268,8 +268,6 @@ class HybridRouter:
             chunks=postings.count(),
             named=0 if not stemmed else -1 if lacks else 0 if names.misspelt else 1,
             is_lookup=question.is_lookup,
-            is_issue=question.is_issue,
-            is_foreign=bool(question.translation.language),
             coverage=coverage(names.terms, used.keys(), question.weights.keys(), [hit.chunk for hit, _ in weighed]),
         )
 

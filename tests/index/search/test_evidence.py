@@ -76,19 +76,19 @@ def test_the_score_does_not_depend_on_how_many_hits_are_asked_for(shop):
 
 
 def test_a_coefficient_for_each_feature():
-    evidence = Evidence(1.0, 0.5, 400, 0, False, False, False, Coverage())
+    evidence = Evidence(1.0, 0.5, 400, 0, False, Coverage())
     assert len(evidence.features()) == len(FEATURES) == len(COEFFICIENTS) - 1
 
 
 def test_more_relevance_is_more_probable_and_a_missing_name_less():
-    found = Evidence(0.6, 0.3, 400, 0, False, False, False, Coverage(1.0, 1.0, 0.5, 0.5, 0.5))
+    found = Evidence(0.6, 0.3, 400, 0, False, Coverage(1.0, 1.0, 0.5, 0.5))
     assert replace(found, worth=0.9).probability > found.probability > replace(found, worth=0.3).probability
     assert replace(found, named=-1).probability < found.probability
     assert 0 <= replace(found, worth=-1e9).probability <= replace(found, worth=1e9).probability <= 1
 
 
 def test_a_name_that_is_looked_up_and_used_is_never_refused():
-    nothing = Evidence(0.0, 0.0, 10**6, 1, True, False, False, Coverage(9.0))
+    nothing = Evidence(0.0, 0.0, 10**6, 1, True, Coverage(9.0))
     assert nothing.probability >= 0.5
     assert replace(nothing, is_lookup=False).probability < 0.5
 
@@ -98,10 +98,10 @@ def test_coverage_counts_terms_by_what_they_tell():
         {"retri": 1.0, "wait": 1.0, "quaternion": 1.0}, {"retri", "wait"}, {"retri", "quaternion"}, [CHUNK]
     )
     assert found.plain_share == pytest.approx(2 / 3)
-    assert found.known_share == found.first_share < 2 / 3  # the word that is missing tells more than `wait`
+    assert found.known_share < 2 / 3  # the word that is missing tells more than `wait`
     assert found.unknown > 0.0 < found.held
     assert coverage({}, set(), set(), []) == Coverage()
-    assert coverage({"retri": 1.0}, {"retri"}, {"retri"}, []).first_share == 0.0
+    assert coverage({"retri": 1.0}, {"retri"}, {"retri"}, []).held == 0.0
 
 
 @pytest.mark.parametrize(
