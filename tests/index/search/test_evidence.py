@@ -18,7 +18,7 @@ from awareness.index.search.evidence import (
 from awareness.index.search.question import Question
 from awareness.index.search.ranking import HybridRouter
 from awareness.types import Chunk
-from tests.index.search.indexed import indexed
+from tests.index.structure.indexed import indexed
 
 SHOP = {
     "shop.py": (
