@@ -216,7 +216,7 @@ def test_ask_in_the_other_modes(at, model_folder, mode):
 
 
 def test_ask_abstains(at, model_folder):
-    question = "kubernetes ingress helm manifest rollout of the cookie"
+    question = "which kubernetes ingress manifest starts the rollout of a cookie"
     code, out, _ = at("ask", question, "--model", str(model_folder), "--format", "json")
     answer = json.loads(out)
     assert (code, answer["abstained"], answer["answer"], answer["citations"]) == (1, True, "", [])
@@ -466,9 +466,10 @@ def test_repair_keeps_the_router(at, trained, tmp_path, sample):
     assert at("index", "--router", str(tmp_path / "mine.safetensors"))[0] == 0
     before = json.loads(at("status", "--format", "json")[1])["router"]
     layout = Workspace.open(sample).layout
-    with layout.manifest.open("r+b") as file:  # a page that opening does not read
-        file.seek(layout.manifest.stat().st_size - 100)
-        file.write(b"\x5a" * 50)
+    at_text = layout.manifest.read_bytes().index(b"hmac.new(self.key")  # on a page that opening does not read
+    with layout.manifest.open("r+b") as file:
+        file.seek(at_text)
+        file.write(b"\x5a" * 10)
     assert at("repair")[0] == 0
     assert json.loads(at("status", "--format", "json")[1])["router"] == before
 
