@@ -28,7 +28,7 @@ SCHEMA = """
 CREATE TABLE vector(chunk_id INTEGER PRIMARY KEY REFERENCES chunk ON DELETE CASCADE, data BLOB NOT NULL) STRICT;
 """
 EXACT_CHUNKS = 200_000
-FEW = 6_000  # vectors up to which plain Python is faster than importing numpy, for one question
+FEW = 10_000  # vectors up to which plain Python is faster than importing numpy, for one question
 _BATCH = 1024
 
 Documents = Callable[[Sequence[Mapping[str, int]]], Sequence[bytes]]
