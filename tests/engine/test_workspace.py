@@ -9,8 +9,10 @@ import pytest
 
 from awareness.engine.workspace import Workspace
 from awareness.index.chunks.chunking import chunk_file
+from awareness.index.chunks.documents import Document, document_of
 from awareness.index.files.repository import Repository, SourceFile
 from awareness.index.store.layout import IndexLayout
+from awareness.types import Chunk
 
 # What an editor shows on one line: none of these ends a line there.
 ODD = "\x0c \x85 \u2028 \u2029 \x0b"
@@ -58,3 +60,23 @@ def test_a_citation_of_a_file_that_became_binary_is_not_shown(tmp_path: Path) ->
     assert workspace.shows(chunk)
     (tmp_path / "a.py").write_bytes(b"x = 1\n\0")
     assert not workspace.shows(chunk)
+
+
+def test_lines_that_stand_there_are_shown_without_reading_the_file_as_a_document(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a.py").write_text("x = 1\ny = 2\n")
+    (tmp_path / "long.js").write_text("var a = '" + "x" * 200_000 + "';\n")
+    workspace = Workspace(Repository.open(tmp_path), IndexLayout(tmp_path / "index"), None)
+    read = []
+
+    def documents(path: str, text: str) -> Document:
+        read.append(path)
+        return document_of(path, text)
+
+    monkeypatch.setattr("awareness.engine.workspace.document_of", documents)
+    assert workspace.shows(Chunk("a.py", 1, 2, "", "x = 1\ny = 2"))
+    assert read == []
+    assert not workspace.shows(Chunk("a.py", 1, 2, "", "x = 1\ny = 3"))
+    shortened = document_of("long.js", (tmp_path / "long.js").read_text()).between(1, 1)
+    assert len(shortened) < 10_000
+    assert workspace.shows(Chunk("long.js", 1, 1, "", shortened))
+    assert read == ["a.py", "long.js"]
