@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import os
-import platform
 import signal
 import sys
 from pathlib import Path
@@ -185,14 +183,18 @@ def _has_working_folder() -> bool:
 
 def _described() -> str:
     """The versions that a report has to name."""
+    import platform
+
     return f"awareness {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
 
 
 def _how_to_report() -> str:
     """What to type to report an error of ours, and the address for it if the package names one."""
+    from importlib import metadata  # imported late, as it imports much
+
     urls = []
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        urls = importlib.metadata.metadata("awareness").get_all("Project-URL") or []
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        urls = metadata.metadata("awareness").get_all("Project-URL") or []
     addresses = dict(tuple(url.split(", ", 1)) for url in urls if ", " in url)
     address = next((addresses[name] for name in ("Issues", "Bug Tracker", "Repository") if name in addresses), "")
     return "the same command with --verbose, and report what it prints" + (f" to {address}" if address else "")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import os
 import shutil
@@ -118,7 +117,9 @@ class _Pip:
     """
 
     def __init__(self, requirement: str, into: Path, *, cache: bool = True) -> None:
-        release = importlib.metadata.version("pip").split(".")
+        from importlib import metadata  # imported late, as it imports much
+
+        release = metadata.version("pip").split(".")
         self._reports_progress = (int(release[0]), int(release[1])) >= (24, 1)
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
         command += ["--disable-pip-version-check", "--progress-bar", "raw" if self._reports_progress else "off"]

@@ -196,7 +196,7 @@ def test_a_report_goes_to_the_address_of_the_package(monkeypatch):
         def get_all(self, name: str) -> list[str] | None:
             return named.get(name)
 
-    monkeypatch.setattr(app.importlib.metadata, "metadata", lambda _: Metadata())
+    monkeypatch.setattr("importlib.metadata.metadata", lambda _: Metadata())
     assert app._how_to_report().endswith("report what it prints to https://example.org/issues")
     named.clear()
     assert app._how_to_report().endswith("report what it prints")
