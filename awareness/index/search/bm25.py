@@ -107,12 +107,12 @@ class NumpyScores:
     def add(self, at: np.ndarray, counts: np.ndarray, weight: float, average: float, only_scored: bool) -> np.ndarray:
         import numpy as np
 
-        before = np.take(self._scores, at)
+        before = self._scores.take(at)
         if only_scored:
             scored = before > 0
             at, counts, before = at[scored], counts[scored], before[scored]
         updated = counts.astype(np.float32)
-        norm = np.take(self._lengths, at).astype(np.float32)
+        norm = self._lengths.take(at).astype(np.float32)
         norm *= K1 * B / average
         norm += K1 * (1 - B)
         norm += updated

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import apsw
 
 from awareness.index.search.bm25 import numpy_is_loaded
+from awareness.index.search.index_state import index_state
 from awareness.index.search.term_vectors import SCALE
 from awareness.types import Vector
 
@@ -107,15 +108,11 @@ class Vectors:
 
     def _count_to_limit(self) -> int:
         """The number of vectors, at most one more than `EXACT_CHUNKS`; counted again only after a change."""
-        state = self._state()
+        state = index_state(self.db)
         if self._counted is None or self._counted[0] != state:
             sql = "SELECT count(*) FROM (SELECT 1 FROM vector LIMIT ?)"
             self._counted = (state, cast(int, next(self.db.execute(sql, (EXACT_CHUNKS + 1,)))[0]))
         return self._counted[1]
-
-    def _state(self) -> tuple[int, int]:
-        """Another value after any change of the index, by this connection or by another one."""
-        return cast(int, self.db.pragma("data_version")), self.db.total_changes()
 
     def _by_matrix(self, question: Vector, wanted: int) -> Similarities:
         import numpy as np
@@ -141,7 +138,7 @@ class Vectors:
         """ids int64 [N], vectors float32 [N, D]; read again only after a change."""
         import numpy as np
 
-        state = self._state()
+        state = index_state(self.db)
         if self._loaded is None or self._loaded[0] != state:
             rows = self.db.execute("SELECT chunk_id, data FROM vector ORDER BY chunk_id").fetchall()
             ids = np.array([row[0] for row in rows], dtype=np.int64)

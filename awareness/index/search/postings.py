@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import apsw
 
 from awareness.index.search.bm25 import K1, POSTING_BYTES, NumpyScores, PythonScores, numpy_is_loaded, split
+from awareness.index.search.index_state import index_state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SEGMENT_CHUNKS = 16_384  # a larger segment is written before more chunks are added
 MERGED_AT_ONCE = 8  # neighbours of similar size that become one segment
 BACKGROUND = 50  # chunks of other code, without any of the terms, so that words are rare in a tiny repository too
+_MOST_COUNTED = 1 << 16  # terms whose frequency is kept
 FEW = 20_000  # postings up to which plain Python is faster than importing numpy
 
 SCHEMA = """
@@ -71,6 +73,7 @@ class Postings:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
+        self._counted: tuple[tuple[int, int], dict[str, int]] = ((-1, -1), {})
         self._clear()
 
     def _clear(self) -> None:
@@ -191,6 +194,9 @@ class Postings:
         rows = {
             term: cast("list[tuple[int, bytes]]", self.db.execute(_POSTINGS_OF, (term,)).fetchall()) for term in terms
         }
+        counted = self._frequencies()
+        for term, term_rows in rows.items():
+            counted[term] = sum(len(data) for _, data in term_rows) // POSTING_BYTES
         size = sum(len(data) for term_rows in rows.values() for _, data in term_rows) // POSTING_BYTES
         scorer: Any = PythonScores if size <= FEW and not numpy_is_loaded() else NumpyScores
         parts = {
@@ -221,11 +227,27 @@ class Postings:
 
     def frequencies(self, terms: Iterable[str]) -> dict[str, int]:
         """term -> number of chunks that hold it, including those dropped since the last merge."""
+        counted = self._frequencies()
+        listed = sorted(set(terms))
+        if missing := [term for term in listed if term not in counted]:
+            counted.update(dict.fromkeys(missing, 0))
+            counted.update(self._count(missing))
+        return {term: count for term in listed if (count := counted[term])}
+
+    def _frequencies(self) -> dict[str, int]:
+        """term -> number of chunks that hold it, of the terms that were counted since the last change: the rules of a
+        question ask for the same ones."""
+        state = index_state(self.db)
+        if self._counted[0] != state or len(self._counted[1]) > _MOST_COUNTED:
+            self._counted = (state, {})
+        return self._counted[1]
+
+    def _count(self, terms: Sequence[str]) -> dict[str, int]:
         sql = (
             f"SELECT term, sum(length(data)) / {POSTING_BYTES} FROM json_each(?) listed CROSS JOIN segment"
             " CROSS JOIN posting ON segment_id = segment.id AND term = listed.value GROUP BY term"
         )
-        return dict(cast("Iterator[tuple[str, int]]", self.db.execute(sql, (json.dumps(list(terms)),))))
+        return dict(cast("Iterator[tuple[str, int]]", self.db.execute(sql, (json.dumps(terms),))))
 
     def holding(self, term: str) -> list[int]:
         """The ids of the chunks that hold a term, ascending, without the dropped ones."""

@@ -22,6 +22,7 @@ import apsw
 
 from awareness.index.files.credentials import Secret
 from awareness.index.search.history import History
+from awareness.index.search.index_state import index_state
 from awareness.index.search.routing_index import Routing
 from awareness.index.search.snapshot_paths import SnapshotPaths
 from awareness.index.store import manifest
@@ -317,7 +318,7 @@ class Store:
 
     def paths(self, snapshot: int) -> SnapshotPaths:
         """The files of a snapshot by their paths, read again only after a change. Call inside `reading`."""
-        state = (snapshot, cast(int, self.db.pragma("data_version")), self.db.total_changes())
+        state = (snapshot, *index_state(self.db))
         if self._paths is None or self._paths[0] != state:
             read = SnapshotPaths(lambda: {path: file_id for file_id, path, _ in self.files(snapshot)})
             self._paths = (state, read)

@@ -152,3 +152,20 @@ def test_the_weight_of_a_term_is_applied():
     half = index.rank({"sign": 1.0, "nowhere": 1.0})
     assert index.rank(["sign"]).known == 1.0 and 0 < half.known < 0.5  # what is nowhere is rarer than what is
     assert index.frequencies(["sign", "filler", "nowhere"]) == {"sign": 1, "filler": 20}
+
+
+def test_frequencies_are_counted_once_until_the_index_changes():
+    index = new()
+    add(index, 1, "", "a.py", "sign the cookie")
+    index.flush()
+    assert index.frequencies(["sign", "pool"]) == {"sign": 1}
+    statements: list[str] = []
+    index.db.exec_trace = lambda _, sql, __: not statements.append(sql)
+    index.rank(["cooki", "token"])
+    statements.clear()
+    assert index.frequencies(["token", "sign", "cooki", "pool"]) == {"cooki": 1, "sign": 1}
+    assert not [sql for sql in statements if "posting" in sql]
+    index.db.exec_trace = None
+    add(index, 2, "", "b.py", "sign the pool")
+    index.flush()
+    assert index.frequencies(["sign", "pool"]) == {"pool": 1, "sign": 2}
