@@ -130,7 +130,16 @@ def test_what_is_still_large_is_cut_to_its_outer_levels():
 
 @pytest.mark.parametrize(
     ("path", "data"),
-    [("a.json", True), ("a.CSV", True), ("a.txt", False), ("a.sql", False), ("a.sol", False), ("a", False)],
+    [
+        ("a.json", True),
+        ("a.CSV", True),
+        ("a.txt", False),
+        ("a.sql", False),
+        ("a.sol", False),
+        ("a", False),
+        ("a/.json", False),
+        ("a/b.json", True),
+    ],
 )
 def test_is_data(path, data):
     assert is_data(path) is data
