@@ -45,7 +45,7 @@ class RouterTraining(Section):
     steps: int = Field(default=800, ge=1)
     batch_size: int = Field(default=1024, ge=2)
     folders_per_batch: int = Field(default=4, ge=1)
-    neighbours: int = Field(default=8, ge=1)
+    neighbours: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     forget: Share = 0.5

@@ -33,6 +33,7 @@ _MIN_TERMS = (2, 5)  # of a description, of its code
 _MAX_LENGTH = 32  # characters of a term
 _EVAL_STEPS = 50  # steps between two evaluations
 _EVAL_PAIRS = 300  # pairs of a held-out folder
+_USUAL_IMPORTANCE = 2.25  # median of a term's weight in a question: evidence.py compares it with fixed numbers
 
 
 @dataclass(frozen=True)
@@ -299,11 +300,13 @@ def _write(model: TermVectors, corpus: Corpus, path: Path) -> None:
     vectors = model.bag.weight[order]
     scale = vectors.abs().amax(1).clamp(min=1e-9) / 127
     codes = torch.round(vectors / scale[:, None]).to(torch.int8)
+    query = F.softplus(model.query)[order]
+    query *= _USUAL_IMPORTANCE / (query * vectors.norm(dim=1)).median()  # no cosine changes
     tensors: dict[str, np.ndarray] = {
         "terms": np.frombuffer(b"".join(names[at] for at in order), dtype=np.uint8),
         "ends": np.cumsum([len(names[at]) for at in order]).astype(np.uint32),
         "vectors": codes.numpy().view(np.uint8),
-        "query": (F.softplus(model.query)[order] * scale).numpy(),
+        "query": (query * scale).numpy(),
         "document": (F.softplus(model.document)[order] * scale).numpy(),
     }
     kinds = {"uint8": "U8", "uint32": "U32", "float32": "F32"}

@@ -58,6 +58,8 @@ def test_it_learns_what_words_mean(folders):
     embedder = TermEmbedder(folders / "out" / "router.safetensors")
     assert cosine(embedder, "eras", "unlink") > cosine(embedder, "eras", "canva") + 0.3
     assert len(lines) == 4
+    terms = [embedder.term(row) for row in range(embedder.terms)]
+    assert np.median([embedder.importance(term) for term in terms]) == pytest.approx(2.25, rel=0.02)
 
 
 def test_training_continues_from_the_shipped_vectors(folders):
