@@ -18,10 +18,10 @@ LINE = "#444444"
 ROOMS = (
     ("cli", "parse, call, print", 0.1, 8.0, 11.8, 0.95, "#e8e4f3", 8),
     ("engine", "the library: open, refresh, search, attach, ask", 0.1, 4.9, 4.6, 2.6, "#dfe6ee", 2),
-    ("evals", "measurements, one file each", 4.9, 4.9, 3.0, 2.6, "#dfe6ee", 2),
-    ("train", "the training loop; data/ and samples/", 8.1, 4.9, 3.8, 2.6, "#dfe6ee", 3),
-    ("index", "git, text and disk; no torch", 0.1, 1.35, 7.0, 3.1, "#d6ecd6", 4),
-    ("model", "torch and transformers; no disk format", 7.3, 1.35, 4.6, 3.1, "#ffe8c7", 3),
+    ("evals", "measurements", 4.9, 4.9, 2.4, 2.6, "#dfe6ee", 2),
+    ("train", "the training loop; data/ and samples/", 7.5, 4.9, 4.4, 2.6, "#dfe6ee", 3),
+    ("index", "git, text and disk; no torch", 0.1, 1.35, 7.6, 3.1, "#d6ecd6", 5),
+    ("model", "torch and transformers; no disk format", 7.9, 1.35, 4.0, 3.1, "#ffe8c7", 3),
     ("config", "YAML sections, environment", 0.1, 0.1, 5.0, 0.85, "#f2f2f2", 4),
 )
 
@@ -76,12 +76,12 @@ def main() -> None:
     axes.text(5.4, 0.66, "types.py, errors.py", fontsize=9, weight="bold", va="center")
     shared = "Chunk, Latent, MemorySpec, Memory, Hit, Citation; the tree of exceptions"
     axes.text(5.4, 0.36, f"what passes between the rooms: {shared}", fontsize=7, va="center", color=LINE)
-    for x in (2.4, 6.5, 10.1):
+    for x in (2.4, 6.1, 9.7):
         draw_arrow(axes, (x, 7.96), (x, 7.55))
-    for start, end in ((2.0, 2.0), (4.2, 7.8), (5.6, 5.2), (7.4, 8.4), (8.8, 6.4), (10.1, 10.1)):
+    for start, end in ((2.0, 2.0), (4.2, 8.1), (5.6, 5.2), (7.0, 8.6), (8.8, 6.4), (10.1, 10.1)):
         draw_arrow(axes, (start, 4.86), (end, 4.5))
     draw_arrow(axes, (4.88, 6.8), (4.73, 6.8))  # evals asks as the engine does
-    draw_arrow(axes, (7.93, 6.8), (8.08, 6.8))  # and measures on samples/
+    draw_arrow(axes, (7.33, 6.8), (7.48, 6.8))  # and measures on samples/
     for x in (2.6, 8.6):
         draw_arrow(axes, (x, 1.31), (x, 1.0))
     figure.savefig(Path(__file__).with_suffix(".png"))
