@@ -31,6 +31,7 @@ CREATE TABLE vector(chunk_id INTEGER PRIMARY KEY REFERENCES chunk ON DELETE CASC
 EXACT_CHUNKS = 200_000
 FEW = 10_000  # vectors up to which plain Python is faster than importing numpy, for one question
 _BATCH = 1024
+_DIGITS = 5  # of a cosine: the same vector in another row of a matrix may differ in the next ones
 
 Documents = Callable[[Sequence[Mapping[str, int]]], Sequence[bytes]]
 """Term frequencies of some chunks -> their vectors, each int8 [D]."""
@@ -123,14 +124,14 @@ class Vectors:
         cosines = matrix @ (np.asarray(question, dtype=np.float32) / SCALE)
         wanted = min(wanted, len(ids))
         at = np.argpartition(-cosines, wanted - 1)[:wanted]
-        at = at[np.argsort(-cosines[at], kind="stable")]
-        best = list(zip(ids[at].tolist(), cosines[at].tolist(), strict=True))
+        at = at[np.lexsort((at, -cosines[at].round(_DIGITS)))]
+        best = list(zip(ids[at].tolist(), cosines[at].round(_DIGITS).tolist(), strict=True))
 
         def of(chunk_ids: Iterable[int]) -> dict[int, float]:
             listed = np.fromiter(chunk_ids, dtype=np.int64)
             rows = np.minimum(np.searchsorted(ids, listed), len(ids) - 1)
             known = ids[rows] == listed
-            return dict(zip(listed[known].tolist(), cosines[rows[known]].tolist(), strict=True))
+            return dict(zip(listed[known].tolist(), cosines[rows[known]].round(_DIGITS).tolist(), strict=True))
 
         return Similarities(best, of)
 

@@ -2,7 +2,7 @@
 
 A question (terms t) and a chunk (terms t with frequency n_t) are compared by cos(Σ q_t·e_t, Σ log(1 + n_t)·d_t·e_t).
 e_t is the vector of a term; q_t and d_t are its weights in a question and in a chunk. All three are learned together
-from code and text about it (train/routers/router.py). The vectors are stored in 8 bits a number, so a question costs a
+from code and text about it (train/router_training.py). The vectors are stored in 8 bits a number, so a question costs a
 few additions and no torch, a chunk 0.1 ms. The file is a safetensors file:
 
     terms     U8 [bytes]     the terms, sorted and concatenated, in UTF-8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import apsw
 import pytest
 
@@ -40,3 +42,17 @@ def test_a_new_vector_is_seen_by_the_next_question(vectors, monkeypatch):
     monkeypatch.setattr(dense_vectors, "EXACT_CHUNKS", 7)
     vectors.write([(10, packed(AXES[2]))])
     assert vectors.similar(question, 2).best == []
+
+
+def test_copies_are_in_the_order_of_their_ids(vectors):
+    """Rows of a matrix product may differ in their last digits, also where the vectors are the same."""
+    rng = random.Random(0)
+    code, question = ([rng.uniform(-0.1, 0.1) for _ in range(192)] for _ in range(2))
+    for copies in range(20, 40):
+        vectors.clear()
+        vectors.write((i, packed(code)) for i in range(copies))
+        for _ in range(2):
+            similar = vectors.similar(question, copies)
+            assert len({cosine for _, cosine in similar.best}) == 1
+            assert [i for i, _ in similar.best] == list(range(copies))
+            assert len(set(similar.of(range(copies)).values())) == 1
