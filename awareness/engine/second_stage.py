@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from awareness.config.environment import environment
 from awareness.engine.embedders import load_embedder
 from awareness.engine.reporter import SILENT, Reporter
+from awareness.errors import UsageError
 from awareness.model.model_files import find
 from awareness.types import Chunk, Embedder, Vector
 
@@ -52,9 +53,11 @@ def load_second_stage(reporter: Reporter = SILENT) -> MeaningReader:
 
 def second_stage_for_ask(reporter: Reporter = SILENT) -> MeaningReader | None:
     """None if it is switched off, or if its model is not on this machine: a question does not download it."""
-    if environment().second_stage == "none" or find(MODEL) is None:
-        return None
-    return load_second_stage(reporter)
+    try:
+        is_here = environment().second_stage != "none" and find(MODEL) is not None
+    except UsageError:  # a user without a home folder has no models either
+        is_here = False
+    return load_second_stage(reporter) if is_here else None
 
 
 def _dot(a: Vector, b: Vector) -> float:

@@ -44,6 +44,7 @@ _QUOTED = re.compile(
     r"`([^`\n]{2,200})`|\"([^\"\n]{2,200})\"|(?<!\w)'([^'\n]{2,200})'(?!\w)|“([^”\n]{2,200})”|「([^」\n]{2,200})」"
 )
 _NAME = re.compile(r"[\w$]+(?:(?:\.|::|#|->)[\w$]+)*(?:\(\))?")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # of bytes that are not UTF-8, which no text in the index has
 _QUALIFIED = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|#|->)[A-Za-z_$][\w$]*)+")
 
 
@@ -115,7 +116,7 @@ class Question:
         whole = self.title.strip().strip("`'\"")
         if not re.search(r"\s", whole):
             found += [whole, re.split(r"[./:]", whole)[-1]]
-        return tuple(dict.fromkeys(text for text in found if text and not _NAME.fullmatch(text)))
+        return tuple(dict.fromkeys(t for t in found if t and not _NAME.fullmatch(t) and not _SURROGATE.search(t)))
 
     @cached_property
     def weights(self) -> dict[str, float]:

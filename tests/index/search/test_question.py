@@ -57,6 +57,7 @@ def test_lookups(text, is_lookup):
         ("--dry-run", ["--dry-run"]),
         ("array.slicing.split-large-chunks", ["array.slicing.split-large-chunks", "split-large-chunks"]),
         (")]}'", [")]}"]),
+        ("\udc9b31m", []),  # bytes that are not UTF-8
         ('where is "max-age=0" sent', ["max-age=0"]),
         ("HTTPException", []),
         ("Session.get", []),

@@ -283,7 +283,7 @@ def test_words_of_any_language_and_form_are_found(many_languages, query, path):
     assert hits[0].score >= WEAK_SCORE
 
 
-@pytest.mark.parametrize("query", ["火箭发射", "宇宙飛行士", "우주선", "火", "卫星的轨道在哪里计算"])
+@pytest.mark.parametrize("query", ["火箭发射", "宇宙飛行士", "우주선", "火", "卫星发射场在哪里"])
 def test_words_that_stand_nowhere_are_refused_in_any_language(many_languages, query):
     hits = HybridRouter(many_languages, 1).search(query, top_k=3)
     assert not hits or hits[0].score < WEAK_SCORE

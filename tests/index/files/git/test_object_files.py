@@ -404,5 +404,6 @@ def test_a_commit_or_tree_that_is_too_large_raises_an_error_of_one_line(
     root = make_repo(tmp_path, {f"{'x' * 100}{number}.py": "1" for number in range(30)})
     tree = git(root, "rev-parse", "HEAD^{tree}")
     monkeypatch.setattr("awareness.index.files.git.git_objects.GitObjects._read.__kwdefaults__", {"limit": 1000})
+    monkeypatch.setattr("awareness.index.files.git.git_objects.GitObjects.entries.__defaults__", (1000,))
     with pytest.raises(UsageError, match=f"object {tree} is larger than 1000 bytes"):
         listed(root, rev="HEAD")
