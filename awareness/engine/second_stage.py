@@ -53,8 +53,10 @@ def load_second_stage(reporter: Reporter = SILENT) -> MeaningReader:
 
 def second_stage_for_ask(reporter: Reporter = SILENT) -> MeaningReader | None:
     """None if it is switched off, or if its model is not on this machine: a question does not download it."""
+    if environment().second_stage == "none":
+        return None
     try:
-        is_here = environment().second_stage != "none" and find(MODEL) is not None
+        is_here = find(MODEL) is not None
     except UsageError:  # a user without a home folder has no models either
         is_here = False
     return load_second_stage(reporter) if is_here else None
