@@ -41,14 +41,6 @@ class Candidate:
     in_file: float = 0.0
 
 
-@dataclass(frozen=True)
-class Found:
-    """The candidates by id, and the known share of the question (`Ranking.known`)."""
-
-    candidates: dict[int, Candidate]
-    known: float
-
-
 class Finder:
     """Finds the candidates of questions in one snapshot. See `HybridRouter` for the arguments."""
 
@@ -67,18 +59,17 @@ class Finder:
 
     def find(
         self, question: Question, terms: Mapping[str, float], wanted: int = WANTED, also: Sequence[int] = ()
-    ) -> Found:
-        """terms: the question's, stemmed, with their weights. also: ids of files whose chunks are candidates."""
+    ) -> dict[int, Candidate]:
+        """The candidates by id. terms: the question's, stemmed, with their weights. also: ids of files whose chunks are
+        candidates."""
         routing = self.store.routing
         allowed = self._allowed()
         lexical, ranking = self._by_words(terms, wanted, allowed)
         as_asked: dict[int, float] = {}  # in another language
-        known = ranking.known
         if question.as_asked:
             found, other = self._by_words(question.as_asked, wanted, allowed)
             lexical |= found
             as_asked = {i: score / (other.bound or 1.0) for i, score in other.scores.items()}
-            known = max(known, other.known)
         vector = self._vector(question) if self.dense else None
         similar = NO_SIMILARITIES if vector is None else routing.vectors.similar(vector, wanted)
 
@@ -112,8 +103,7 @@ class Finder:
             for i, chunk in chunks.items()
             if self.in_scope is None or self.in_scope(chunk.path)
         }
-        kept = {i: c for i, c in candidates.items() if c.bm25 or c.cosine >= _LEAST_COSINE or i in pinned}
-        return Found(kept, known)
+        return {i: c for i, c in candidates.items() if c.bm25 or c.cosine >= _LEAST_COSINE or i in pinned}
 
     def shown(self, ids: Sequence[int]) -> dict[int, Chunk]:
         """id -> chunk, for those in the snapshot."""
@@ -128,7 +118,7 @@ class Finder:
         return [*qualified, *(i for ids in definitions.of(names, self.snapshot).values() for i in ids)]
 
     def _holding(self, question: Question, chunks: Mapping[int, Chunk]) -> list[int]:
-        """Chunks that hold a literal of the question, if it is nothing else or no candidate does; signs are no terms"""
+        """Chunks that hold a literal of the question, if it is nothing else or no candidate does."""
         is_literal = len(question.title.split()) == 1
         held = {text for text in question.literals if any(text in chunk.text for chunk in chunks.values())}
         wanted = [text for text in question.literals if is_literal or text not in held]

@@ -15,19 +15,18 @@ _SHORTEST = 6  # characters of a name that may have a typo
 _CLOSEST = 3  # names for one with a typo
 
 
-def joined_names(words: Sequence[str], postings: Postings) -> dict[str, int]:
-    """Names that neighbouring words of a question make together, folded -> how many words: `flag comp error` is
-    `flagcomperror` and `flag_comp_error`."""
+def joined_names(words: Sequence[str], postings: Postings) -> list[str]:
+    """The names that neighbouring words of a question make together, folded: `flag comp error` is `flagcomperror` and
+    `flag_comp_error`."""
     lowered = [fold(word) for word in words[:_WORDS_READ]]
-    made: dict[str, int] = {}
+    made: dict[str, None] = {}
     for start in range(len(lowered)):
         for count in range(2, min(_MOST_WORDS, len(lowered) - start) + 1):
             part = lowered[start : start + count]
             if all(word.isascii() and word.isalnum() for word in part):
-                made.setdefault("".join(part), count)
-                made.setdefault("_".join(part), count)
+                made.update({"".join(part): None, "_".join(part): None})
     terms = {stem(name): name for name in made}
-    return {terms[term]: made[terms[term]] for term in postings.frequencies(terms)} if terms else {}
+    return [terms[term] for term in postings.frequencies(terms)]
 
 
 def near_names(names: Iterable[str], definitions: Definitions) -> dict[str, list[str]]:

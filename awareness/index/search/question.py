@@ -182,7 +182,7 @@ class Question:
     @cached_property
     def is_lookup(self) -> bool:
         """Does it ask for a name and nothing else: `HTTPException`, `where is parse_flags defined`?"""
-        if self.is_issue or not (self.names or self.qualified):
+        if self.is_issue or not self.names:
             return False
         parts = {fold(word) for name in (*self.original_names, *self.qualified) for word in words_of(name)}
         others = [fold(word) for word in asked_words(self.title)]

@@ -151,23 +151,23 @@ class HybridRouter:
 
     def search(self, query: str, *, top_k: int) -> list[Hit]:
         """The best chunks, best first; none if neither the repository nor the router knows a word of the query."""
-        evidence, weighed = self._evident(query, top_k=top_k)
+        question = Question(query)
+        evidence, weighed = self._evident(question, top_k=top_k)
         if not weighed:
             return []
         highest = weighed[0][1] or 1.0
         probability = evidence.probability
-        if holds_all(Question(query), weighed[0][0].chunk):
+        if holds_all(question, weighed[0][0].chunk):
             probability = max(probability, 0.5)
         return [replace(hit, score=round(probability * value / highest, 4)) for hit, value in weighed[:top_k]]
 
     def weigh(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Chunk, float]]]:
         """The evidence for an answer, and the best chunks with their relevance, best first."""
-        evidence, weighed = self._evident(query, top_k=top_k)
+        evidence, weighed = self._evident(Question(query), top_k=top_k)
         return evidence, [(hit.chunk, value) for hit, value in weighed[:top_k]]
 
-    def _evident(self, query: str, *, top_k: int) -> tuple[Evidence, list[tuple[Hit, float]]]:
+    def _evident(self, question: Question, *, top_k: int) -> tuple[Evidence, list[tuple[Hit, float]]]:
         """The evidence for an answer, and all hits with their relevance, best first."""
-        question = Question(query)
         with self.store.reading(), failures(self.store.layout.manifest):
             self._paths = self.store.paths(self.snapshot)
             names, first, best = self._weigh(question, top_k=top_k)
@@ -178,22 +178,20 @@ class HybridRouter:
     def _weigh(self, question: Question, *, top_k: int) -> tuple[_Names, _Ranked, _Ranked]:
         """The names in the question, and all candidates with their relevance, with copies and translations: as the
         first stage ranks them, and as the second does, if there is one."""
-        with self.store.reading(), failures(self.store.layout.manifest):
-            names = self._names(question)
-            wanted = max(WANTED, 2 * top_k)
-            past = self._past_files(question)
-            also = [self._paths.ids[path] for path in past]
-            found = self._finder.find(question, names.terms, wanted, also)
-            if names.exact and sum(_is_artefact(c.chunk.path) for c in found.candidates.values()) > wanted / 2:
-                found = self._finder.find(question, names.terms, wanted * _WIDER, also)
-            candidates = found.candidates
-            relevance = {i: self._relevance(candidate, question, names) for i, candidate in candidates.items()}
-            if names.exact:
-                self._after_code(candidates, relevance, question)
-            if self.rules.verbatim:
-                self._compare(candidates, relevance, question)
-            if self.rules.calls and relevance:
-                self._follow_calls(candidates, relevance)
+        names = self._names(question)
+        wanted = max(WANTED, 2 * top_k)
+        past = self._past_files(question)
+        also = [self._paths.ids[path] for path in past]
+        candidates = self._finder.find(question, names.terms, wanted, also)
+        if names.exact and sum(_is_artefact(c.chunk.path) for c in candidates.values()) > wanted / 2:
+            candidates = self._finder.find(question, names.terms, wanted * _WIDER, also)
+        relevance = {i: self._relevance(candidate, question, names) for i, candidate in candidates.items()}
+        if names.exact:
+            self._after_code(candidates, relevance, question)
+        if self.rules.verbatim:
+            self._compare(candidates, relevance, question)
+        if self.rules.calls and relevance:
+            self._follow_calls(candidates, relevance)
         same_file = self.rules.same_file_named if names.exact else self.rules.same_file
 
         def ranked() -> _Ranked:
