@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,11 @@ POSTING_BYTES = 5  # uint32 chunk id, uint8 frequency
 def numpy_is_loaded() -> bool:
     """Has this process already imported numpy?"""
     return "numpy" in sys.modules
+
+
+def inverse_frequency(documents: int, holding: int) -> float:
+    """The idf of a term that `holding` of some documents hold; never 0, so that a term of all of them still counts."""
+    return max(1e-6, math.log((documents - holding + 0.5) / (holding + 0.5)))
 
 
 def split(data: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from typing import cast
 
 import apsw
 
-from awareness.index.search.bm25 import K1, B
+from awareness.index.search.bm25 import K1, B, inverse_frequency
 from awareness.index.search.terms import TERMS_VERSION, stems
 
 MAX_MESSAGE_CHARS = 2000  # of a message that count; a squashed one may repeat hundreds
@@ -142,7 +142,7 @@ class History:
         for term, weight in weights.items():
             rows = self.db.execute("SELECT commit_id, count FROM past_term WHERE term = ?", (term,))
             holding = [(cast(int, i), cast(int, count)) for i, count in rows if i in lengths]
-            idf = max(1e-6, math.log((len(lengths) - len(holding) + 0.5) / (len(holding) + 0.5)))
+            idf = inverse_frequency(len(lengths), len(holding))
             bound += weight * idf * (K1 + 1)
             for i, count in holding:
                 scores[i] += weight * idf * (K1 + 1) * count / (count + K1 * (1 - B + B * lengths[i] / average))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 
-from awareness.index.search.bm25 import K1, POSTING_BYTES, NumpyScores, PythonScores, numpy_is_loaded, split
+from awareness.index.search.bm25 import (
+    K1,
+    POSTING_BYTES,
+    NumpyScores,
+    PythonScores,
+    inverse_frequency,
+    numpy_is_loaded,
+    split,
+)
 from awareness.index.search.index_state import index_state
 
 if TYPE_CHECKING:
@@ -208,7 +215,7 @@ class Postings:
         for term, term_rows in rows.items():
             postings = [(parts[i], *parts[i].postings(data)) for i, data in term_rows]
             holding = sum(len(at) for _, at, _ in postings)
-            idf = max(1e-6, math.log((total + BACKGROUND - holding + 0.5) / (holding + 0.5)))
+            idf = inverse_frequency(total + BACKGROUND, holding)
             weighted.append((idf * (K1 + 1) * term_weights[term], postings))
         weighted.sort(key=lambda item: -item[0])
         bound = remaining = sum(weight for weight, _ in weighted)

@@ -80,10 +80,8 @@ class TermEmbedder:
         """The unit vector of a question's terms (stemmed), None if no term is known."""
         total = [0.0] * self.dim
         for term in dict.fromkeys(terms):
-            row = self._row(term.encode("utf-8", "surrogatepass"))
-            if row is not None:
-                weight = self._part("query", 4, 4 * row).cast("f")[0]
-                vector = self._part("vectors", self.dim, self.dim * row).cast("b")
+            if found := self._asked(term):
+                weight, vector = found
                 total = [sum_ + weight * value for sum_, value in zip(total, vector, strict=True)]
         norm = math.sqrt(sum(value * value for value in total))
         return [value / norm for value in total] if norm else None
@@ -91,11 +89,15 @@ class TermEmbedder:
     def importance(self, term: str) -> float | None:
         """The length of what a term (stemmed) adds to a question's vector: about 1 for one that tells little, above 2
         for a rare one. None if it is not known."""
-        row = self._find(term.encode("utf-8", "surrogatepass"))
+        found = self._asked(term)
+        return None if found is None else float(found[0] * math.hypot(*found[1]))
+
+    def _asked(self, term: str) -> tuple[float, memoryview] | None:
+        """The weight of a term (stemmed) in a question, and its vector; None if it is not known."""
+        row = self._row(term.encode("utf-8", "surrogatepass"))
         if row is None:
             return None
-        weight = self._part("query", 4, 4 * row).cast("f")[0]
-        return float(weight * math.hypot(*self._part("vectors", self.dim, self.dim * row).cast("b")))
+        return self._part("query", 4, 4 * row).cast("f")[0], self._part("vectors", self.dim, self.dim * row).cast("b")
 
     def _find(self, term: bytes) -> int | None:
         """The row of a term, found by bisection."""
