@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from awareness.cli import hits as hit_lines
 from awareness.cli import options, render, structure
 from awareness.engine.corpus import empty_scope
 from awareness.engine.engine import DEFAULT_TOP_K, Engine
-from awareness.engine.units import named_list
 from awareness.errors import NothingFound
 from awareness.index.search.evidence import WEAK_SCORE
 from awareness.types import printable
@@ -61,7 +61,7 @@ def search(
         assert query is not None
         hits = engine.search(query, scope=scope, top_k=top_k, kinds=kind, deep=deep)
         stale = [not hit.is_current for hit in hits]
-        listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
+        listed = hit_lines.listed(hits, stale)
         no_match = None if hits else empty_scope(engine.corpora, scope)
     seconds = round(time.perf_counter() - started, 4)
     is_weak = not hits or hits[0].score < WEAK_SCORE
@@ -75,15 +75,7 @@ def search(
         if is_weak and hits:
             render.text(f"Not found in {engine.searched}. Nearest:")
         for hit, is_stale in zip(hits, stale, strict=True):
-            mark = "  (changed or gone since it was indexed)" if is_stale else ""
-            kind_mark = "" if hit.hit.kind in ("source", "other") else f"  {hit.hit.kind}"
-            render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}{kind_mark}{mark}", style="bold")
-            for line in hit.preview().split("\n"):
-                render.text(f"    {line}")
-            if copies := hit.hit.copies:
-                render.text(f"    the same in {named_list([copy.place for copy in copies])}", style="dim")
-            if others := hit.hit.translations:
-                render.text(f"    in other languages: {named_list([other.place for other in others])}", style="dim")
+            hit_lines.show(hit, is_stale=is_stale)
     if is_weak:
         engine.note_unsearched()
         if no_match:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from awareness.cli import hits as hit_lines
 from awareness.cli import options, render
 from awareness.engine.corpus import CorpusHit, empty_scope
 from awareness.engine.engine import Engine
@@ -80,7 +81,7 @@ def show(
     }
     hits = ask[question.option](question.value, scope=scope, top_k=top_k)
     stale = [not hit.is_current for hit in hits]
-    listed = [hit.to_json() | {"stale": is_stale} for hit, is_stale in zip(hits, stale, strict=True)]
+    listed = hit_lines.listed(hits, stale)
     if format is options.ListFormat.json:
         seconds = round(time.perf_counter() - started, 4)
         render.data({"query": question.value, "relation": question.option, "hits": listed, "seconds": seconds})
@@ -89,19 +90,17 @@ def show(
             render.data(hit_json)
     else:
         for hit, is_stale in zip(hits, stale, strict=True):
-            _print(hit, question.option, "  (changed or gone since it was indexed)" if is_stale else "")
+            if isinstance(hit, LinkedHit):
+                _print(hit, question.option, hit_lines.STALE if is_stale else "")
+            else:
+                hit_lines.show(hit, is_stale=is_stale)
     if not hits:
         no_match = empty_scope(engine.corpora, scope)
         hint = "another --scope, or none" if scope else f"awareness search '{printable(question.value[:80])}'"
         raise NothingFound(no_match or _nothing(engine, question), hint=hint)
 
 
-def _print(hit: CorpusHit, option: str, mark: str) -> None:
-    if not isinstance(hit, LinkedHit):
-        render.text(f"{hit.place}  {hit.symbol}  {hit.score:.2f}{mark}", style="bold")
-        for line in hit.preview().split("\n"):
-            render.text(f"    {line}")
-        return
+def _print(hit: LinkedHit, option: str, mark: str) -> None:
     link = hit.link
     how = {"value": "  passed on", "names": "  named", "name": "  by its name"}.get(link.how, "")
     unsure = "" if link.is_proven or how == "  by its name" else "  by name only"
