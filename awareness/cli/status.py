@@ -162,7 +162,7 @@ def _latents(store: Store) -> list[dict[str, Any]]:
     kinds: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     counts: dict[str, int] = defaultdict(int)
     for spec, path, size in store.latents.sizes():
-        kinds[spec][kind_of(path).name.lower() if path is not None else "unshown"] += size
+        kinds[spec][kind_of(path).word if path is not None else "unshown"] += size
         counts[spec] += 1
     named = [(MemorySpec.from_json(spec), spec) for spec in sorted(counts)]
     return [

@@ -23,8 +23,8 @@ IGNORED_BY_GIT = "ignored by git"
 
 @dataclass(frozen=True)
 class FileStatus:
-    """path: relative to the repository; a folder that is left out as a whole ends with `/`. kind: source, test,
-    example, docs or other. language: that it is cut by, None for plain text. chunks: in the index. reason: why it is
+    """path: relative to the repository; a folder that is left out as a whole ends with `/`. kind: of the file, as
+    `FileKind.word` says it. language: that it is cut by, None for plain text. chunks: in the index. reason: why it is
     not indexed, or None. change: `changed`, `new` or `gone` since the index was made, or None. encoding: of a file that
     was asked for, as the name of a codec. omitted: its lines of which nothing or only a part is indexed, and why."""
 
@@ -74,7 +74,7 @@ class FileReport:
             if path not in digests or path not in now:
                 change = "gone" if path in digests else "new"
             self._indexed[path] = FileStatus(
-                path, change != "new", kind_of(path).name.lower(), language_of(path), chunks.get(path, 0), None, change
+                path, change != "new", kind_of(path).word, language_of(path), chunks.get(path, 0), None, change
             )
 
     def all(self) -> list[FileStatus]:

@@ -36,7 +36,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from checkouts import SETS, listed
+from checkouts import SETS, commit_all, listed
 from common import table
 from metrics import Place, Question, questions
 from ours import built
@@ -188,7 +188,7 @@ def _cut(root: Path, target: Path, files: int, asked: Sequence[Question], rng: r
         for path in kept:
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / path, target / path)
-        _commit(target)
+        commit_all(target, "files")
     return kept
 
 
@@ -199,13 +199,7 @@ def _joined(roots: dict[str, Path], target: Path) -> None:
     for name, root in roots.items():
         links = shutil.ignore_patterns(".git")
         shutil.copytree(root, target / name, ignore=links, symlinks=True)
-    _commit(target)
-
-
-def _commit(target: Path) -> None:
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t.invalid", "-c", "core.autocrlf=false"]
-    for command in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", "files"]):
-        subprocess.run([*git, *command], cwd=target, check=True)
+    commit_all(target, "files")
 
 
 # --- fit -------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def main() -> None:
             else:
                 _fetch(target, entry)
                 if not options.corpus:
-                    _commit(target, entry["archive"])
+                    commit_all(target, entry["archive"])
         except (subprocess.CalledProcessError, OSError) as error:
             failed.append(name)
             print(f"{name}: {error}", file=sys.stderr)
@@ -104,7 +104,8 @@ def _fetch(target: Path, entry: dict[str, Any]) -> None:
         shutil.copytree(root, target, symlinks=True)
 
 
-def _commit(target: Path, message: str) -> None:
+def commit_all(target: Path, message: str) -> None:
+    """Makes a git repository of a folder, with one commit of everything in it."""
     git = ["git", "-C", str(target), "-c", "user.name=x", "-c", "user.email=x", "-c", "core.autocrlf=false"]
     for arguments in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", message]):
         subprocess.run([*git, *arguments], check=True)

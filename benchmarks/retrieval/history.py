@@ -180,6 +180,7 @@ def candidates(indexed: Indexed) -> Iterator[tuple[str, Callable[[str], list[str
     def naming(name: Callable[[str], Sequence[str]]) -> Callable[[str], list[str]]:
         """As the product, with other files in place of those that commits name."""
         router = indexed.router(past=2)
+        # Only a control names files in another way, so the product has no setting for it.
         router._past_files = lambda question: list(name(question.text))[:2] if question.is_issue else []  # type: ignore[method-assign]
         return hits(router)
 
@@ -254,7 +255,7 @@ def adapters(indexed: Indexed, rng: np.random.Generator) -> Iterator[tuple[str, 
         turned = matrix @ np.asarray(vector, dtype=np.float32)
         return (turned / max(float(np.linalg.norm(turned)), 1e-9)).tolist()
 
-    router._finder._vector = adapted  # type: ignore[method-assign]
+    router._finder._vector = adapted  # type: ignore[method-assign]  # left out of the product, so it has no seam there
 
     def answer(query: str) -> list[str]:
         return [hit.chunk.path for hit in router.search(query, top_k=10)]
