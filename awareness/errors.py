@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FREE_SPACE = "free some space, then run the same command again; what was committed is kept"
@@ -36,13 +36,15 @@ SURROUNDINGS = frozenset(_HINTS) - {errno.ENOENT, errno.EEXIST}
 
 
 class AwarenessError(Exception):
-    """Base class. message: one line for the user. hint: the next command to type. exit_code: of the process."""
+    """Base class. message: one line for the user. details: more lines, one for each of several errors. hint: the next
+    command to type. exit_code: of the process."""
 
     exit_code = 70
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__("\n".join([message, *details]))
         self.message = message
+        self.details = tuple(details)
         self.hint = hint
 
 

@@ -135,7 +135,7 @@ def _refused(error: AwarenessError) -> int:
     if error.exit_code == OURS:
         render.error(f"{error.message} ({_described()})", error.hint or _how_to_report())
     else:
-        render.error(error.message, error.hint)
+        render.error(error.message, error.hint, error.details)
     return error.exit_code
 
 

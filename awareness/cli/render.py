@@ -170,9 +170,11 @@ def detail(message: str) -> None:
         note(message)
 
 
-def error(message: str, hint: str | None) -> None:
-    """One line on stderr that says what is wrong, and the next command to try."""
+def error(message: str, hint: str | None, details: Sequence[str] = ()) -> None:
+    """One line on stderr that says what is wrong, one for each of several details, and the next command to try."""
     line = Text.assemble(("error: ", "bold red"), safe(message).replace("\n", " "))
+    for detail in details:
+        line.append("\n  " + safe(detail).replace("\n", " "))
     if hint:
         line.append(f"\n  try: {safe(hint)}", style="cyan")
     with writing_notes():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
-from awareness.config.base import Rate, Section
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+
+from awareness.config.base import Conflict, Rate, Section
 
 OF_ANY_BASE = ("base_model_name", "freeze_base_model", "use_flash_attention")
 """The settings of any decoder. All others are for one made from scratch."""
@@ -39,21 +42,61 @@ class ModelConfig(Section):
     use_rms_norm: bool = True
     use_flash_attention: bool = True
 
-    @model_validator(mode="after")
-    def _fits(self) -> ModelConfig:
+    _ignored: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_kind(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """`model: qwen3-0.6b` is short for the section with that base_model_name. Files of the earlier system hold the
+        settings of a new decoder beside a base model; they are left out, and not even checked."""
+        given = {"base_model_name": given} if isinstance(given, str) else given
+        ignored: tuple[str, ...] = ()
+        if isinstance(given, Mapping) and given.get("base_model_name") is not None:
+            ignored = tuple(name for name in given if name in cls.model_fields and name not in OF_ANY_BASE)
+            given = {name: value for name, value in given.items() if name not in ignored}
+        section = handler(given)
+        if ignored:
+            section._ignored = ignored
+        return section
+
+    def conflicts(self) -> Iterator[Conflict]:
         if self.base_model_name is not None:
-            if without_effect := sorted(self.model_fields_set - set(OF_ANY_BASE)):
-                raise ValueError(
-                    f"{', '.join(without_effect)}: only for a decoder made from scratch, but base_model_name is"
-                    f" '{self.base_model_name}'; set base_model_name: null, or remove these settings"
+            for name in sorted(self.model_fields_set - set(OF_ANY_BASE)):
+                yield Conflict(
+                    name,
+                    "is only for a decoder made from scratch: set model.base_model_name: null (or a base model, which"
+                    " ignores it)",
+                    ("base_model_name",),
+                    {"model.base_model_name": None},
                 )
-            return self
+            return
         if self.hidden_dim % self.num_heads:
-            raise ValueError(f"hidden_dim {self.hidden_dim} is not divisible by num_heads {self.num_heads}")
-        if self.use_rope and self.hidden_dim // self.num_heads % 2:
-            raise ValueError(
-                f"hidden_dim {self.hidden_dim} / num_heads {self.num_heads} is odd: RoPE rotates pairs of numbers"
+            yield Conflict(
+                "hidden_dim",
+                f"is not divisible by model.num_heads {self.num_heads}",
+                ("num_heads",),
+                {"model.hidden_dim": -(-self.hidden_dim // (2 * self.num_heads)) * 2 * self.num_heads},
+            )
+        elif self.use_rope and self.hidden_dim // self.num_heads % 2:
+            yield Conflict(
+                "hidden_dim",
+                f"divided by model.num_heads {self.num_heads} is odd: RoPE rotates pairs of numbers",
+                ("num_heads", "use_rope"),
+                {"model.hidden_dim": self.hidden_dim + self.num_heads},
             )
         if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads {self.num_heads} is not divisible by num_kv_heads {self.num_kv_heads}")
-        return self
+            yield Conflict(
+                "num_kv_heads",
+                f"does not divide model.num_heads {self.num_heads}",
+                ("num_heads",),
+                {"model.num_kv_heads": self.num_heads},
+            )
+
+
+def ignored_settings(config: ModelConfig) -> list[str]:
+    """One line that names the settings of a decoder from scratch that stand beside a base model; none without any."""
+    if not config._ignored:
+        return []
+    names = ", ".join(f"model.{name}" for name in config._ignored)
+    reason = f"only for a decoder made from scratch, and model.base_model_name is {config.base_model_name}"
+    return [f"ignored: {names} ({reason})"]

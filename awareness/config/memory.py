@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from awareness.config.base import Rate, Section
+from awareness.config.base import Conflict, Rate, Section
 
 Sharing = Literal["shared", "per_layer", "every_k_layers"]
 Strategy = Literal["sequence", "rolling", "token", "hybrid"]
@@ -52,7 +53,7 @@ class MemoryConfig(Section):
     memory_layer_placement: Literal["all", "first_k", "last_k", "every_n", "custom"] = "all"
     memory_layer_k: int = Field(default=8, ge=1)
     memory_layer_n: int = Field(default=2, ge=1)
-    memory_layer_indices: tuple[int, ...] = ()
+    memory_layer_indices: tuple[Annotated[int, Field(ge=0)], ...] = ()
 
     encoder: Literal["self", "projected"] = "self"
     encoder_model: str | None = None
@@ -96,31 +97,80 @@ class MemoryConfig(Section):
         return self.use_memory_adapter and not self.vanilla_mode
 
     @property
+    def off_switch(self) -> str:
+        """The setting by which there is no memory."""
+        return "vanilla_mode" if self.vanilla_mode else "use_memory_adapter"
+
+    @property
     def has_lora(self) -> bool:
         return (self.use_lora or self.use_both_memory_and_lora) and not self.vanilla_mode
 
-    @model_validator(mode="after")
-    def _fits(self) -> MemoryConfig:
+    def conflicts(self) -> Iterator[Conflict]:
         if self.use_lora and self.has_memory and not self.use_both_memory_and_lora:
-            raise ValueError(
-                "use_lora and use_memory_adapter: set use_both_memory_and_lora: true for both, or use_memory_adapter:"
-                " false for LoRA alone"
+            yield Conflict(
+                "use_lora",
+                "with memory.use_memory_adapter: set memory.use_both_memory_and_lora: true for both, or"
+                " memory.use_memory_adapter: false for LoRA alone",
+                ("use_memory_adapter", "use_both_memory_and_lora", "vanilla_mode"),
+                {"memory.use_both_memory_and_lora": True},
             )
         if self.use_both_memory_and_lora and not self.use_memory_adapter:
-            raise ValueError("use_both_memory_and_lora, but use_memory_adapter is false")
-        if self.memory_layer_placement == "custom" and not self.memory_layer_indices:
-            raise ValueError("memory_layer_placement custom needs memory_layer_indices: [8, 16]")
-        if self.memory_layer_indices and self.memory_layer_placement != "custom":
-            raise ValueError("memory_layer_indices need memory_layer_placement: custom")
-        if self.encoder == "projected" and (self.num_header_tokens or self.num_trailer_tokens):
-            raise ValueError("num_header_tokens and num_trailer_tokens need encoder: self")
-        if self.encoder_model is not None and self.encoder != "projected":
-            raise ValueError(f"encoder_model '{self.encoder_model}' needs encoder: projected")
-        if self.use_chapters:
-            if self.num_memory_tokens < self.num_chapters:
-                raise ValueError(
-                    f"num_chapters {self.num_chapters} is more than num_memory_tokens {self.num_memory_tokens}"
-                )
-            if self.top_k_chapters > self.num_chapters:
-                raise ValueError(f"top_k_chapters {self.top_k_chapters} is more than num_chapters {self.num_chapters}")
-        return self
+            yield Conflict(
+                "use_both_memory_and_lora",
+                "needs memory.use_memory_adapter: true; for LoRA alone, set memory.use_lora: true instead",
+                ("use_memory_adapter",),
+                {"memory.use_both_memory_and_lora": False, "memory.use_lora": True},
+            )
+        yield from self._conflicts_of_layers()
+        if self.encoder == "projected":
+            for name in ("num_header_tokens", "num_trailer_tokens"):
+                if getattr(self, name):
+                    yield Conflict(name, "needs memory.encoder: self", ("encoder",), {f"memory.{name}": 0})
+        elif self.encoder_model is not None:
+            fix = {"memory.encoder": "projected"}
+            yield Conflict("encoder_model", "needs memory.encoder: projected", ("encoder",), fix)
+        if self.use_chapters and self.num_chapters > self.num_memory_tokens:
+            yield Conflict(
+                "num_chapters",
+                f"is more than memory.num_memory_tokens {self.num_memory_tokens}: a chapter has at least one token",
+                ("num_memory_tokens", "use_chapters"),
+                {"memory.num_memory_tokens": self.num_chapters},
+            )
+        if self.use_chapters and self.top_k_chapters > self.num_chapters:
+            yield Conflict(
+                "top_k_chapters",
+                f"is more than memory.num_chapters {self.num_chapters}",
+                ("num_chapters", "use_chapters"),
+                {"memory.top_k_chapters": self.num_chapters},
+            )
+        if self.has_lora and not self.lora_targets:
+            targets = list(type(self).model_fields["lora_targets"].default)
+            yield Conflict(
+                "lora_targets",
+                "names no projection",
+                ("use_lora", "use_both_memory_and_lora"),
+                {"memory.lora_targets": targets},
+            )
+
+    def _conflicts_of_layers(self) -> Iterator[Conflict]:
+        indices = self.memory_layer_indices
+        if self.memory_layer_placement == "custom" and not indices:
+            yield Conflict(
+                "memory_layer_placement",
+                "custom needs memory.memory_layer_indices: [8, 16]",
+                ("memory_layer_indices",),
+                {"memory.memory_layer_indices": [8, 16]},
+            )
+        if indices and self.memory_layer_placement != "custom":
+            yield Conflict(
+                "memory_layer_indices",
+                "needs memory.memory_layer_placement: custom",
+                ("memory_layer_placement",),
+                {"memory.memory_layer_placement": "custom"},
+            )
+        if repeated := sorted({i for i in indices if indices.count(i) > 1}):
+            yield Conflict(
+                "memory_layer_indices",
+                f"names {', '.join(map(str, repeated))} more than once",
+                fix={"memory.memory_layer_indices": sorted(set(indices))},
+            )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from awareness.config.base import Section, Share
+from awareness.config.base import Section, Seed, Share
 
 
 def _is_router(path: Path) -> Path:
@@ -21,7 +21,7 @@ class RouterData(Section):
     folder. names: share of the pairs kept whose description is only a definition's name. held_out: share of the folders
     for evaluation."""
 
-    folders: list[str] = Field(min_length=1)
+    folders: list[str] = Field(min_length=1, examples=[["./*"]])
     pairs_per_folder: int = Field(default=4000, ge=1)
     names: Share = 0.3
     held_out: Share = 0.1
@@ -49,7 +49,7 @@ class RouterTraining(Section):
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     forget: Share = 0.5
-    seed: int = 0
+    seed: Seed = 0
 
 
 class RouterConfig(Section):

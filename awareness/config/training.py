@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
-from awareness.config.base import Section, Share
+from awareness.config.base import Conflict, Section, Seed, Share
 from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _not_false(value: Any) -> Any:
-    """YAML reads a bare `no` as false."""
-    return "no" if value is False else value
 
 
 class DataConfig(Section):
@@ -32,24 +28,23 @@ class DataConfig(Section):
     of questions that the teacher writes before training. latent_cache: bytes of latents that are kept in RAM.
     """
 
-    sources: list[str] = Field(min_length=1)
+    sources: list[str] = Field(min_length=1, examples=[["./my/repo"]])
     validation: Share | list[str] = 0.1
     test: list[str] = Field(default=[])
     licences: list[str] = Field(default=["MIT", "BSD", "Apache-2.0", "ISC", "PSF", "Zlib", "Unlicense", "MPL-2.0"])
     chunk_tokens: int = Field(default=128, ge=32, le=2048)
     chunks_per_source: int = Field(default=120, ge=1)
     near_duplicates: Share = 0.8
-    kinds: dict[str, NonNegative] = Field(min_length=1)
+    kinds: dict[str, NonNegative] = Field(min_length=1, examples=[{"constant": 1}])
     chunks: list[Annotated[int, Field(ge=1, le=1024)]] = Field(default=[1, 4, 16, 64], min_length=1)
     reads: Literal["memory", "text", "none"] = "memory"
     written: int = Field(default=0, ge=0)
     latent_cache: int = Field(default=2 << 30, ge=0)
 
-    @model_validator(mode="after")
-    def _fits(self) -> DataConfig:
+    def conflicts(self) -> Iterator[Conflict]:
         if not any(self.kinds.values()):
-            raise ValueError("kinds: every weight is 0")
-        return self
+            first = next(iter(self.kinds))
+            yield Conflict("kinds", "every weight is 0", fix={f"data.kinds.{first}": 1})
 
 
 class LossConfig(Section):
@@ -107,7 +102,7 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     min_lr_ratio: Share = 0.1
-    mixed_precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_not_false)] = "bf16"
+    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     save_precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     gradient_checkpointing: bool = False
 
@@ -125,29 +120,40 @@ class TrainingConfig(Section):
     wandb_run_name: str | None = None
 
     resume_from_checkpoint: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
-
-def _named(value: Any) -> Any:
-    """`model: qwen3-0.6b` is short for the section with that base_model_name."""
-    return {"base_model_name": value} if isinstance(value, str) else value
+    def conflicts(self) -> Iterator[Conflict]:
+        # The default is for long runs; a short one only ends before its rates are at their highest.
+        if "warmup_steps" in self.model_fields_set and self.warmup_steps > self.max_steps:
+            yield Conflict(
+                "warmup_steps",
+                f"is more than training.max_steps {self.max_steps}",
+                ("max_steps",),
+                {"training.warmup_steps": self.max_steps},
+            )
 
 
 class TrainConfig(Section):
     """start_from: a checkpoint with the same `memory:` settings whose tensors the training begins with. output_dir:
     folder for the final checkpoint, the checkpoints of the run, the log and the picture."""
 
-    task: Literal["memory"]
+    task: Literal["memory"] = "memory"
     start_from: Path | None = None
-    model: Annotated[ModelConfig, BeforeValidator(_named)] = ModelConfig()
+    model: ModelConfig = ModelConfig()
     memory: MemoryConfig = MemoryConfig()
     data: DataConfig | None = None
     losses: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     output_dir: Path = Path("trained")
 
-    @model_validator(mode="after")
-    def _has_one_kind_of_data(self) -> TrainConfig:
+    def conflicts(self) -> Iterator[Conflict]:
         if (self.data is None) == (self.training.dataset_name is None):
-            raise ValueError("set either data: (repositories) or training.dataset_name (a data set)")
-        return self
+            fix: dict[str, Any] = {"data": None}
+            if self.data is None:
+                fix = {f"data.{name}": DataConfig.model_fields[name].examples[0] for name in ("sources", "kinds")}
+            yield Conflict(
+                "data",
+                "set either data: (repositories) or training.dataset_name (a data set)",
+                ("training.dataset_name",),
+                fix,
+            )

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from awareness.config.base import Section
 from awareness.config.decoder import OF_ANY_BASE, ModelConfig
 from awareness.config.memory import MemoryConfig
+from awareness.config.problems import problems_of
 from awareness.errors import StorageFailed, UsageError
 from awareness.model.bank import MemoryBank, QuantisedBank
 from awareness.model.load import Decoder
@@ -77,8 +78,11 @@ class Checkpoint(Section):
         try:
             return cls(**content)
         except (ValidationError, TypeError) as error:
-            why = " ".join(str(error).split())
-            raise UsageError(f"{folder / _CONFIG} is damaged or of another program: {why:.200}", hint=hint) from error
+            why = str(error)
+            if isinstance(error, ValidationError):
+                first, *more = problems_of(error, cls, content)
+                why = first.line + (f" (and {len(more)} more)" if more else "")
+            raise UsageError(f"{folder / _CONFIG} is damaged or of another program: {why:.300}", hint=hint) from error
 
     def write(self, folder: Path) -> None:
         # Every setting, as defaults may change; of an existing model, those of a new one are not settings.

@@ -75,7 +75,7 @@ def config_file(tmp_path, sources, model_folder) -> Path:
         "training": {
             "max_steps": 8,
             "batch_size": 2,
-            "warmup_steps": 2,
+            "warmup_steps": 1,
             "save_steps": 2,
             "eval_steps": 4,
             "eval_samples": 4,

@@ -131,11 +131,11 @@ def test_pairs_of_one_chunk_are_no_negatives():
 @pytest.mark.parametrize(
     ("text", "settings", "says"),
     [
-        ("task: router\ndata: {folders: [a]}\ntrainin: {}", [], "trainin: Extra inputs are not permitted"),
+        ("task: router\ndata: {folders: [a]}\ntrainin: {}", [], r"trainin: no such setting; did you mean training\?"),
         ("task: router\ndata: {folders: []}", [], "data.folders"),
         ("task: router\ndata: {folders: [a]}", ["training.steps=0"], r"training.steps.*got 0"),
-        ("task: router", [], "data: Field required"),
-        ("task: sing", [], "task"),
+        ("task: router", [], "data: is required"),
+        ("task: sing", [], "task: there is no such task .got 'sing'.; known: router, memory"),
         ("- a", [], "has no settings"),
         ("a: [", [], "can't be read as YAML"),
         ("task: router\ndata: {folders: [a]}", ["steps"], "'steps' is not a setting"),
