@@ -122,7 +122,8 @@ def properties() -> Mapping[tuple[str, str], frozenset[str]]:
     """(section, property) -> what it reads of the section."""
     found = {}
     for path in (ROOT / "awareness/config").glob("*.py"):
-        for section in (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.ClassDef)):
+        classes = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.ClassDef)]
+        for section in (n for n in classes if n.name in SECTIONS):
             for method in section.body:
                 if isinstance(method, ast.FunctionDef) and "property" in map(ast.unparse, method.decorator_list):
                     own = [n for n in ast.walk(method) if isinstance(n, ast.Attribute)]
@@ -150,7 +151,8 @@ def test_a_setting_that_nothing_reads_would_be_found(section):
 
 
 def test_properties_are_read_and_what_is_read_by_them_alone_is_known():
-    assert set(properties()) == {("MemoryConfig", "has_memory"), ("MemoryConfig", "has_lora")} <= reads()
+    names = {"has_memory", "has_lora", "off_switch"}
+    assert set(properties()) == {("MemoryConfig", name) for name in names} <= reads()
     by_properties = {"vanilla_mode", "use_memory_adapter", "use_lora", "use_both_memory_and_lora"}
     assert not {("MemoryConfig", name) for name in by_properties} & reads()
 
@@ -237,6 +239,9 @@ LIMITS = [
     (MemoryConfig, {"num_memory_tokens": -1}, "greater than or equal to 0"),
     (MemoryConfig, {"top_k_chapters": 0}, "greater than or equal to 1"),
     (MemoryConfig, {"memory_layers": 3}, "not permitted"),
+    (training.TrainingConfig, {"seed": -1}, "greater than or equal to 0"),
+    (training.TrainingConfig, {"seed": 2**32}, "less than or equal to 4294967295"),
+    (routers.RouterTraining, {"seed": -1}, "greater than or equal to 0"),
     (ModelConfig, {"base_model_name": None, "num_heads": 0}, "greater than or equal to 1"),
     (ModelConfig, {"base_model_name": None, "dropout": 1.0}, "less than 1"),
     (ModelConfig, {"base_model_name": None, "norm_eps": 0}, "greater than 0"),
@@ -245,32 +250,48 @@ LIMITS = [
 
 CHAPTERS = {"use_chapters": True}
 TOGETHER = [
-    (MemoryConfig, {"use_lora": True}, "use_lora and use_memory_adapter: set use_both_memory_and_lora: true"),
+    (MemoryConfig, {"use_lora": True}, "use_lora: with memory.use_memory_adapter: set memory.use_both_memory_and_lora"),
     (
         MemoryConfig,
         {"use_both_memory_and_lora": True, "use_memory_adapter": False},
-        "use_both_memory_and_lora, but use_memory_adapter is false",
-    ),
-    (MemoryConfig, {"memory_layer_placement": "custom"}, "custom needs memory_layer_indices"),
-    (MemoryConfig, {"memory_layer_indices": [3]}, "memory_layer_indices need memory_layer_placement: custom"),
-    (MemoryConfig, {"encoder": "projected", "num_header_tokens": 1}, "need encoder: self"),
-    (MemoryConfig, {"encoder": "projected", "num_trailer_tokens": 1}, "need encoder: self"),
-    (MemoryConfig, {"encoder_model": "minilm"}, "encoder_model 'minilm' needs encoder: projected"),
-    (MemoryConfig, {**CHAPTERS, "num_memory_tokens": 99}, "num_chapters 100 is more than num_memory_tokens 99"),
-    (MemoryConfig, {**CHAPTERS, "num_chapters": 19}, "top_k_chapters 20 is more than num_chapters 19"),
-    (
-        ModelConfig,
-        {"base_model_name": "tiny", "num_layers": 3, "dropout": 0.1},
-        "dropout, num_layers: only for a decoder made from scratch, but base_model_name is 'tiny'",
+        "use_both_memory_and_lora: needs memory.use_memory_adapter: true; for LoRA alone, set memory.use_lora: true",
     ),
     (
-        ModelConfig,
-        {"num_layers": 3},
-        "num_layers: only for a decoder made from scratch, but base_model_name is 'smollm2-135m'",
+        MemoryConfig,
+        {"memory_layer_placement": "custom"},
+        "memory_layer_placement: custom needs memory.memory_layer_indices",
     ),
-    (ModelConfig, {"base_model_name": None, "hidden_dim": 50}, "hidden_dim 50 is not divisible by num_heads 8"),
-    (ModelConfig, {"base_model_name": None, "hidden_dim": 24}, "hidden_dim 24 / num_heads 8 is odd"),
-    (ModelConfig, {"base_model_name": None, "num_kv_heads": 3}, "num_heads 8 is not divisible by num_kv_heads 3"),
+    (
+        MemoryConfig,
+        {"memory_layer_indices": [3]},
+        "memory_layer_indices: needs memory.memory_layer_placement: custom",
+    ),
+    (
+        MemoryConfig,
+        {"memory_layer_placement": "custom", "memory_layer_indices": [3, 5, 3]},
+        "memory_layer_indices: names 3 more than once",
+    ),
+    (MemoryConfig, {"encoder": "projected", "num_header_tokens": 1}, "num_header_tokens: needs memory.encoder: self"),
+    (MemoryConfig, {"encoder": "projected", "num_trailer_tokens": 1}, "num_trailer_tokens: needs memory.encoder: self"),
+    (MemoryConfig, {"encoder_model": "minilm"}, "encoder_model: needs memory.encoder: projected"),
+    (
+        MemoryConfig,
+        {**CHAPTERS, "num_memory_tokens": 99},
+        "num_chapters: is more than memory.num_memory_tokens 99: a chapter has at least one token",
+    ),
+    (MemoryConfig, {**CHAPTERS, "num_chapters": 19}, "top_k_chapters: is more than memory.num_chapters 19"),
+    (
+        MemoryConfig,
+        {"use_memory_adapter": False, "use_lora": True, "lora_targets": []},
+        "lora_targets: names no projection",
+    ),
+    (ModelConfig, {"num_layers": 3}, "num_layers: is only for a decoder made from scratch"),
+    (ModelConfig, {"base_model_name": None, "hidden_dim": 50}, "hidden_dim: is not divisible by model.num_heads 8"),
+    (ModelConfig, {"base_model_name": None, "hidden_dim": 24}, "hidden_dim: divided by model.num_heads 8 is odd: RoPE"),
+    (ModelConfig, {"base_model_name": None, "num_kv_heads": 3}, "num_kv_heads: does not divide model.num_heads 8"),
+    (training.TrainingConfig, {"max_steps": 5, "warmup_steps": 6}, "warmup_steps: is more than training.max_steps 5"),
+    (training.DataConfig, {"sources": ["a"], "kinds": {"constant": 0}}, "kinds: every weight is 0"),
+    (training.TrainConfig, {}, "data: set either data: (repositories) or training.dataset_name (a data set)"),
 ]
 
 
@@ -292,18 +313,18 @@ def test_settings_that_do_not_go_together_are_refused(section, settings, says):
     assert says in refused(section, settings)
 
 
-def test_every_refusal_of_a_validator_has_a_case():
-    """The words of each ValueError in the sections, as far as the first value in them, stand in a case."""
-    messages = []
-    for name in ("memory.py", "decoder.py"):
+def test_every_conflict_has_a_case():
+    """The longest text of each Conflict in the sections stands in what is said in a case."""
+    reasons = []
+    for name in ("memory.py", "decoder.py", "training.py"):
         tree = ast.parse((ROOT / "awareness/config" / name).read_text("utf-8"))
-        for node in (n for n in ast.walk(tree) if isinstance(n, ast.Raise)):
-            texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-            messages.append(max(texts, key=len))
-    assert len(messages) == 12
+        for node in (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "Conflict"):
+            texts = [n.value for n in ast.walk(node.args[1]) if isinstance(n, ast.Constant)]
+            reasons.append(max(texts, key=len))
+    assert len(reasons) == 17
     said = [refused(section, settings) for section, settings, _ in TOGETHER]
-    for message in messages:
-        assert any(message in one for one in said), message
+    for reason in reasons:
+        assert any(reason in one for one in said), reason
 
 
 @pytest.mark.parametrize(
@@ -317,6 +338,7 @@ def test_every_refusal_of_a_validator_has_a_case():
         (MemoryConfig, {"encoder": "projected", "encoder_model": "all-minilm-l6-v2"}),
         (MemoryConfig, {**CHAPTERS, "num_memory_tokens": 100, "top_k_chapters": 100}),
         (MemoryConfig, {"num_memory_tokens": 0}),  # fewer than num_chapters, which nothing uses
+        (training.TrainingConfig, {"max_steps": 5}),  # fewer than the default of warmup_steps
         (ModelConfig, {"freeze_base_model": False, "use_flash_attention": False}),
         (ModelConfig, {"base_model_name": None, "hidden_dim": 24, "use_rope": False}),
         (ModelConfig, {"base_model_name": None, "num_kv_heads": 2}),

@@ -131,16 +131,23 @@ def _build_bank(model: PreTrainedModel, config: MemoryConfig, layers: Sequence[i
     return MemoryBank(tokens, heads, sets, routers)
 
 
-def memory_layers(num_layers: int, config: MemoryConfig) -> tuple[int, ...]:
-    """The layers that read memory, ascending. Raises UsageError for layers that the decoder does not have."""
-    k, n, placement = config.memory_layer_k, config.memory_layer_n, config.memory_layer_placement
+def layers_of_placement(num_layers: int, config: MemoryConfig) -> list[int]:
+    """The layers that `memory_layer_placement` chooses, ascending, before `gca_start_layer` leaves some out. `custom`
+    may choose layers that the decoder does not have."""
+    k, n = config.memory_layer_k, config.memory_layer_n
     chosen = {
         "all": range(num_layers),
         "first_k": range(min(k, num_layers)),
         "last_k": range(max(0, num_layers - k), num_layers),
         "every_n": range(n - 1, num_layers, n),
         "custom": sorted(set(config.memory_layer_indices)),
-    }[placement]
+    }
+    return list(chosen[config.memory_layer_placement])
+
+
+def memory_layers(num_layers: int, config: MemoryConfig) -> tuple[int, ...]:
+    """The layers that read memory, ascending. Raises UsageError for layers that the decoder does not have."""
+    placement, chosen = config.memory_layer_placement, layers_of_placement(num_layers, config)
     if outside := [i for i in chosen if not 0 <= i < num_layers]:
         raise UsageError(
             f"memory.memory_layer_indices: the decoder has the layers 0 to {num_layers - 1}, not {_listed(outside)}"

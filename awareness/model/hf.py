@@ -145,6 +145,26 @@ def linear_names(model: PreTrainedModel) -> list[str]:
     return [name for part in parts for name, module in part.named_children() if isinstance(module, nn.Linear)]
 
 
+def is_supported(config: Any) -> bool:
+    """Whether a model's config is of one of `ARCHITECTURES`; not every folder names its architecture."""
+    return config.model_type in {name.removesuffix("ForCausalLM").lower() for name in ARCHITECTURES}
+
+
+def linear_sizes(config: Any) -> dict[str, tuple[int, int]]:
+    """`linear_names` -> numbers of inputs and outputs, from a decoder's config alone."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = (n * head_dim(config) for n in (config.num_attention_heads, config.num_key_value_heads))
+    return {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+
+
 def is_causal(model: nn.Module) -> bool:
     """Whether the model is causal: every token sees only the tokens before it."""
     return any(getattr(module, "is_causal", False) for module in model.modules())

@@ -25,23 +25,8 @@ def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
     """A float32 decoder on the CPU, in train mode, not fused. Raises UsageError if it has too few ids for the
     tokenizer."""
     head_dim = config.hidden_dim // config.num_heads
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=_vocab_size(config, tokenizer),
-            hidden_size=config.hidden_dim,
-            intermediate_size=config.intermediate_dim or -(-8 * config.hidden_dim // 192) * 64,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_kv_heads or config.num_heads,
-            head_dim=head_dim,
-            max_position_embeddings=config.max_seq_len,
-            rms_norm_eps=config.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-            attention_dropout=config.attention_dropout,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = Qwen3ForCausalLM(qwen3_config(config, vocab_size=_vocab_size(config, tokenizer), **ids))
     # Set only now: set before, the embedding of the padding token stays zero, and in many tokenizers that is EOS.
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = pad
@@ -58,6 +43,23 @@ def build_decoder(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
             module.register_forward_hook(partial(_drop, config.dropout))
     hf.body(model).register_forward_pre_hook(_refuse_longer, with_kwargs=True)
     return model
+
+
+def qwen3_config(config: ModelConfig, **of_tokenizer: Any) -> Qwen3Config:
+    """The settings as transformers has them. of_tokenizer: the fields that a tokenizer decides."""
+    return Qwen3Config(
+        hidden_size=config.hidden_dim,
+        intermediate_size=config.intermediate_dim or -(-8 * config.hidden_dim // 192) * 64,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_kv_heads or config.num_heads,
+        head_dim=config.hidden_dim // config.num_heads,
+        max_position_embeddings=config.max_seq_len,
+        rms_norm_eps=config.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        attention_dropout=config.attention_dropout,
+        **of_tokenizer,
+    )
 
 
 def _vocab_size(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> int:

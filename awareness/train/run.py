@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 from transformers import PreTrainedTokenizerFast
 
+from awareness.config.decoder import ignored_settings
 from awareness.config.environment import cache_dir
 from awareness.config.training import TrainConfig, TrainingConfig
 from awareness.errors import UsageError
@@ -32,6 +33,7 @@ from awareness.train.resume import resumable
 from awareness.train.samples.mixture import KINDS, SampleStream
 from awareness.train.samples.pool import Pool
 from awareness.train.samples.teacher_samples import prepare_samples
+from awareness.train.setting_checks import check_settings
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher
 from awareness.train.trainer import MemoryTrainer
@@ -159,11 +161,12 @@ def prepare(
 ) -> Prepared:
     """Read the data, load the model and build the trainer. Raises UsageError."""
     training = config.training
+    for line in ignored_settings(config.model):
+        say(line)
+    check_settings(config, pull=pull)
     torch.manual_seed(training.seed)  # for the initial tensors
     precision = training.mixed_precision if config.model.freeze_base_model else "no"
     module, base = build_memory_decoder(config.model, config.memory, pull=pull, dtype=DTYPES[precision])
-    if not module.trainable():
-        raise UsageError("nothing is trained", hint="memory.use_memory_adapter, memory.use_lora, or freeze_base_model")
     if config.start_from is not None:
         begin_with(config.start_from, module, base.folder)
     if training.gradient_checkpointing:
@@ -203,8 +206,6 @@ def _of_repositories(
 ) -> _Data:
     data, training = config.data, config.training
     assert data is not None
-    if data.reads == "memory" and module.adapter is None:
-        raise UsageError("data.reads: memory, but memory.use_memory_adapter is false", hint="--set data.reads=text")
     stack = read_stack(data, seed=training.seed, token_starts=token_starts(base.folder.path), progress=progress)
     say(stack.report.summary)
     group = _samples_per_step(training)
@@ -243,11 +244,6 @@ def _samples_per_step(training: TrainingConfig) -> int:
 
 def _of_texts(config: TrainConfig, base: Decoder, progress: Progress) -> _Data:
     training = config.training
-    if config.losses.kl_coefficient or config.losses.citation_coefficient or config.losses.sparsity_coefficient:
-        raise UsageError(
-            "losses: kl, citation and sparsity need samples from repositories (data:)",
-            hint="set their coefficients to 0",
-        )
     tokenizer, length = cast(PreTrainedTokenizerFast, base.tokenizer), training.max_steps * _samples_per_step(training)
     train = TextStream(training, tokenizer, length=length, split=training.dataset_split, progress=progress)
     validation: Any = None
@@ -267,8 +263,7 @@ def _teacher(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> Teacher
     if not losses.kl_coefficient:
         return None
     name = losses.teacher_model or config.model.base_model_name
-    if name is None:
-        raise UsageError("losses.teacher_model: a decoder made from scratch has no teacher", hint="kl_coefficient: 0")
+    assert name is not None  # check_settings
     decoder = load(pull(name))
     fuse(decoder.model)
     return Teacher(decoder, _cache("teacher.db"), top_k=losses.kl_top_k, temperature=losses.kl_temperature)

