@@ -43,7 +43,12 @@ class Section(BaseModel):
     def _with_every_error(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         given = {} if given is None else given  # `memory:` with nothing below it
         if isinstance(given, Mapping):
-            given = {key: _canonical(value, _words(cls).get(key, {})) for key, value in given.items()}
+            lists = {name for name, info in cls.model_fields.items() if isinstance(info.default, list | tuple)}
+            given = {
+                key: _canonical(value, _words(cls).get(key, {}))
+                for key, value in given.items()
+                if not (value is None and key in lists)  # a list with nothing below it
+            }
         errors: list[InitErrorDetails] = []
         section: Self | None = None
         try:

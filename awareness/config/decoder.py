@@ -52,7 +52,7 @@ class ModelConfig(Section):
         given = {"base_model_name": given} if isinstance(given, str) else given
         ignored: tuple[str, ...] = ()
         if isinstance(given, Mapping) and given.get("base_model_name") is not None:
-            ignored = tuple(name for name in given if name in cls.model_fields and name not in OF_ANY_BASE)
+            ignored = tuple(name for name in cls.model_fields if name in given and name not in OF_ANY_BASE)
             given = {name: value for name, value in given.items() if name not in ignored}
         section = handler(given)
         if ignored:

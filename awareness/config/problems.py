@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 import reprlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -103,7 +105,8 @@ def corrections(
     orders: list[str] = []
     left: Sequence[Problem] = problems
     for _ in range(4):  # a value that is right may show another that is wrong
-        new = {name: value for problem in left for name, value in problem.fix.items() if name not in values}
+        found = [item for problem in left for item in problem.fix.items()]
+        new = {name: value for name, value in found if name not in values or values[name] != value}
         renamed = [problem for problem in left if problem.renamed is not None]
         if not new and not renamed:
             break
@@ -122,13 +125,18 @@ def corrections(
         what = ", ".join(names) if len(names) <= _MOST_CORRECTIONS else f"these {len(names)} settings"
         sources = dict.fromkeys(written_in(problem.place) for problem in problems)
         return f"correct {what} in {' and '.join(sources)}"
-    typed_values = [f"--set {shlex.quote(f'{name}={_typed(value)}')}" for name, value in values.items()]
+    typed_values = [f"--set {_quoted(f'{name}={_typed(value)}')}" for name, value in values.items()]
     return "; ".join([*dict.fromkeys(orders), *([" ".join(typed_values)] if typed_values else [])])
 
 
 def _typed(value: Any) -> str:
     """A value after `--set KEY=`; a bare `no` is enough, as sections take YAML's false for it."""
     return "no" if value == "no" else as_yaml(value)
+
+
+def _quoted(text: str) -> str:
+    """For a shell; in double quotes where the text has single ones."""
+    return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
 
 def as_yaml(value: Any) -> str:
@@ -210,6 +218,8 @@ def _problem(errors: Sequence[tuple[Place, Any]], section: type[Section], conten
     kind, value = first["type"], first["input"]
     if not place:
         return Problem(place, _reason(first))
+    if kind == "invalid_key":
+        return Problem((*place[:-1], _shown(value)), "is not the name of a setting")
     if kind == "extra_forbidden":
         return _unknown(place, value, section)
     names = tuple(key for key in place if isinstance(key, str))
@@ -228,6 +238,8 @@ def _problem(errors: Sequence[tuple[Place, Any]], section: type[Section], conten
     reason = " or ".join(dict.fromkeys(_reason(error) for _, error in errors))
     if isinstance(value, str) and value.casefold() in _REASONS:
         reason = _REASONS[value.casefold()]
+    elif isinstance(value, bool) and info is not None and options_of(info.annotation):
+        reason += "; YAML reads a bare yes, no, on or off as true or false"
     fix = {} if info is None else {name: _accepted(value, first, info)}
     if place and isinstance(place[-1], int):  # an item of a list, which is typed as a whole
         items = list(_at(content, place[:-1]))
@@ -248,6 +260,9 @@ def _examples(section: type[Section] | None, above: tuple[str, ...]) -> dict[str
 
 def _reason(error: Any) -> str:
     text = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    text = re.sub(r"^\w+ should (have at \w+ \d+ items?) after .*", r"must \1", text).replace(
+        "valid tuple", "valid list"
+    )
     return text.partition(", unable to parse")[0]
 
 
@@ -274,8 +289,10 @@ def _accepted(value: Any, error: Any, info: FieldInfo) -> Any:
         meant = _MEANT.get(word)
         known = {str(option): option for option in options}
         return meant if meant in options else known.get(nearest(word, list(known)) or "", default)
-    if (limit := _limit(error)) is not None:
+    if (limit := _limit(error)) is not None and isinstance(default, int | float) and not _is_union(info.annotation):
         return limit
+    if error["type"] in ("tuple_type", "list_type") and not _is_union(info.annotation):
+        return [value]
     if error["type"] == "string_type" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if error["type"] in ("int_parsing", "int_from_float"):
@@ -284,6 +301,12 @@ def _accepted(value: Any, error: Any, info: FieldInfo) -> Any:
         except (ValueError, OverflowError):
             return default
     return default
+
+
+def _is_union(annotation: Any) -> bool:
+    """Whether values of several kinds are accepted, None aside."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return len([kind for kind in kinds if kind is not type(None)]) > 1
 
 
 def _unknown(place: Place, value: Any, section: type[Section]) -> Problem:
@@ -302,7 +325,7 @@ def _unknown(place: Place, value: Any, section: type[Section]) -> Problem:
         reason += f"; did you mean {close}?"
     elif len(dotted) > 1 and (*above, *dotted) in known:
         near = (*map(str, above), *dotted)
-        reason += f" with dots in its name: write {dotted[-1]}: under {'.'.join(near[:-1])}:"
+        reason += f", as names have no dots; {dotted[-1]} belongs to {'.'.join(near[:-1])}:"
     elif elsewhere:
         near = elsewhere[0]
         places = " or ".join(".".join(keys[:-1]) + ":" if keys[:-1] else "the top of the file" for keys in elsewhere)
@@ -336,4 +359,8 @@ def _rename(trial: dict[str, Any], problem: Problem, written_in: str) -> tuple[l
     set_value(trial, problem.renamed, value)
     if written_in == "--set":
         return [], {problem.renamed: value}
-    return [f"in {written_in}, write {problem.renamed} instead of {problem.name}"], {}
+    *section, name = problem.renamed.split(".")
+    if section == above:
+        return [f"in {written_in}, write {name} instead of {last}"], {}
+    below = f"under {'.'.join(section)}:" if section else "at the top"
+    return [f"in {written_in}, write {name} {below}"], {}

@@ -36,6 +36,7 @@ def read_config(path: Path, settings: list[str]) -> Config:
         name, value = _parsed(setting)
         for target in (content, typed):
             set_value(target, name, copy.deepcopy(value))
+    names_task = "task" in content
     section = TASKS[_task(path, content)]
     try:
         return section.model_validate(content)
@@ -54,6 +55,8 @@ def read_config(path: Path, settings: list[str]) -> Config:
     def written_in(place: Place) -> str:
         return next((source for source, own in reversed(sources) if _holds(own, place)), str(path))
 
+    if not names_task and (other := _other_task(content)):
+        raise refusal(str(path), problems, f"--set task={other}")
     raise refusal(str(path), problems, corrections(problems, content, check, written_in))
 
 
@@ -71,6 +74,17 @@ def _task(path: Path, content: dict[str, Any]) -> str:
             f"{path}: task: there is no such task (got {task!r}); known: {', '.join(TASKS)}", hint=f"--set task={meant}"
         )
     return str(name)
+
+
+def _other_task(content: dict[str, Any]) -> str | None:
+    """The task that a file without `task` is of, if it is not `memory`."""
+    for task, section in TASKS.items():
+        try:
+            section.model_validate({**content, "task": task})
+            return task
+        except ValidationError:
+            continue
+    return None
 
 
 def _extended(path: Path, extending: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
