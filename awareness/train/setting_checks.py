@@ -6,7 +6,7 @@ is on this machine. So this is checked here, before weights are loaded and data 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import ValidationError
 
@@ -79,9 +79,8 @@ def what_is_trained(config: TrainConfig) -> Iterator[Conflict]:
             first = next(iter(rates))
             names = ", ".join(f"training.{name}" for name in rates)
             default = TrainingConfig.model_fields[first].default
-            yield Conflict(
-                f"training.{first}", f"nothing is trained: {names} are 0", fix={f"training.{first}": default}
-            )
+            reason = f"nothing is trained: {names} {'is' if len(rates) == 1 else 'are'} 0"
+            yield Conflict(f"training.{first}", reason, fix={f"training.{first}": default})
     elif not memory.has_memory:
         key = f"memory.{memory.off_switch}"
         reason = "nothing is trained: there is no adapter and no LoRA, and model.freeze_base_model is true"
@@ -102,12 +101,7 @@ def what_is_learned(config: TrainConfig) -> Iterator[Conflict]:
         if data.reads == "memory" and not memory.has_memory:
             reason = f"there is no memory to read as: see memory.{memory.off_switch}"
             yield Conflict("data.reads", reason, fix={"data.reads": "text"})
-        known = sorted({*KINDS, *PREPARED_KINDS})
-        for kind in data.kinds:
-            if kind not in known:
-                close = nearest(kind, known)
-                meant = f"did you mean {close}?" if close else f"known kinds: {', '.join(known)}"
-                yield Conflict(f"data.kinds.{kind}", f"unknown kind; {meant}")
+        yield from _unknown_kinds(data.kinds)
         if losses.kl_coefficient and losses.teacher_model is None and config.model.base_model_name is None:
             reason = "a decoder made from scratch has no teacher: set losses.teacher_model"
             yield Conflict("losses.kl_coefficient", reason, fix={"losses.kl_coefficient": 0})
@@ -131,6 +125,16 @@ def what_is_learned(config: TrainConfig) -> Iterator[Conflict]:
         default = LossConfig().answer_coefficient
         reason = "nothing is learned: every coefficient of the loss is 0"
         yield Conflict("losses.answer_coefficient", reason, fix={"losses.answer_coefficient": default})
+
+
+def _unknown_kinds(kinds: Mapping[str, float]) -> Iterator[Conflict]:
+    known = sorted({*KINDS, *PREPARED_KINDS})
+    meant = {kind: kind if kind in known else nearest(kind, known) for kind in kinds}
+    right = {kind: kinds[given] for given, kind in meant.items() if kind is not None and kinds[given]}
+    for given, kind in meant.items():
+        if kind != given:
+            what = f"did you mean {kind}?" if kind else f"known kinds: {', '.join(known)}"
+            yield Conflict(f"data.kinds.{given}", f"unknown kind; {what}", fix={"data.kinds": right or {"constant": 1}})
 
 
 def sizes_of_memory(config: TrainConfig, shape: DecoderShape) -> Iterator[Conflict]:

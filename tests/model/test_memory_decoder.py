@@ -209,8 +209,12 @@ def test_errors_of_a_damaged_checkpoint(build, tmp_path, model_folder):
     (run / "config.json").write_text(json.dumps({**json.loads(config), "format_version": 9}))
     refused("has format 9; this program reads 1")
     (run / "config.json").write_text(json.dumps({**json.loads(config), "memory": {"memory_form": "sigmoid"}}))
-    refused("damaged or of another program")
+    refused(r"damaged or of another program: memory\.memory_form: must be 'joint' or 'tanh' \(got 'sigmoid'\)$")
+    deep: object = 1
+    for _ in range(900):
+        deep = [deep]
     for change, match in (
+        ({"memory": {"lora_targets": deep, "lora_rank": {"a": deep}}}, r"memory\.lora_targets.*\(and 1 more\)$"),
         ({"base": 5}, "damaged or of another program"),
         ({"base": "another"}, "is not base_model_name"),
         ({"bank": "weird"}, "damaged or of another program"),
