@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -34,13 +34,18 @@ class Conflict:
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def examples(cls) -> dict[str, Any]:
+        """An example of each required setting."""
+        return {name: info.examples[0] for name, info in cls.model_fields.items() if info.examples}
+
     def conflicts(self) -> Iterator[Conflict]:
         """The settings of the section that do not go together."""
         return iter(())
 
     @model_validator(mode="wrap")
     @classmethod
-    def _with_every_error(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _with_every_error(cls, given: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
         given = {} if given is None else given  # `memory:` with nothing below it
         if isinstance(given, Mapping):
             lists = {name for name, info in cls.model_fields.items() if isinstance(info.default, list | tuple)}
@@ -50,7 +55,7 @@ class Section(BaseModel):
                 if not (value is None and key in lists)  # a list with nothing below it
             }
         errors: list[InitErrorDetails] = []
-        section: Self | None = None
+        section: Section | None = None
         try:
             section = handler(given)
         except ValidationError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
@@ -46,7 +46,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _of_its_kind(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _of_its_kind(cls, given: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
         """`model: qwen3-0.6b` is short for the section with that base_model_name. Files of the earlier system hold the
         settings of a new decoder beside a base model; they are left out, and not even checked."""
         given = {"base_model_name": given} if isinstance(given, str) else given
@@ -54,7 +54,7 @@ class ModelConfig(Section):
         if isinstance(given, Mapping) and given.get("base_model_name") is not None:
             ignored = tuple(name for name in cls.model_fields if name in given and name not in OF_ANY_BASE)
             given = {name: value for name, value in given.items() if name not in ignored}
-        section = handler(given)
+        section: ModelConfig = handler(given)
         if ignored:
             section._ignored = ignored
         return section

@@ -231,7 +231,8 @@ def _problem(errors: Sequence[tuple[Place, Any]], section: type[Section], conten
         return Problem(place, first["msg"], shown, first["ctx"]["fix"])
     if kind == "missing":
         example = info.examples[0] if info is not None and info.examples else None
-        fix = {name: example} if example is not None else _examples(_section_of(info), names)
+        below = {} if (inner := _section_of(info)) is None else inner.examples()
+        fix = {name: example} if example is not None else {f"{name}.{key}": value for key, value in below.items()}
         return Problem(place, "is required", "", fix)
     if _section_of(info) is not None:
         return Problem(place, "is a section: its settings stand below it, as KEY: VALUE", _shown(value))
@@ -240,22 +241,22 @@ def _problem(errors: Sequence[tuple[Place, Any]], section: type[Section], conten
         reason = _REASONS[value.casefold()]
     elif isinstance(value, bool) and info is not None and options_of(info.annotation):
         reason += "; YAML reads a bare yes, no, on or off as true or false"
-    fix = {} if info is None else {name: _accepted(value, first, info)}
-    if place and isinstance(place[-1], int):  # an item of a list, which is typed as a whole
-        items = list(_at(content, place[:-1]))
-        items[place[-1]] = _limit(first) if _limit(first) is not None else None
-        name = ".".join(map(str, place[:-1]))
-        default = None if info is None else info.get_default(call_default_factory=True)
-        fix = {name: default if None in items else items}
-    elif info is None and (limit := _limit(first)) is not None:
-        fix = {name: limit}
-    return Problem(place, reason, _shown(value), fix)
+    return Problem(place, reason, _shown(value), _fix(place, first, info, content))
 
 
-def _examples(section: type[Section] | None, above: tuple[str, ...]) -> dict[str, Any]:
-    """An example of each required setting of a section."""
-    fields = {} if section is None else section.model_fields
-    return {".".join((*above, name)): info.examples[0] for name, info in fields.items() if info.examples}
+def _fix(place: Place, error: Any, info: FieldInfo | None, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A value that may be accepted at a place; of an item of a list, the whole list, as it is typed."""
+    limit = _limit(error)
+    if not isinstance(place[-1], int):
+        if info is not None:
+            return {".".join(map(str, place)): _accepted(error["input"], error, info)}
+        return {} if limit is None else {".".join(map(str, place)): limit}
+    above = place[:-1]
+    items = list(_at(content, above))
+    items[place[-1]] = limit
+    if limit is None:
+        items = [] if info is None else info.get_default(call_default_factory=True)
+    return {".".join(map(str, above)): items}
 
 
 def _reason(error: Any) -> str:

@@ -150,7 +150,7 @@ class TrainConfig(Section):
         if (self.data is None) == (self.training.dataset_name is None):
             fix: dict[str, Any] = {"data": None}
             if self.data is None:
-                fix = {f"data.{name}": DataConfig.model_fields[name].examples[0] for name in ("sources", "kinds")}
+                fix = {f"data.{name}": example for name, example in DataConfig.examples().items()}
             yield Conflict(
                 "data",
                 "set either data: (repositories) or training.dataset_name (a data set)",
