@@ -168,6 +168,7 @@ class ProjectedEncoder(RowEncoder, nn.Module):
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         with torch.no_grad():
             states = backbone.states(ids, mask, self._spec.layers)
+        torch.clear_autocast_cache()  # up to torch 2.10 it holds the casts of a trained decoder without their gradients
         out = self([own.to(self._device, self._dtype) for own in states])
         first = len(backbone.before)
         return [out[:, :, i, :, first : first + len(row)] for i, row in enumerate(rows)]

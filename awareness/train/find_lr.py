@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from awareness.config.training import TrainConfig
 from awareness.errors import UsageError
 from awareness.index.files.own.own_files import PICTURE_SOFTWARE
@@ -48,17 +46,17 @@ def find_rate(
         training = config.training.model_copy(update={"max_steps": steps, "gradient_accumulation_steps": 1})
         config = config.model_copy(update={"training": training, "output_dir": Path(scratch)})
         trainer = prepare(config, pull=pull, progress=progress, say=say).trainer
-        optimizer = trainer.create_optimizer()
+        step, optimizer = trainer.accelerator.prepare(trainer.model, trainer.create_optimizer())
         shares = [group["lr"] / max(training.memory_lr, 1e-12) for group in optimizer.param_groups]
         rates, losses = [], []
-        step = trainer.model.train()
+        step.train()
         for number, inputs in enumerate(trainer.get_train_dataloader()):
             rate = highest * LOWEST ** (1 - number / max(1, steps - 1))
             for group, share in zip(optimizer.param_groups, shares, strict=True):
                 group["lr"] = rate * share
             loss = step(**trainer._prepare_inputs(inputs))["loss"]
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(step.parameters(), training.max_grad_norm)
+            trainer.accelerator.backward(loss)
+            trainer.accelerator.clip_grad_norm_(step.parameters(), training.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
             rates.append(rate)

@@ -87,7 +87,8 @@ class TrainingStep(nn.Module):
         terms["answer"] = config.answer_coefficient * out.terms["answer"]
         answers = labels[:, labels.shape[1] - out.logits.shape[1] + 1 :] != -100
         if self._teacher is not None and samples is not None:
-            ids, log_probs = self._teacher(samples)
+            with torch.autocast(input_ids.device.type, enabled=False):  # its cache holds what it says in its own dtype
+                ids, log_probs = self._teacher(samples)
             distilled = distillation_loss(out.logits[:, :-1][answers], ids, log_probs, config.kl_temperature)
             terms["kl"] = config.kl_coefficient * distilled
         if record is not None and batch is not None:

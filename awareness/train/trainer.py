@@ -57,8 +57,11 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
 
 
-def arguments(config: TrainingConfig, output_dir: Path, *, validates: bool) -> TrainingArguments:
-    """The arguments of transformers. validates: there is a validation set. Raises UsageError."""
+def arguments(
+    config: TrainingConfig, output_dir: Path, *, validates: bool, autocast: bool = False
+) -> TrainingArguments:
+    """The arguments of transformers. validates: there is a validation set. autocast: the decoder's weights are float32,
+    so bf16 is a matter of autocast. Raises UsageError."""
     if config.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("training.mixed_precision: fp16 needs CUDA", hint="--set training.mixed_precision=bf16")
     distributed: dict[str, Any] = {"ddp_find_unused_parameters": False}
@@ -75,7 +78,7 @@ def arguments(config: TrainingConfig, output_dir: Path, *, validates: bool) -> T
             f"training.log_to_{missing[0]}: {missing[0]} is not installed", hint=f"pip install {missing[0]}"
         )
     best = validates and (config.save_best_model or config.early_stopping)
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(output_dir),
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
@@ -85,6 +88,7 @@ def arguments(config: TrainingConfig, output_dir: Path, *, validates: bool) -> T
         optim=OPTIMIZERS[config.optimizer],
         max_grad_norm=config.max_grad_norm,
         fp16=config.mixed_precision == "fp16",
+        bf16=config.mixed_precision == "bf16" and autocast,
         save_strategy="steps",
         save_steps=config.save_steps,
         eval_strategy="steps" if validates else "no",
@@ -105,6 +109,9 @@ def arguments(config: TrainingConfig, output_dir: Path, *, validates: bool) -> T
         use_cpu=not torch.cuda.is_available(),
         **distributed,
     )
+    if not (made.fp16 or made.bf16):
+        made.mixed_precision = "no"  # transformers takes it from ACCELERATE_MIXED_PRECISION
+    return made
 
 
 class MemoryTrainer(Trainer):
@@ -135,9 +142,10 @@ class MemoryTrainer(Trainer):
         callbacks = []
         if config.early_stopping and validation is not None:
             callbacks.append(EarlyStopping(config.early_stopping_patience, config.early_stopping_threshold))
+        autocast = step.module.decoder.dtype == torch.float32
         super().__init__(
             step,
-            arguments(config, output_dir, validates=validation is not None),
+            arguments(config, output_dir, validates=validation is not None, autocast=autocast),
             data_collator=rows,
             train_dataset=train,
             eval_dataset=validation,
