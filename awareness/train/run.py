@@ -27,6 +27,7 @@ from awareness.model.presets import NEUTRAL
 from awareness.model.token_offsets import token_starts
 from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
+from awareness.train.data.prepared_sources import prepared_sources
 from awareness.train.data.repostack import SourceRepository, read_stack
 from awareness.train.log import LOG, PICTURE, RunLog, draw_losses, read_log
 from awareness.train.resume import resumable
@@ -143,8 +144,9 @@ def held_out_samples(
     The training did not use these samples. Raises UsageError if it has no validation repository."""
     data = config.data
     assert data is not None
-    tokens = token_starts(pull(config.model.base_model_name or config.model.tokenizer_name).path)
-    stack = read_stack(data, seed=config.training.seed, token_starts=tokens, progress=progress)
+    model = pull(config.model.base_model_name or config.model.tokenizer_name).path
+    tokens, prepared = token_starts(model), prepared_sources(model)
+    stack = read_stack(data, seed=config.training.seed, token_starts=tokens, prepared=prepared, progress=progress)
     if not stack.validation:
         raise UsageError("data.validation: no repository is left for validation", hint="--set data.validation=0.1")
     kinds = {kind: weight for kind, weight in data.kinds.items() if kind in KINDS}
@@ -206,7 +208,8 @@ def _of_repositories(
 ) -> _Data:
     data, training = config.data, config.training
     assert data is not None
-    stack = read_stack(data, seed=training.seed, token_starts=token_starts(base.folder.path), progress=progress)
+    tokens, kept = token_starts(base.folder.path), prepared_sources(base.folder.path)
+    stack = read_stack(data, seed=training.seed, token_starts=tokens, prepared=kept, progress=progress, say=say)
     say(stack.report.summary)
     group = _samples_per_step(training)
 

@@ -6,9 +6,11 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import pytest
 import yaml
 
+from awareness.model.model_files import models_dir
 from awareness.types import Sample
 from tests.conftest import write_tree
 
@@ -53,8 +55,11 @@ def sources(tmp_path) -> Path:
 
 
 @pytest.fixture
-def config_file(tmp_path, sources, model_folder) -> Path:
-    """A training of a few steps: joint form and LoRA."""
+def config_file(tmp_path, sources, model_folder, monkeypatch) -> Path:
+    """A training of a few steps: joint form and LoRA. It sees the user's models, and a cache of its own."""
+    monkeypatch.setenv("AWARENESS_MODELS_DIR", str(models_dir()))
+    monkeypatch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())  # where its list of fonts is already
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own-cache"))
     settings = {
         "task": "memory",
         "model": str(model_folder),

