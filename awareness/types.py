@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 Progress = Callable[[str, int, "int | None"], None]
-"""(what is being done, amount done, total amount or None if unknown)"""
+"""(what is being done, amount done, total amount or None if unknown). After ` · ` stands what changes meanwhile, as in
+`training · loss 0.51`."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:

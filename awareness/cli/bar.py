@@ -29,11 +29,11 @@ def shown(console: Console) -> Iterator[ProgressCallback]:
         current: dict[str, Any] = {"what": None, "task": None}
 
         def move(what: str, done: int, total: int | None) -> None:
-            if what != current["what"]:
+            if (activity := what.partition(" · ")[0]) != current["what"]:
                 if current["task"] is not None:
                     bar.remove_task(current["task"])
-                current.update(what=what, task=bar.add_task(what, total=total))
-            bar.update(current["task"], completed=done, total=total)
+                current.update(what=activity, task=bar.add_task(what, total=total))
+            bar.update(current["task"], completed=done, total=total, description=what)
 
         yield move
 

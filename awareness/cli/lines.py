@@ -39,8 +39,9 @@ class _Lines:
     def move(self, what: str, done: int, total: int | None) -> None:
         self.check()
         with self._lock:
-            if what != self._what:
-                self._what, self._first, self._began = what, done, time.monotonic()
+            if what.partition(" · ")[0] != self._what.partition(" · ")[0]:
+                self._first, self._began = done, time.monotonic()
+            self._what = what
             self._done, self._total = done, total
             if done != total:
                 self._print_if_due()

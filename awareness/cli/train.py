@@ -121,7 +121,7 @@ def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> 
         "" if done.validation is None else f"; validation {done.validation:.4f} at step {done.best_step}, which is kept"
     )
     render.text(f"{done.output}: {done.parameters:,} parameters, {done.steps} steps, loss {done.loss:.4f}{best}")
-    render.note(f"{config.output_dir} has log.jsonl and loss.png; use it: awareness ask --adapter {done.output}")
+    render.note(f"each step: {config.output_dir / 'log.jsonl'}; use it: awareness ask --adapter {done.output}")
 
 
 def _launch(processes: int) -> None:

@@ -29,8 +29,9 @@ from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
 from awareness.train.data.prepared_sources import prepared_sources
 from awareness.train.data.repostack import SourceRepository, read_stack
-from awareness.train.log import LOG, PICTURE, RunLog, draw_losses, read_log
+from awareness.train.log import LOG, SETTINGS, RunLog, draw_run, read_log
 from awareness.train.resume import resumable
+from awareness.train.run_summary import run_summary
 from awareness.train.samples.mixture import KINDS, SampleStream
 from awareness.train.samples.pool import Pool
 from awareness.train.samples.teacher_samples import prepare_samples
@@ -109,7 +110,8 @@ def train_memory(
     if trainer.args.should_save:
         config.output_dir.mkdir(parents=True, exist_ok=True)
         (config.output_dir / "data.json").write_text(json.dumps(run.report, indent=1) + "\n", "utf-8")
-        (config.output_dir / "train.json").write_text(config.model_dump_json(indent=1) + "\n", "utf-8")
+        (config.output_dir / SETTINGS).write_text(config.model_dump_json(indent=1) + "\n", "utf-8")
+    say(run_summary(config, trainer, base=run.base.folder.name, report=run.report, resumed=start))
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
     state = trainer.state
     validation, best_step = None, None
@@ -119,7 +121,8 @@ def train_memory(
     if trainer.args.should_save:
         folder, dtype = config.output_dir / "final", DTYPES[config.training.save_precision]
         save_checkpoint(folder, module, run.base.folder, config.model, reads=_reads(config), dtype=dtype)
-        draw_losses([config.output_dir], config.output_dir / PICTURE)
+        if picture := draw_run(config.output_dir, say):
+            say(f"losses: {picture}")
     losses = [line["loss"] for line in read_log(config.output_dir) if "loss" in line][-config.training.logging_steps :]
     return TrainedMemory(
         config.output_dir / "final",

@@ -27,17 +27,25 @@ from awareness.train.resume import complete, rotate
 from awareness.train.step import TrainingStep
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
+PARTS = ("memory", "gate", "lora", "base")
 _NO_DECAY = ("bias", "norm.weight", "gate")
 """Endings of the names of parameters without weight decay."""
 
 
+def part_of(name: str) -> str:
+    """The part that a parameter belongs to: `memory` (blocks, banks, routers, soft tokens), `gate` (gates and biases),
+    `lora` or `base`. Each has its learning rate. name: in a `MemoryDecoder`."""
+    if "lora_" in name:
+        return "lora"
+    if not name.startswith("adapter."):
+        return "base"
+    return "gate" if name.endswith((".gate", ".bank_gate")) or is_memory_bias(name) else "memory"
+
+
 def learning_rate_of(name: str, config: TrainingConfig) -> float:
     """The learning rate of a parameter. name: in a `MemoryDecoder`."""
-    if "lora_" in name:
-        return config.lora_lr
-    if not name.startswith("adapter."):
-        return config.base_model_lr
-    return config.gate_lr if name.endswith((".gate", ".bank_gate")) or is_memory_bias(name) else config.memory_lr
+    rates = (config.memory_lr, config.gate_lr, config.lora_lr, config.base_model_lr)
+    return dict(zip(PARTS, rates, strict=True))[part_of(name)]
 
 
 def is_memory_bias(name: str) -> bool:
@@ -139,6 +147,9 @@ class MemoryTrainer(Trainer):
     ) -> None:
         self.config, self._save_to, self._load_of, self.about = config, save, load, about
         self._sums: dict[str, float] = defaultdict(float)
+        self._run_log = log
+        self._group_of: dict[str, int] = {}
+        """Part of the module -> number of a parameter group that holds some of it."""
         callbacks = []
         if config.early_stopping and validation is not None:
             callbacks.append(EarlyStopping(config.early_stopping_patience, config.early_stopping_threshold))
@@ -154,7 +165,7 @@ class MemoryTrainer(Trainer):
         self.callback_handler.callbacks = [c for c in self.callback_handler.callbacks if not _prints(c)]
         self.model_accepts_loss_kwargs = False  # the loss of a step is the mean over its accumulated batches
         self.can_return_loss = True
-        log.means = self.step_means
+        log.means, log.rates = self.step_means, self.rates
 
     @property
     def folder(self) -> Path:
@@ -173,7 +184,9 @@ class MemoryTrainer(Trainer):
                 if parameter.requires_grad:
                     own = name.rpartition("module.")[2]
                     decay = 0.0 if own.endswith(_NO_DECAY) else self.config.weight_decay
-                    groups[learning_rate_of(own, self.config), decay].append(parameter)
+                    rate = learning_rate_of(own, self.config)
+                    groups[rate, decay].append(parameter)
+                    self._group_of.setdefault(part_of(own), list(groups).index((rate, decay)))
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind(
                 [{"params": own, "lr": lr, "weight_decay": decay} for (lr, decay), own in groups.items()],
@@ -206,6 +219,16 @@ class MemoryTrainer(Trainer):
         sums.pop("nll", None)
         tokens = sums.pop("tokens", 0.0)
         return {**{name: value / batches for name, value in sums.items()}, "tokens": tokens}
+
+    def rates(self) -> dict[str, float]:
+        """The learning rates as they are now, of each part that is trained."""
+        groups = [] if self.optimizer is None else self.optimizer.param_groups
+        parts = [part for part in PARTS if part in self._group_of]
+        return {part: float(groups[self._group_of[part]]["lr"]) for part in parts}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Trackers get the terms, rates and speed of the steps beside what transformers logs."""
+        super().log({**logs, **self._run_log.figures} if "loss" in logs else logs, start_time)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 import time
 
 import pytest
+from rich.console import Console
 
 from awareness.cli import render
+from awareness.cli.bar import shown
 from awareness.cli.lines import lines
 from awareness.cli.streams import ReaderGone
 
@@ -24,6 +28,34 @@ def test_a_known_and_an_unknown_total():
     assert "encoding: 0 tokens of 1,000 tokens, 1 s so far" in by_call
     assert "encoding: 250 tokens of 1,000 tokens, about 1 s for the rest" in by_call
     assert "downloading x: 1 s so far" in by_call and "downloading x: 3.0 MiB so far, 1 s" in by_call
+
+
+def test_what_changes_meanwhile_is_shown_and_the_time_goes_on():
+    said = []
+    with lines(said.append, lambda: 0.0) as move:
+        move("training · loss 2.5", 0, 100)
+        time.sleep(1.1)
+        move("training · loss 1.5", 25, 100)
+        move("validating", 0, 10)
+    assert "training · loss 1.5: 25 of 100, about 3 s for the rest" in said
+    assert "validating: 0 of 10, 1 s so far" in said
+
+
+def test_a_bar_keeps_its_time_where_only_what_it_shows_changes():
+    drawn = io.StringIO()
+    console = Console(file=drawn, force_terminal=True, width=120)
+    with shown(console) as move:
+        move("training · loss 2.5", 0, 100)
+        time.sleep(0.2)
+        move("training · loss 1.5", 25, 100)
+        time.sleep(0.2)
+        move("training · loss 0.5", 50, 100)
+        time.sleep(0.2)
+    text = drawn.getvalue()
+    assert "loss 2.5" in text and "loss 0.5" in text and "50 of 100" in text
+    assert re.search(
+        r"loss 0\.5.* 50 of 100 .*\d+/s.* 0:00:0\d", text
+    )  # one task, so its speed and time left are known
 
 
 def test_a_line_comes_though_nothing_moves_and_none_after_the_end():
