@@ -51,7 +51,7 @@ def test_a_bar_keeps_its_time_where_only_what_it_shows_changes():
         time.sleep(0.2)
         move("training · loss 0.5", 50, 100)
         time.sleep(0.2)
-    text = drawn.getvalue()
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", drawn.getvalue())
     assert "loss 2.5" in text and "loss 0.5" in text and "50 of 100" in text
     assert re.search(
         r"loss 0\.5.* 50 of 100 .*\d+/s.* 0:00:0\d", text
