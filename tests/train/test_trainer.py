@@ -228,8 +228,8 @@ def test_save_precision_is_of_the_result_alone(config_file, tmp_path, precision)
 
 
 def test_the_best_is_kept_and_training_stops_early(config_file):
-    """With rates of 0 the second evaluation is no better than the first."""
-    rates = [f"training.{name}=0.0" for name in ("memory_lr", "gate_lr", "lora_lr")]
+    """With rates that change nothing, the second evaluation is no better than the first."""
+    rates = [f"training.{name}=1e-30" for name in ("memory_lr", "gate_lr", "lora_lr")]
     stop = ["training.early_stopping=true", "training.early_stopping_patience=1", "training.eval_steps=1"]
     config, done = trained(config_file, *rates, *stop)
     assert (done.steps, done.best_step) == (2, 1)
@@ -304,7 +304,7 @@ def test_two_processes_do_what_one_does(config_file, tmp_path):
         (["memory.vanilla_mode=true", "data.reads=none"], "nothing is trained"),
         (
             ["memory.use_memory_adapter=false", "memory.use_both_memory_and_lora=false", "memory.use_lora=true"],
-            "data.reads: memory",
+            "data.reads: there is no memory to read as",
         ),
         (["training.mixed_precision=fp16"], "fp16 needs CUDA"),
     ],
