@@ -251,6 +251,7 @@ def compare(
 
 def _trained(name: str, config: TrainConfig) -> Run:
     """A run of the comparison, trained now if it has no result yet."""
+    from awareness.config.unused import tell_unused
     from awareness.evals.compare import Run
     from awareness.train.run import train_memory
 
@@ -258,6 +259,7 @@ def _trained(name: str, config: TrainConfig) -> Run:
     base = config.model.base_model_name or config.model.tokenizer_name
     settings = config.model_dump(mode="json", include={"memory", "training"})
     if not (config.memory.has_memory or config.memory.has_lora) and config.model.freeze_base_model:
+        tell_unused(config, render.note)
         return Run(name, base, "text" if config.data.reads == "text" else "none", None, settings)
     result = config.output_dir / "final"
     if not result.exists():

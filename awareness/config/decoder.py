@@ -42,7 +42,7 @@ class ModelConfig(Section):
     use_rms_norm: bool = True
     use_flash_attention: bool = True
 
-    _ignored: tuple[str, ...] = PrivateAttr(default=())
+    _ignored: Mapping[str, Any] = PrivateAttr(default={})
 
     @model_validator(mode="wrap")
     @classmethod
@@ -50,14 +50,19 @@ class ModelConfig(Section):
         """`model: qwen3-0.6b` is short for the section with that base_model_name. Files of the earlier system hold the
         settings of a new decoder beside a base model; they are left out, and not even checked."""
         given = {"base_model_name": given} if isinstance(given, str) else given
-        ignored: tuple[str, ...] = ()
+        ignored: dict[str, Any] = {}
         if isinstance(given, Mapping) and given.get("base_model_name") is not None:
-            ignored = tuple(name for name in cls.model_fields if name in given and name not in OF_ANY_BASE)
+            ignored = {n: given[n] for n in cls.model_fields if n in given and n not in OF_ANY_BASE}
             given = {name: value for name, value in given.items() if name not in ignored}
         section: ModelConfig = handler(given)
         if ignored:
             section._ignored = ignored
         return section
+
+    @property
+    def ignored(self) -> Mapping[str, Any]:
+        """The settings of a decoder from scratch that stand beside a base model: name -> value, as it was given."""
+        return self._ignored
 
     def conflicts(self) -> Iterator[Conflict]:
         if self.base_model_name is not None:
@@ -91,12 +96,3 @@ class ModelConfig(Section):
                 ("num_heads",),
                 {"model.num_kv_heads": self.num_heads},
             )
-
-
-def ignored_settings(config: ModelConfig) -> list[str]:
-    """One line that names the settings of a decoder from scratch that stand beside a base model; none without any."""
-    if not config._ignored:
-        return []
-    names = ", ".join(f"model.{name}" for name in config._ignored)
-    reason = f"only for a decoder made from scratch, and model.base_model_name is {config.base_model_name}"
-    return [f"ignored: {names} ({reason})"]

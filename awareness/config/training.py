@@ -135,7 +135,8 @@ class TrainingConfig(Section):
 
 class TrainConfig(Section):
     """start_from: a checkpoint with the same `memory:` settings whose tensors the training begins with. output_dir:
-    folder for the final checkpoint, the checkpoints of the run, the log and the picture."""
+    folder for the final checkpoint, the checkpoints of the run, the log and the picture. quiet_unused: do not say which
+    settings have no effect (config/unused.py)."""
 
     task: Literal["memory"] = "memory"
     start_from: Path | None = None
@@ -145,6 +146,7 @@ class TrainConfig(Section):
     losses: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     output_dir: Path = Path("trained")
+    quiet_unused: bool = False
 
     def conflicts(self) -> Iterator[Conflict]:
         if (self.data is None) == (self.training.dataset_name is None):

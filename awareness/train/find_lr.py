@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awareness.config.training import TrainConfig
+from awareness.config.unused import tell_unused
 from awareness.errors import UsageError
 from awareness.index.files.own.own_files import PICTURE_SOFTWARE
 from awareness.model.model_files import ModelFolder
@@ -42,9 +43,10 @@ def find_rate(
 ) -> RangeTest:
     """Train one step per rate; the other rates keep their ratio to `memory_lr`. Raises UsageError if the loss never
     falls."""
+    tell_unused(config, say)  # of the training, whose steps and output folder are replaced here
     with tempfile.TemporaryDirectory() as scratch:
         training = config.training.model_copy(update={"max_steps": steps, "gradient_accumulation_steps": 1})
-        config = config.model_copy(update={"training": training, "output_dir": Path(scratch)})
+        config = config.model_copy(update={"training": training, "output_dir": Path(scratch), "quiet_unused": True})
         trainer = prepare(config, pull=pull, progress=progress, say=say).trainer
         step, optimizer = trainer.accelerator.prepare(trainer.model, trainer.create_optimizer())
         shares = [group["lr"] / max(training.memory_lr, 1e-12) for group in optimizer.param_groups]

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import Subset
 from transformers import PreTrainedTokenizerFast
 
-from awareness.config.decoder import ignored_settings
 from awareness.config.environment import cache_dir
 from awareness.config.training import TrainConfig, TrainingConfig
+from awareness.config.unused import UnusedSetting, tell_unused
 from awareness.errors import UsageError
 from awareness.model.checkpoint import begin_with, save_checkpoint
 from awareness.model.fusion import fuse
@@ -52,7 +52,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 @dataclass(frozen=True)
 class TrainedMemory:
     """output: the final checkpoint. parameters: number of trained ones. loss: mean over the last `logging_steps` steps.
-    validation: loss of the kept tensors, those of step `best_step`; None without a validation split."""
+    validation: loss of the kept tensors, those of step `best_step`; None without a validation split.
+    unused: settings of the configuration that had no effect."""
 
     output: Path
     parameters: int
@@ -61,6 +62,7 @@ class TrainedMemory:
     validation: float | None
     best_step: int | None
     seconds: float
+    unused: tuple[UnusedSetting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Prepared:
     base: Decoder
     trainer: MemoryTrainer
     report: Mapping[str, Any]
+    unused: tuple[UnusedSetting, ...]
 
 
 def train_memory(
@@ -132,6 +135,7 @@ def train_memory(
         validation,
         best_step,
         time.perf_counter() - began,
+        run.unused,
     )
 
 
@@ -164,10 +168,9 @@ def prepare(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
-    """Read the data, load the model and build the trainer. Raises UsageError."""
+    """Say which settings have no effect, read the data, load the model and build the trainer. Raises UsageError."""
     training = config.training
-    for line in ignored_settings(config.model):
-        say(line)
+    unused = tell_unused(config, say)
     check_settings(config, pull=pull)
     torch.manual_seed(training.seed)  # for the initial tensors
     precision = training.mixed_precision if config.model.freeze_base_model else "no"
@@ -179,6 +182,8 @@ def prepare(
     log = RunLog(config.output_dir, every=training.logging_steps, progress=progress, say=say)
     if config.data is not None:
         data = _of_repositories(config, module, base, pull, progress, say)
+        if data.validation is None:
+            unused = tell_unused(config, say, told=unused, validates=False)
     else:
         data = _of_texts(config, base, progress)
     step = TrainingStep(module, config.losses, data.memory, data.teacher)
@@ -198,7 +203,7 @@ def prepare(
         about=_about(config, base, data),
         log=log,
     )
-    return Prepared(module, base, trainer, data.report)
+    return Prepared(module, base, trainer, data.report, unused)
 
 
 def _of_repositories(

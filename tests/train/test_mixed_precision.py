@@ -32,7 +32,8 @@ FEW = ["training.max_steps=4", "training.eval_steps=2", "training.eval_samples=2
 
 
 def scratch(model_folder) -> str:
-    return f"model={{base_model_name: null, tokenizer_name: {model_folder}, hidden_dim: 32, num_heads: 2, num_layers: 2}}"
+    sizes = "hidden_dim: 32, num_heads: 2, num_layers: 2"
+    return f"model={{base_model_name: null, tokenizer_name: {model_folder}, {sizes}}}"
 
 
 def whole(model_folder) -> str:
@@ -131,7 +132,7 @@ def test_fp16_needs_cuda(config_file, model_folder):
     if torch.cuda.is_available():
         pytest.skip("there is CUDA")
     for model in (scratch, whole):
-        with pytest.raises(UsageError, match="training.mixed_precision: fp16 needs CUDA"):
+        with pytest.raises(UsageError, match=r"training\.mixed_precision: fp16 needs CUDA"):
             prepare(read_config(config_file, ["training.mixed_precision=fp16", model(model_folder)]), pull=find)
 
 

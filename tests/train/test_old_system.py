@@ -79,8 +79,9 @@ def test_it_trains_unchanged(here, model_folder, capfd):
     assert done["task"] == "memory" and done["steps"] == 2 and done["loss"] > 0
     assert done["output"] == "outputs/memory_adapter/final" and done["validation"] is not None
     assert (here / "outputs/memory_adapter/final/weights.safetensors").is_file()
-    (line,) = [line for line in err.splitlines() if line.startswith("ignored: ")]
-    assert all(f"model.{name}" in line for name in FROM_SCRATCH) and "base_model_name" in line
+    (line,) = [line for line in err.splitlines() if "model.hidden_dim" in line]
+    assert all(f"model.{name}: " in line for name in FROM_SCRATCH if name != "tokenizer_name")  # which is null
+    assert f"have no effect: the decoder is model.base_model_name: {model_folder}" in line
     assert "flash" not in line and "freeze" not in line
     kept = json.loads((here / "outputs/memory_adapter/train.json").read_text())
     assert kept["training"]["fsdp_sharding_strategy"] == "full_shard" and kept["memory"]["memory_block_variant"] == "A"
@@ -91,7 +92,7 @@ def test_it_trains_unchanged(here, model_folder, capfd):
 def test_find_lr_reads_it_too(here, model_folder, capfd):
     assert run(["train", "find-lr", "--config", str(old_file(here, model_folder)), "--steps", "5"]) in (0, 2)
     err = capfd.readouterr().err
-    assert err.count("ignored: ") == 1 and "settings are wrong" not in err
+    assert err.count("model.hidden_dim: 768, ") == 1 and "settings are wrong" not in err
 
 
 @pytest.mark.parametrize("seed", range(5))
