@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="List, inspect, merge and export training checkpoints.")
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that training wrote.")]
 OutArgument = Annotated[Path, typer.Argument(help="The file or folder to write; it must not exist yet.")]
+
+
+class GgufType(str, Enum):
+    """Types of `awareness.model.gguf_tensors`."""
+
+    f32 = "f32"
+    f16 = "f16"
+    bf16 = "bf16"
+    q8_0 = "q8_0"
+    q4_0 = "q4_0"
 
 
 @app.command()
@@ -170,6 +181,10 @@ def export(
     drop_memory: Annotated[
         bool, typer.Option("--drop-memory", help="Export the decoder alone, without its memory adapter.")
     ] = False,
+    quant: Annotated[
+        GgufType | None,
+        typer.Option("--quant", help="GGUF only: the type of the weights. Default: as the decoder has them."),
+    ] = None,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
@@ -179,11 +194,17 @@ def export(
     trained = (folder / "config.json").is_file() and (folder / "weights.safetensors").is_file()
     if drop_memory and out.suffix.lower() != ".gguf":
         raise UsageError(f"--drop-memory is for GGUF, and {out} is a folder", hint=f"{out}.gguf")
+    if quant is not None and out.suffix.lower() != ".gguf":
+        raise UsageError(
+            f"--quant {quant.value} is for GGUF, and {out} is a folder",
+            hint=f"{out}.gguf; or --weights of `awareness ask`, which quantises while it loads",
+        )
     if out.suffix.lower() == ".gguf":
         model, base = _for_gguf(folder, drop_memory) if trained else _base(checkpoint)
         from awareness.model.gguf_export import export_gguf
 
-        export_gguf(model, base.tokenizer, out)
+        with render.progress() as progress:
+            export_gguf(model, base.tokenizer, out, quant=quant.value if quant else "none", progress=progress)
     elif not trained:
         raise UsageError(f"{checkpoint} is a model, not a checkpoint: export it as GGUF", hint=f"{out}.gguf")
     else:

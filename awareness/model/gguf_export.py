@@ -2,7 +2,8 @@
 
 It follows the format's specification (ggml/docs/gguf.md) and the layout that llama.cpp expects. GGUF has no place for a
 memory, LoRA or weights quantised by other libraries: these are refused by name, and the caller may merge LoRA first.
-Norms and biases are float32, as llama.cpp needs them; everything else is the model's own, bit for bit.
+Without `quant`, matrices are the model's own, bit for bit; gguf_tensors.py makes the other types. Each tensor is made
+and written by itself, so the memory in use is that of the decoder and of one tensor.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from awareness.errors import StorageFailed, UsageError
 from awareness.model import hf
+from awareness.model.gguf_tensors import FLOATS, GGUF_TYPES, stored, stored_bytes, stored_type
 from awareness.model.model_files import replacing
 from awareness.model.token_offsets import LLAMA3_WORDS, QWEN2_WORDS
+from awareness.types import Progress, silent
 
 if TYPE_CHECKING:
-    from gguf import GGUFWriter
+    import numpy as np
+    from gguf import GGMLQuantizationType, GGUFWriter
 
 _ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
-_FILE_TYPES = {torch.float32: "ALL_F32", torch.float16: "MOSTLY_F16", torch.bfloat16: "MOSTLY_BF16"}
+
+_FREE_SPACE = "free some space, or choose another place, then run the same command again"
 
 _PRE_TOKENIZERS = {
     ("gpt-2 split",): "gpt-2",
@@ -37,29 +42,51 @@ _PRE_TOKENIZERS = {
 """Steps that split a text before BPE -> llama.cpp's name of them."""
 
 
-def export_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+def export_gguf(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    *,
+    quant: str = "none",
+    progress: Progress = silent,
+) -> None:
     """Write `model` (transformers' own Llama, Qwen2 or Qwen3, not fused) and `tokenizer` to `path`, all or nothing.
 
-    Raises UsageError for anything that GGUF can't hold, StorageFailed if the file can't be written. A tokenizer's
-    normalisation is not written: as in llama.cpp, Qwen's NFC is left to the caller.
+    quant: the type of the matrices, one of `GGUF_TYPES`. progress: in bytes. Raises UsageError, before anything is
+    written, for anything that GGUF can't hold; StorageFailed if the file can't be written. A tokenizer's normalisation
+    is not written: as in llama.cpp, Qwen's NFC is left to the caller.
     """
+    import numpy as np
     from gguf import GGUFWriter
 
+    if quant not in GGUF_TYPES:
+        raise UsageError(f"quant '{quant}': not one of {', '.join(GGUF_TYPES)}")
     architecture = _architecture(model)
     try:
         with replacing(path) as partial:
             writer = GGUFWriter(partial, architecture)
-            _add_config(writer, model)
+            _add_config(writer, model, architecture, quant)
             _add_tokenizer(writer, tokenizer, rows=model.config.vocab_size)
-            _add_tensors(writer, model, architecture)
+            tensors = _tensors(model, architecture, quant)
+            for tensor in tensors:
+                # With a type of GGUF, numpy's is not looked at; uint8 would mean a shape in bytes.
+                shape, kind = tensor.tensor.shape, tensor.kind
+                writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.bytes, raw_dtype=kind)
             with contextlib.closing(writer):
                 writer.write_header_to_file()
                 writer.write_kv_data_to_file()
-                writer.write_tensors_to_file()
+                writer.write_ti_data_to_file()
+                done, total = 0, sum(tensor.bytes for tensor in tensors)
+                for tensor in tensors:
+                    progress(f"writing {path.name}", done, total)
+                    writer.write_tensor_data(tensor.data())
+                    done += tensor.bytes
             with partial.open("rb") as stream:
                 os.fsync(stream.fileno())
     except OSError as error:
-        raise StorageFailed(f"{path}: {error.strerror or error}") from error
+        # numpy, which writes tensors, only says how many numbers were written.
+        why = error.strerror or "not all of it could be written, as on a full disk"
+        raise StorageFailed(f"{path} can't be written: {why}", hint=_FREE_SPACE) from error
 
 
 def _architecture(model: PreTrainedModel) -> str:
@@ -88,15 +115,18 @@ def _architecture(model: PreTrainedModel) -> str:
     return _ARCHITECTURES[name]
 
 
-def _add_config(writer: GGUFWriter, model: PreTrainedModel) -> None:
-    from gguf import LlamaFileType
+def _add_config(writer: GGUFWriter, model: PreTrainedModel, architecture: str, quant: str) -> None:
+    from gguf import GGML_QUANT_VERSION, LlamaFileType
 
     config = model.config
-    if model.dtype not in _FILE_TYPES:
-        known = ", ".join(str(dtype) for dtype in _FILE_TYPES)
+    if model.dtype not in FLOATS:
+        known = ", ".join(str(dtype) for dtype in FLOATS)
         raise UsageError(f"a decoder in {model.dtype} can't be written as GGUF: not one of {known}")
     head_dim = hf.head_dim(config)
-    writer.add_file_type(LlamaFileType[_FILE_TYPES[model.dtype]])
+    name = FLOATS[model.dtype] if quant == "none" else quant
+    writer.add_file_type(LlamaFileType["ALL_F32" if name == "f32" else f"MOSTLY_{name.upper()}"])
+    if name not in FLOATS.values():
+        writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -107,6 +137,8 @@ def _add_config(writer: GGUFWriter, model: PreTrainedModel) -> None:
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_rope_dimension_count(head_dim)
+    if head_dim != hf.gguf_head_dim(config):
+        writer.add_uint32(hf.GGUF_HEAD_DIM, head_dim)
     writer.add_rope_freq_base(hf.rope_parameters(config)["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
@@ -184,14 +216,33 @@ def _split(step: dict[str, Any]) -> str:
     return str(step["type"])
 
 
-def _add_tensors(writer: GGUFWriter, model: PreTrainedModel, architecture: str) -> None:
-    from gguf import MODEL_ARCH, GGMLQuantizationType, get_tensor_name_map
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor of the decoder, and what it is in the file. heads: their number, if RoPE's halves become neighbours."""
+
+    name: str
+    tensor: Tensor
+    kind: GGMLQuantizationType
+    heads: int | None
+
+    @property
+    def bytes(self) -> int:
+        return stored_bytes(self.tensor.shape, self.kind)
+
+    def data(self) -> np.ndarray:
+        tensor = self.tensor.detach().cpu()
+        return stored(self.name, tensor if self.heads is None else _interleaved(tensor, self.heads), self.kind)
+
+
+def _tensors(model: PreTrainedModel, architecture: str, quant: str) -> list[_Stored]:
+    """What the file holds of each tensor, in the order of the state dict. Raises UsageError for one it can't hold."""
+    from gguf import MODEL_ARCH, get_tensor_name_map
 
     config = model.config
     names = get_tensor_name_map(MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
-    tied = config.tie_word_embeddings
+    tensors = []
     for name, tensor in model.state_dict().items():
-        if hf.is_output_weight(name) and tied:  # a missing output is the embedding
+        if hf.is_output_weight(name) and config.tie_word_embeddings:  # a missing output is the embedding
             continue
         gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if gguf_name is None or (name.endswith(".bias") and architecture != "qwen2"):
@@ -200,15 +251,10 @@ def _add_tensors(writer: GGUFWriter, model: PreTrainedModel, architecture: str) 
             raise UsageError(
                 f"GGUF can't hold {name}: it is a {type(tensor).__name__}", hint="export before quantising"
             )
-        if architecture == "llama" and (heads := hf.rotated_heads(name, config)) is not None:
-            tensor = _interleaved(tensor, heads)
-        tensor = tensor.detach().cpu().contiguous()
-        if tensor.ndim == 1:
-            writer.add_tensor(gguf_name, tensor.float().numpy())
-        elif tensor.dtype == torch.bfloat16:  # numpy has none: its bytes
-            writer.add_tensor(gguf_name, tensor.view(torch.uint8).numpy(), raw_dtype=GGMLQuantizationType.BF16)
-        else:
-            writer.add_tensor(gguf_name, tensor.numpy())
+        kind = stored_type(tensor, quant, is_vocabulary=gguf_name in ("token_embd.weight", "output.weight"))
+        heads = hf.rotated_heads(name, config) if architecture == "llama" else None
+        tensors.append(_Stored(gguf_name, tensor, kind, heads))
+    return tensors
 
 
 def _interleaved(weight: Tensor, heads: int) -> Tensor:

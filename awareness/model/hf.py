@@ -175,6 +175,18 @@ def head_dim(config: Any) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
+GGUF_HEAD_DIM = "qwen3_moe.attention.key_length"
+"""The field of a GGUF from which transformers takes D for any architecture. It does not read `attention.key_length` of
+Qwen2 and Qwen3; llama.cpp does, and ignores this one."""
+
+
+def gguf_head_dim(config: Any) -> int:
+    """D as transformers takes it to be when it reads a GGUF without `GGUF_HEAD_DIM`."""
+    if config.model_type == "qwen3":
+        return type(config)().head_dim
+    return head_dim(config) if config.model_type == "llama" else config.hidden_size // config.num_attention_heads
+
+
 def rope_parameters(config: Any) -> dict[str, Any]:
     """The settings of RoPE: `rope_theta`, `rope_type` and more."""
     return config.rope_parameters

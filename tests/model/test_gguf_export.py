@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
+import resource
 
 import pytest
 import torch
 import transformers
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFReader
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -253,15 +254,23 @@ def test_nothing_of_this_machine_is_in_the_file(tmp_path):
     assert written == (tmp_path / "b.gguf").read_bytes()
 
 
-def test_a_full_disk_keeps_the_earlier_file(tmp_path, monkeypatch):
+@contextlib.contextmanager
+def files_limited_to(size):
+    """As on a full disk, the system itself refuses to write further."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 2000, 60_000])  # in the header, the tokens, the tensors
+def test_a_full_disk_keeps_the_earlier_file(size, tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"the one before")
-
-    def full(self, *, progress=False):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(GGUFWriter, "write_tensors_to_file", full)
-    with pytest.raises(StorageFailed, match="No space left on device"):
-        export_gguf(decoder("qwen2"), bpe_tokenizer(), tmp_path / "m.gguf")
+    model, tokenizer = decoder("qwen2"), bpe_tokenizer()
+    with files_limited_to(size), pytest.raises(StorageFailed, match=r"m\.gguf can't be written: (File|not all)"):
+        export_gguf(model, tokenizer, tmp_path / "m.gguf")
     assert [file.name for file in tmp_path.iterdir()] == ["m.gguf"]
     assert (tmp_path / "m.gguf").read_bytes() == b"the one before"
 
