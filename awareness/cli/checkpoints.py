@@ -147,11 +147,7 @@ def merge(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Merge LoRA into the decoder's weights and write a model folder that any program can load."""
-    from torch.nn import LayerNorm
-
-    from awareness.model import hf
     from awareness.model.checkpoint import written_aside
-    from awareness.model.scratch import NoPositions
 
     _must_be_new(out)
     module, base = _loaded(checkpoint)
@@ -160,11 +156,7 @@ def merge(
             f"{checkpoint} has a memory adapter, which cannot be merged into the decoder's weights",
             hint=f"awareness ask --adapter {checkpoint}, or awareness checkpoints export {checkpoint} FOLDER",
         )
-    if isinstance(hf.rotary(module.decoder), NoPositions) or isinstance(hf.final_norm(module.decoder), LayerNorm):
-        raise UsageError(
-            f"{checkpoint} is a decoder without RoPE or RMSNorm, which no other program can load",
-            hint="python: awareness.model.checkpoint.load_checkpoint",
-        )
+    _must_be_of_a_known_form(checkpoint, module)
     with written_aside(out) as partial:
         _plain(module).save_pretrained(partial)
         base.tokenizer.save_pretrained(partial)
@@ -227,6 +219,7 @@ def _deploy(checkpoint: Path, out: Path) -> None:
 
 def _for_gguf(checkpoint: Path, drop_memory: bool) -> tuple[PreTrainedModel, Decoder]:
     module, base = _loaded(checkpoint)
+    _must_be_of_a_known_form(checkpoint, module)
     if module.adapter is not None:
         if not drop_memory:
             raise UsageError(
@@ -251,6 +244,22 @@ def _loaded(checkpoint: Path) -> tuple[MemoryDecoder, Decoder]:
     from awareness.model.checkpoint import load_checkpoint
 
     return load_checkpoint(checkpoint, pull=functools.partial(pull_known, reporter=render.REPORTER), dtype="auto")
+
+
+def _must_be_of_a_known_form(checkpoint: Path, module: MemoryDecoder) -> None:
+    """Raises UsageError for a decoder from scratch that no other program can load."""
+    from torch.nn import LayerNorm
+
+    from awareness.model import hf
+    from awareness.model.scratch import NoPositions
+
+    has_positions = not isinstance(hf.rotary(module.decoder), NoPositions)
+    if not has_positions or isinstance(hf.final_norm(module.decoder), LayerNorm):
+        missing = "RMSNorm (model.use_rms_norm)" if has_positions else "RoPE (model.use_rope)"
+        raise UsageError(
+            f"{checkpoint} is a decoder without {missing}, which no other program can load",
+            hint=f"awareness ask --adapter {checkpoint}, which can",
+        )
 
 
 def _plain(module: MemoryDecoder) -> PreTrainedModel:

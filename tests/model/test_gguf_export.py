@@ -25,12 +25,18 @@ from transformers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
+from awareness.cli.app import run
+from awareness.config.decoder import ModelConfig
+from awareness.config.memory import MemoryConfig
 from awareness.errors import StorageFailed, UsageError
 from awareness.model import hf
+from awareness.model.checkpoint import load_checkpoint, save_checkpoint
 from awareness.model.fusion import fuse
 from awareness.model.gguf_export import export_gguf
 from awareness.model.hf import quiet_transformers
 from awareness.model.lora import add_lora
+from awareness.model.memory_decoder import build_memory_decoder
+from awareness.model.model_files import find
 from awareness.model.weights import quantise_weights
 from tests.conftest import CHAT_TEMPLATE, GEOMETRY, tiny_model
 
@@ -77,6 +83,8 @@ def decoder(architecture, *, tied=False, dtype=torch.float32):
         model = tiny_model(architecture)
     model.model.layers = model.model.layers[:2]
     model.config.num_hidden_layers = 2
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = model.config.layer_types[:2]
     nn.init.uniform_(model.model.norm.weight, 0.5, 1.5)
     if tied:
         model.config.tie_word_embeddings = True
@@ -165,12 +173,17 @@ def test_the_settings_of_the_decoder(tmp_path):
     }
 
 
-def test_explicit_head_dim(tmp_path):
-    """Its reader gives every Qwen3 heads of 128, whatever `attention.key_length` says; with a config it loads."""
-    model = tiny_model("qwen3")
+@pytest.mark.parametrize("head_dim", [8, 64, 128])
+def test_explicit_head_dim(head_dim, tmp_path):
+    """transformers takes D of Qwen3 from a field of its own (hf.py), which is there only if D is not 128."""
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(Qwen3Config(**{**GEOMETRY, "head_dim": head_dim})).eval()
     export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
-    assert fields(tmp_path / "m.gguf")["qwen3.attention.key_length"] == 8
-    assert greedy(loaded(tmp_path / "m.gguf", config=model.config)) == greedy(model)
+    found = fields(tmp_path / "m.gguf")
+    assert found["qwen3.attention.key_length"] == found["qwen3.attention.value_length"] == head_dim
+    assert found.get("qwen3_moe.attention.key_length") == (None if head_dim == 128 else head_dim)
+    with torch.no_grad():
+        assert torch.equal(loaded(tmp_path / "m.gguf", dtype=torch.float32)(IDS).logits, model(IDS).logits)
 
 
 def test_llama_rope_halves_are_interleaved(tmp_path):
@@ -369,3 +382,100 @@ def test_qwen_normalises_by_nfc_which_is_left_out(tmp_path):
     assert json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"] == {"type": "NFC"}
     export_gguf(decoder("qwen2"), tokenizer, tmp_path / "m.gguf")
     assert fields(tmp_path / "m.gguf")["tokenizer.ggml.pre"] == "qwen2"
+
+
+# From the command line
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Writes a checkpoint whose tensors are not those of a new one; returns its folder."""
+
+    def write(model, **memory):
+        torch.manual_seed(0)
+        config = ModelConfig(**model)
+        module, base = build_memory_decoder(config, MemoryConfig(**memory), pull=find, dtype="auto")
+        with torch.no_grad():
+            for tensor in module.trainable().values():
+                tensor += 0.2 * torch.randn_like(tensor)
+        save_checkpoint(tmp_path / "run", module, base.folder, config)
+        return tmp_path / "run"
+
+    return write
+
+
+def exported(capfd, *arguments):
+    code = run(["checkpoints", "export", *map(str, arguments)])
+    return code, " ".join(capfd.readouterr().err.split())
+
+
+def logits_of(checkpoint):
+    module, _ = load_checkpoint(checkpoint, pull=find, dtype="auto")
+    with torch.no_grad():
+        return module.decoder(IDS).logits
+
+
+SCRATCH = {"base_model_name": None, "hidden_dim": 64, "num_heads": 4, "num_layers": 2, "intermediate_dim": 64}
+NO_MEMORY = {"vanilla_mode": True}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_heads": 1},  # head_dim 64
+        {"hidden_dim": 128, "num_heads": 1},  # head_dim 128, as transformers takes it to be
+        {"num_kv_heads": 2},
+        {"rope_theta": 12_345.678},
+        {"norm_eps": 3e-5},
+        {"vocab_size": 333},
+        {"max_seq_len": 77},
+        {"dropout": 0.5, "attention_dropout": 0.5},
+        {"use_flash_attention": False},
+    ],
+    ids=str,
+)
+def test_a_decoder_from_scratch_loads_back(capfd, trained, model_folder, tmp_path, settings):
+    run_ = trained({**SCRATCH, "tokenizer_name": str(model_folder), **settings}, **NO_MEMORY)
+    code, err = exported(capfd, run_, tmp_path / "m.gguf")
+    assert code == 0, err
+    again = loaded(tmp_path / "m.gguf", dtype=torch.float32)
+    atol = 0 if settings.get("use_flash_attention", True) else 1e-5  # another kernel rounds otherwise
+    with torch.no_grad():
+        assert torch.allclose(again(IDS).logits, logits_of(run_), rtol=0, atol=atol)
+    assert again.config.max_position_embeddings == settings.get("max_seq_len", 2048)
+
+
+@pytest.mark.parametrize("setting", ["use_rope", "use_rms_norm"])
+def test_a_decoder_that_no_other_program_loads_is_refused(capfd, trained, model_folder, tmp_path, setting):
+    run_ = trained({**SCRATCH, "tokenizer_name": str(model_folder), setting: False}, **NO_MEMORY)
+    code, err = exported(capfd, run_, tmp_path / "m.gguf")
+    assert code == 2 and f"(model.{setting}), which no other program can load" in err and "awareness ask" in err
+    assert not (tmp_path / "m.gguf").exists()
+
+
+LORA = {"use_memory_adapter": False, "use_lora": True, "lora_rank": 2, "lora_targets": ["q_proj", "v_proj", "up_proj"]}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("freeze_base_model", "memory"), [(True, LORA), (False, NO_MEMORY), (False, LORA)], ids=["lora", "base", "both"]
+)
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_a_trained_base_loads_back(capfd, trained, tmp_path, architecture, freeze_base_model, memory, dtype):
+    """With LoRA merged; the biases of Qwen2, which LoRA stands beside, are kept."""
+    folder = tmp_path / "base"
+    decoder(architecture, tied=architecture == "llama", dtype=dtype).save_pretrained(folder)
+    bpe_tokenizer().save_pretrained(folder)
+    run_ = trained({"base_model_name": str(folder), "freeze_base_model": freeze_base_model}, **memory)
+    assert exported(capfd, run_, tmp_path / "m.gguf")[0] == 0
+    assert run(["checkpoints", "merge", str(run_), str(tmp_path / "merged")]) == 0
+    again = loaded(tmp_path / "m.gguf", dtype="auto" if dtype == torch.float32 else dtype)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto").eval()
+    want, got = merged.state_dict(), again.state_dict()
+    assert list(got) == list(want)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    with torch.no_grad():
+        assert torch.equal(again(IDS).logits, merged(IDS).logits)
+        if dtype == torch.float32:  # bfloat16 rounds the merged weights
+            assert torch.allclose(again(IDS).logits, logits_of(run_), atol=1e-4)
