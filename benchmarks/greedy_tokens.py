@@ -12,6 +12,7 @@ greedy tokens do by more than `--gap`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import urllib.request
@@ -29,7 +30,7 @@ PROMPTS = {
     "Python": "def quicksort(items):\n    if len(items) <= 1:\n        return items\n",
     "C": "#include <stdio.h>\n\nint main(int argc, char **argv) {\n\tfor (int i = 0; i < 10; i++)\n",
     "English": "The difference between a process and a thread is that",
-    "Chinese": "请用一句话解释什么是递归。答案：",  # noqa: RUF001 - a Chinese colon
+    "Chinese": "请用一句话解释什么是递归。答案：",
     "emoji": "🎉🚀 Release notes 👩‍💻:\n- café naïve Größe №42\n-",
     "numbers": "1 22 333 4444 55555 3.14159 0xFF 1e-5 2024-11-28T17:51:03Z\n  \t\n\n    x  =",
     "special tokens": "<|im_start|>system\nAnswer briefly.<|im_end|>\n<|im_start|>user\nWhat is a mutex?<|im_end|>\n"
@@ -47,7 +48,8 @@ class LlamaCpp(Protocol):
 
     def chat(self, question: str) -> str: ...
 
-    def greedy(self, ids: list[int], count: int) -> list[int]: ...
+    def greedy(self, ids: list[int], count: int) -> list[int]:
+        """May end earlier, where llama.cpp takes a token for the end of the text."""
 
 
 class LlamaCppPython:
@@ -60,7 +62,6 @@ class LlamaCppPython:
         options = {"n_threads": threads, "n_threads_batch": threads, "flash_attn": False, "type_k": 0, "type_v": 0}
         self._model = llama_cpp.Llama(str(path), n_ctx=context, verbose=False, **options)
         vocabulary = llama_cpp.llama_model_get_vocab(self._model._model.model)
-        self._ends = lambda token: llama_cpp.llama_vocab_is_eog(vocabulary, token)
         self._adds_bos = llama_cpp.llama_vocab_get_add_bos(vocabulary)
 
     def ids(self, text: str) -> list[int]:
@@ -75,12 +76,7 @@ class LlamaCppPython:
         return format_(messages=[{"role": "user", "content": question}]).prompt
 
     def greedy(self, ids: list[int], count: int) -> list[int]:
-        made: list[int] = []
-        for token in self._model.generate(ids, temp=0.0, repeat_penalty=1.0):
-            if len(made) == count or self._ends(token):
-                break
-            made.append(token)
-        return made
+        return list(itertools.islice(self._model.generate(ids, temp=0.0, repeat_penalty=1.0), count))
 
 
 class XLlamaCpp:
@@ -146,17 +142,15 @@ def main() -> None:
             failed += llama.chat(question) != text
         ids = decoder.tokenizer(text)["input_ids"]
         are_equal = ids == llama.ids(text)
-        theirs, scores = _greedy(model, ids, options.tokens)
         ours = llama.greedy(ids, options.tokens)
-        first = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-        if first is None and len(ours) != len(theirs):  # one of them ended the text
-            first = min(len(ours), len(theirs))
-        equal = len(theirs) if first is None else first
-        gap = 0.0 if first is None else _gap(scores[first], ours[first : first + 1])
+        theirs, scores = _greedy(model, ids, len(ours))
+        first = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), None)
+        equal = len(ours) if first is None else first
+        gap = 0.0 if first is None else float(scores[first].max() - scores[first][ours[first]])
         failed += not are_equal or gap > options.gap
-        same, compared = same + equal, compared + len(theirs)
-        rows.append((name, len(ids), "yes" if are_equal else "NO", len(theirs), equal, "" if first is None else first))
-        rows[-1] += ("" if first is None else f"{gap:.4f}",)
+        same, compared = same + equal, compared + len(ours)
+        difference = ("", "") if first is None else (first, f"{gap:.4f}")
+        rows.append((name, len(ids), "yes" if are_equal else "NO", len(ours), equal, *difference))
     print(f"\n{options.file.name} in {llama.name}, {options.model} in {options.dtype}, {processor()}\n")
     table(("prompt", "ids", "same ids", "greedy tokens", "equal", "first difference", "gap there"), rows)
     print(f"\n{same} of {compared} greedy tokens are equal before the first difference; {failed} failed")
@@ -172,26 +166,18 @@ def _binding(path: Path, threads: int) -> Any:
 
 
 def _greedy(model: Any, ids: list[int], count: int) -> tuple[list[int], list[torch.Tensor]]:
-    """transformers' tokens without the one that ends a text, and the logits [V] before each."""
+    """transformers' tokens, not ended by any, and the logits [V] before each."""
     with torch.inference_mode():
         made = model.generate(
             torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),  # else tokens that also pad are left out
             max_new_tokens=count,
             do_sample=False,
+            eos_token_id=None,
             return_dict_in_generate=True,
             output_logits=True,
         )
-    tokens = made.sequences[0, len(ids) :].tolist()
-    ends = model.generation_config.eos_token_id
-    if tokens[-1] in (ends if isinstance(ends, list) else [ends]):
-        tokens.pop()
-    return tokens, [logits[0].float() for logits in made.logits]
-
-
-def _gap(logits: torch.Tensor, token: list[int]) -> float:
-    """By how much the best logit is above that of `token`; above that of the second best, if llama.cpp ended there."""
-    best = logits.topk(2).values
-    return float(best[0] - (logits[token[0]] if token else best[1]))
+    return made.sequences[0, len(ids) :].tolist(), [logits[0].float() for logits in made.logits]
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def stored(name: str, tensor: Tensor, kind: GGMLQuantizationType) -> np.ndarray:
         blocks: np.ndarray = quantize(tensor.float().numpy(), kind)
         return blocks
     converted = tensor.to(dtype)
-    if dtype == torch.float16 and not torch.isfinite(converted).all():
+    if dtype == torch.float16 and not all(torch.isfinite(end) for end in converted.aminmax()):
         raise UsageError(f"{name} has numbers that float16 can't hold", hint="--quant bf16")
     if dtype == torch.bfloat16:  # numpy has none: its bytes
         return converted.contiguous().view(torch.uint8).numpy()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import json
 import resource
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,11 +75,11 @@ def bpe_tokenizer(pre=None, *, ignore_merges=False) -> PreTrainedTokenizerFast:
     return fast
 
 
-def decoder(architecture, *, tied=False, dtype=torch.float32):
-    """Of two layers; heads of Qwen3 as wide as transformers takes them to be when it reads GGUF."""
+def decoder(architecture, *, tied=False, dtype=torch.float32, head_dim=128):
+    """Of two layers. head_dim: of Qwen3, by default as wide as transformers takes it to be when it reads GGUF."""
     if architecture == "qwen3":
         torch.manual_seed(0)
-        size = {"head_dim": 128, "num_attention_heads": 2, "num_key_value_heads": 1}
+        size = {"head_dim": head_dim, "num_attention_heads": 2, "num_key_value_heads": 1}
         model = Qwen3ForCausalLM(Qwen3Config(**{**GEOMETRY, **size})).eval()
         for layer in model.model.layers:
             nn.init.uniform_(layer.self_attn.k_norm.weight, 0.5, 1.5)
@@ -176,8 +180,7 @@ def test_the_settings_of_the_decoder(tmp_path):
 @pytest.mark.parametrize("head_dim", [8, 64, 128])
 def test_explicit_head_dim(head_dim, tmp_path):
     """transformers takes D of Qwen3 from a field of its own (hf.py), which is there only if D is not 128."""
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(Qwen3Config(**{**GEOMETRY, "head_dim": head_dim})).eval()
+    model = decoder("qwen3", head_dim=head_dim)
     export_gguf(model, bpe_tokenizer(), tmp_path / "m.gguf")
     found = fields(tmp_path / "m.gguf")
     assert found["qwen3.attention.key_length"] == found["qwen3.attention.value_length"] == head_dim
@@ -479,3 +482,91 @@ def test_a_trained_base_loads_back(capfd, trained, tmp_path, architecture, freez
         assert torch.equal(again(IDS).logits, merged(IDS).logits)
         if dtype == torch.float32:  # bfloat16 rounds the merged weights
             assert torch.allclose(again(IDS).logits, logits_of(run_), atol=1e-4)
+
+
+QUANTS = {"f32": 1e-6, "f16": 2e-3, "bf16": 2e-2, "q8_0": 2e-2, "q4_0": 0.2}
+"""Largest change of a weight, as a share of the largest one of its tensor."""
+
+
+@pytest.mark.parametrize("quant", QUANTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_quant(capfd, tmp_path, quant, dtype):
+    """Rows of 48 numbers are no whole blocks, so they become f16; with q4_0 the embedding would be q8_0."""
+    folder = tmp_path / "model"
+    model = decoder("qwen2", dtype=dtype)
+    model.save_pretrained(folder)
+    bpe_tokenizer().save_pretrained(folder)
+    code, err = exported(capfd, folder, tmp_path / "m.gguf", "--quant", quant)
+    assert code == 0, err
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "m.gguf").tensors}
+    in_blocks = quant in ("q8_0", "q4_0")
+    assert kinds["blk.0.ffn_down.weight"] == quant.upper()  # rows of 64 numbers
+    assert kinds["blk.0.attn_q.weight"] == kinds["token_embd.weight"] == ("F16" if in_blocks else quant.upper())
+    assert kinds["blk.0.attn_q.bias"] == kinds["output_norm.weight"] == "F32"
+    assert fields(tmp_path / "m.gguf").get("general.quantization_version") == (2 if in_blocks else None)
+    want, got = model.state_dict(), loaded(tmp_path / "m.gguf", dtype=torch.float32).state_dict()
+    for name, tensor in want.items():
+        assert (got[name] - tensor).abs().max() <= QUANTS[quant] * tensor.abs().max(), name
+
+
+def test_the_vocabulary_stays_in_q8_0(tmp_path):
+    wide = Qwen3ForCausalLM(Qwen3Config(**{**GEOMETRY, "hidden_size": 64})).eval()
+    export_gguf(wide, bpe_tokenizer(), tmp_path / "m.gguf", quant="q4_0")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "m.gguf").tensors}
+    assert kinds["token_embd.weight"] == kinds["output.weight"] == "Q8_0"
+    assert {kinds[f"blk.{i}.attn_q.weight"] for i in range(6)} == {"Q4_0"}
+
+
+def test_a_quant_that_does_not_fit(capfd, model_folder, tmp_path):
+    with pytest.raises(UsageError, match="quant 'q5_k': not one of none, f32"):
+        export_gguf(decoder("llama"), bpe_tokenizer(), tmp_path / "m.gguf", quant="q5_k")
+    large = decoder("llama")
+    large.model.layers[0].mlp.up_proj.weight.data[3, 5] = 1e5
+    with pytest.raises(UsageError, match=r"ffn_up\.weight has numbers that float16 can't hold") as caught:
+        export_gguf(large, bpe_tokenizer(), tmp_path / "m.gguf", quant="f16")
+    assert caught.value.hint == "--quant bf16" and not list(tmp_path.iterdir())
+    code, err = exported(capfd, model_folder, tmp_path / "folder", "--quant", "q8_0")
+    assert code == 2 and "--quant q8_0 is for GGUF" in err
+
+
+def test_a_full_disk_has_its_exit_code(capfd, model_folder, tmp_path):
+    with files_limited_to(100_000):
+        code, err = exported(capfd, model_folder, tmp_path / "m.gguf")
+    assert code == 13 and "can't be written" in err and "free some space" in err
+    assert not list(tmp_path.iterdir())
+
+
+# In llama.cpp itself
+
+has_llama_cpp = any(importlib.util.find_spec(name) for name in ("llama_cpp", "xllamacpp"))
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.mark.skipif(not has_llama_cpp, reason="needs a binding of llama.cpp: pip install xllamacpp")
+@pytest.mark.parametrize(
+    ("architecture", "options", "quant", "gap"),
+    [
+        ("llama", {"tied": True}, "f32", 1e-3),
+        ("qwen2", {}, "f32", 1e-3),
+        ("qwen3", {"head_dim": 64}, "f32", 1e-3),
+        ("qwen3", {}, "q8_0", 0.5),
+        ("qwen3", {}, "q4_0", 3.0),
+    ],
+)
+def test_llama_cpp_says_the_same_tokens(capfd, monkeypatch, tmp_path, architecture, options, quant, gap):
+    """The script compares token ids and greedy tokens; in float32 only a tie of two logits may be decided otherwise."""
+    model, tokenizer = decoder(architecture, **options), bpe_tokenizer()
+    if architecture == "qwen2":  # transformers gives any Qwen2 this split and NFC
+        tokenizer = bpe_tokenizer(split(PRETOKENIZE_REGEX))
+        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert exported(capfd, tmp_path / "model", tmp_path / "m.gguf", "--quant", quant)[0] == 0
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    arguments = [tmp_path / "m.gguf", "--model", tmp_path / "model", "--tokens", 24, "--gap", gap, "--threads", 1]
+    monkeypatch.setattr(sys, "argv", ["greedy_tokens.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("greedy_tokens").main()
+    out = capfd.readouterr().out
+    assert ended.value.code == 0, out
+    assert "0 failed" in out and out.count("| yes |") == 10
