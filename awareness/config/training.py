@@ -25,7 +25,9 @@ class DataConfig(Section):
 
     kinds: weight of each kind of sample. chunks: largest number of chunks of a sample, in as many equal stages of the
     training. reads: how the decoder gets the chunks: as memory, as text in the prompt, or not at all. written: number
-    of questions that the teacher writes before training. latent_cache: bytes of latents that are kept in RAM.
+    of samples that models write before training, for each of the kinds `written` and `distractors`. written_by: the
+    model that writes those of `written`, with any vocabulary; null for the base model. latent_cache: bytes of latents
+    that are kept in RAM.
     """
 
     sources: list[str] = Field(min_length=1, examples=[["./my/repo"]])
@@ -39,6 +41,7 @@ class DataConfig(Section):
     chunks: list[Annotated[int, Field(ge=1, le=1024)]] = Field(default=[1, 4, 16, 64], min_length=1)
     reads: Literal["memory", "text", "none"] = "memory"
     written: int = Field(default=0, ge=0)
+    written_by: str | None = None
     latent_cache: int = Field(default=2 << 30, ge=0)
 
     def conflicts(self) -> Iterator[Conflict]:

@@ -261,9 +261,13 @@ def text_length(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     return int(given.shape[1]) + cached_tokens(cache_in(args, kwargs))
 
 
-def continued(model: PreTrainedModel, ids: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-    """Run a decoder over ids [B, T] after what `cache` holds: logits of the last token [B, 1, V], and the cache."""
-    named = {} if cache is None else {_cache_name(model): cache}
+def continued(
+    model: PreTrainedModel, ids: Tensor, cache: Cache | None = None, **padding: Tensor
+) -> tuple[Tensor, Cache]:
+    """Run a decoder over ids [B, T] after what `cache` holds: logits of the last token [B, 1, V], and the cache.
+
+    padding: `attention_mask` [B, S + T] and `position_ids` [B, T], of rows that have padding."""
+    named: dict[str, Any] = dict(padding) if cache is None else {**padding, _cache_name(model): cache}
     out = model(ids, use_cache=True, logits_to_keep=1, **named)
     cache = cache_in((), out)
     assert cache is not None

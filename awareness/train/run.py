@@ -32,16 +32,17 @@ from awareness.train.data.repostack import SourceRepository, read_stack
 from awareness.train.log import LOG, SETTINGS, RunLog, draw_run, read_log
 from awareness.train.resume import resumable
 from awareness.train.run_summary import run_summary
+from awareness.train.samples.authors import authors
 from awareness.train.samples.mixture import KINDS, SampleStream
 from awareness.train.samples.pool import Pool
-from awareness.train.samples.teacher_samples import prepare_samples
+from awareness.train.samples.teacher_samples import Models, closing, prepare_samples
 from awareness.train.setting_checks import check_settings
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher
 from awareness.train.trainer import MemoryTrainer
 from awareness.types import Progress, Sample, digest, silent
 
-_OF_SAMPLES = {"kinds", "chunks", "reads", "written"}
+_OF_SAMPLES = {"kinds", "chunks", "reads", "written", "written_by"}
 _OF_RATES = {
     *("memory_lr", "gate_lr", "lora_lr", "base_model_lr", "warmup_steps", "scheduler", "min_lr_ratio"),
     *("optimizer", "weight_decay", "max_grad_norm"),
@@ -172,6 +173,7 @@ def prepare(
     training = config.training
     unused = tell_unused(config, say)
     check_settings(config, pull=pull)
+    writing = _fetched(config, pull, say)
     torch.manual_seed(training.seed)  # for the initial tensors
     precision = training.mixed_precision if config.model.freeze_base_model else "no"
     module, base = build_memory_decoder(config.model, config.memory, pull=pull, dtype=DTYPES[precision])
@@ -181,7 +183,7 @@ def prepare(
         module.decoder.gradient_checkpointing_enable({"use_reentrant": False})
     log = RunLog(config.output_dir, every=training.logging_steps, progress=progress, say=say)
     if config.data is not None:
-        data = _of_repositories(config, module, base, pull, progress, say)
+        data = _of_repositories(config, module, base, pull, progress, say, writing)
         if data.validation is None:
             unused = tell_unused(config, say, told=unused, validates=False)
     else:
@@ -213,7 +215,9 @@ def _of_repositories(
     pull: Callable[[str], ModelFolder],
     progress: Progress,
     say: Callable[[str], None],
+    writing: Mapping[str, ModelFolder],
 ) -> _Data:
+    """writing: kind of sample -> the model that writes its samples."""
     data, training = config.data, config.training
     assert data is not None
     tokens, kept = token_starts(base.folder.path), prepared_sources(base.folder.path)
@@ -221,23 +225,46 @@ def _of_repositories(
     say(stack.report.summary)
     group = _samples_per_step(training)
 
-    def stream(repositories: Sequence[SourceRepository], length: int, seed: int, chunks: Sequence[int]) -> SampleStream:
-        pools, cache = _pools(repositories), _cache("prepared")
-        prepared = prepare_samples(
-            base, pools, data.kinds, count=data.written, seed=seed, cache=cache, progress=progress
-        )
+    # The model in use can write on a GPU, where memory is scarce; start_from may have changed it.
+    own = base if base.model.device.type != "cpu" and config.start_from is None else None
+    written: dict[str, list[dict[str, Any]]] = {}
+
+    def stream(
+        repositories: Sequence[SourceRepository], split: str, length: int, seed: int, chunks: Sequence[int], most: int
+    ) -> SampleStream:
+        pools = _pools(repositories)
+        options: dict[str, Any] = {"cache": _cache("prepared"), "models": models, "progress": progress, "say": say}
+        made = prepare_samples(pools, writing, count=most, seed=seed, **options)
+        written[split] = [kind.report for kind in made]
+        prepared = {kind.kind: kind.samples for kind in made}
         return SampleStream(
             pools, data.kinds, curriculum=chunks, length=length, group=group, seed=seed, prepared=prepared
         )
 
-    train = stream(stack.train, training.max_steps * group, training.seed, data.chunks)
-    validation = None
-    if stack.validation and training.eval_samples:
-        validation = stream(stack.validation, training.eval_samples, training.seed + 1, data.chunks[-1:])
+    with closing(Models(own)) as models:
+        steps = training.max_steps * group
+        train = stream(stack.train, "train", steps, training.seed, data.chunks, data.written)
+        validation = None
+        if stack.validation and (length := training.eval_samples):
+            most = min(data.written, length)  # more would not be drawn
+            validation = stream(stack.validation, "validation", length, training.seed + 1, data.chunks[-1:], most)
+    report = {**asdict(stack.report), **({"written": written} if writing else {})}
     memory = MemoryMaker(module, base, data.latent_cache) if data.reads == "memory" else None
     with_system = memory is None or NEUTRAL.trained(config.memory.memory_form).system_with_memory
     rows = Rows(base.tokenizer, data.reads, with_system)
-    return _Data(train, validation, rows, asdict(stack.report), memory, _teacher(config, pull))
+    return _Data(train, validation, rows, report, memory, _teacher(config, pull))
+
+
+def _fetched(
+    config: TrainConfig, pull: Callable[[str], ModelFolder], say: Callable[[str], None]
+) -> dict[str, ModelFolder]:
+    """Kind of sample -> the model that writes its samples. All models are fetched: what is missing ends the run before
+    hours of work. Raises UsageError and ModelNotAvailable."""
+    if config.data is None:
+        return {}
+    if config.losses.kl_coefficient and config.losses.teacher_model:
+        pull(config.losses.teacher_model)
+    return authors(config.data, config.model.base_model_name, pull=pull, say=say)
 
 
 def _pools(repositories: Sequence[SourceRepository]) -> list[Pool]:

@@ -12,15 +12,10 @@ import torch
 from awareness.config.read import read_config
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
-from awareness.model.load import load
 from awareness.model.model_files import find
 from awareness.train.log import read_log
 from awareness.train.run import prepare, train_memory
-from awareness.train.samples.mixture import SampleStream
-from awareness.train.samples.pool import Pool
-from awareness.train.samples.teacher_samples import prepare_samples
 from awareness.train.trainer import arguments
-from awareness.types import Chunk
 
 
 def prepared(path, *settings):
@@ -148,67 +143,6 @@ def test_teacher(config_file, monkeypatch, tmp_path):
     named = ["losses.kl_coefficient=1.0", "losses.teacher_model=/no/such/model", f"output_dir={tmp_path / 'other'}"]
     with pytest.raises(Exception, match="/no/such/model"):
         trained(config_file, *named)
-
-
-# Data that needs a model
-
-
-CODE = [
-    Chunk(f"src/{name}.py", 1, 4, name, f'def {name}(a):\n    """Makes {name} of a."""\n    return a.{name}()\n')
-    for name in ("render", "flush", "rotate", "merge", "parse", "filter")
-]
-
-
-def test_written(config_file, model_folder, tmp_path, monkeypatch):
-    """Questions of a teacher, with the chunk that they are about; and what the base says where nothing helps."""
-    from awareness.train.samples import teacher_samples as module
-
-    decoder, pool = load(find(str(model_folder)), dtype=torch.float32), Pool(CODE, "one")
-    asked = []
-
-    def say(decoder, prompts, tokens):
-        asked.append([decoder.tokenizer.decode(ids) for ids in prompts])
-        is_question = tokens == module._TOKENS["question"]
-        return ['Sure!\n "What does it make?"' if is_question else "It makes things. And more" for _ in prompts]
-
-    monkeypatch.setattr(module, "_generate", say)
-    kinds = {"written": 1.0, "distractors": 1.0, "constant": 0.0}
-    options = {"count": 3, "seed": 0, "cache": tmp_path}
-    found = prepare_samples(decoder, [pool], kinds, **options)
-    assert set(found) == {"written", "distractors"} and [len(some) for some in found.values()] == [3, 3]
-    for one in found["written"]:
-        assert one.sample.question == "What does it make?" and one.sample.answer == "It makes things."
-        assert one.sample.texts[0] in pool.texts and one.sample.gold == (0,)
-        assert any(one.sample.texts[0] in prompt for prompt in asked[0]) and one.sample.texts[0] in "".join(asked[1])
-    for one in found["distractors"]:
-        assert one.sample.texts == one.sample.gold == () and one.sample.answer == "It makes things."
-    before = len(asked)
-    assert prepare_samples(decoder, [pool], kinds, **options) == found and len(asked) == before
-    prepare_samples(decoder, [pool], kinds, **{**options, "count": 2})
-    assert len(asked) > before
-    stream = SampleStream([pool], kinds, curriculum=[4], length=30, group=1, seed=0, prepared=found)
-    samples = [stream[i] for i in range(30)]
-    assert {sample.kind for sample in samples} == {"written", "distractors"}
-    assert all(sample.texts[sample.gold[0]] in pool.texts for sample in samples if sample.kind == "written")
-    assert prepare_samples(decoder, [pool], {"constant": 1.0}, **options) == {}
-
-
-def test_a_training_makes_what_it_needs_of_written_samples(config_file, tmp_path, monkeypatch):
-    from awareness.train.samples import teacher_samples as module
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        module,
-        "_generate",
-        lambda decoder, prompts, tokens: ["Is it so?" if tokens == 40 else "So it is."] * len(prompts),
-    )
-    kinds = ["data.kinds={written: 1, distractors: 1}", "data.written=4", "training.max_steps=2"]
-    run = prepared(config_file, *kinds)
-    assert {run.trainer.train_dataset[i].kind for i in range(4)} <= {"written", "distractors"}
-    stored = list((tmp_path / "cache").rglob("*.json"))
-    assert stored and all(len(json.loads(path.read_text())) == 4 for path in stored)
-    with pytest.raises(UsageError, match="none of written, distractors can be made"):
-        prepared(config_file, *kinds[:1], "data.written=0")
 
 
 # The file
