@@ -274,6 +274,12 @@ def continued(
     return out.logits, cache
 
 
+def cut_cache(cache: Cache, tokens: int) -> None:
+    """Leave the first `tokens` of a cache. What its `crop` does with a positive number depends on the version."""
+    if (rest := cached_tokens(cache) - tokens) > 0:
+        cache.crop(-rest)
+
+
 def _cache_name(model: PreTrainedModel) -> str:
     """The name of the KV cache in the forward method of a decoder."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

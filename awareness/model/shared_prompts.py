@@ -76,7 +76,7 @@ class Rows:
                 if len(said) == max_new_tokens or bool(done.all()):
                     break
                 logits, mask = self._read([[int(t)] for t in said[-1]], mask)
-        self._cache.crop(before - self._cache.get_seq_length())  # negative: the number of tokens to remove
+        hf.cut_cache(self._cache, before)
         return [text.partition(stop)[0] if stop else text for text in texts]
 
     def _read(self, parts: Sequence[Sequence[int]], mask: Tensor) -> tuple[Tensor, Tensor]:

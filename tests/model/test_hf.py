@@ -226,6 +226,20 @@ class TestCalls:
         assert again is cache and hf.cached_tokens(cache) == 6
         torch.testing.assert_close(got, whole[:, -1:], atol=1e-5, rtol=1e-5)
 
+    def test_continued_with_padding_after_a_cut(self, model):
+        """The first two tokens are padding; the cache is cut to the first three, and goes on."""
+        mask = torch.tensor([[0, 0, 1, 1, 1, 1]] * 2)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        with torch.no_grad():
+            whole = model(IDS[:, 2:], use_cache=False).logits
+            _, cache = hf.continued(model, IDS[:, :5], attention_mask=mask[:, :5], position_ids=positions[:, :5])
+            hf.cut_cache(cache, 9)
+            assert hf.cached_tokens(cache) == 5
+            hf.cut_cache(cache, 3)
+            assert hf.cached_tokens(cache) == 3
+            got, _ = hf.continued(model, IDS[:, 3:], cache, attention_mask=mask, position_ids=positions[:, 3:])
+        torch.testing.assert_close(got, whole[:, -1:], atol=1e-5, rtol=1e-5)
+
     def test_last_logits(self, model):
         with torch.no_grad():
             whole, last = model(IDS, use_cache=False).logits, hf.last_logits(model, IDS, 3)

@@ -35,7 +35,7 @@ from awareness.train.samples.sample_cache import SampleCache
 from awareness.train.samples.written_questions import VERSION, Request, Result, Writer, requests
 from awareness.types import Progress, Sample, digest, silent
 
-BATCH = 8  # attempts that are made together
+BATCH = 16  # attempts that are made together
 PATIENCE = 64  # attempts after which a share of LEAST must be usable
 LEAST = 0.05
 ASKS = 2  # requests about a chunk that follow each other: a chunk is read once for both

@@ -138,12 +138,11 @@ def requests(rng: random.Random, chunk: Chunk) -> list[Request]:
                 found.setdefault(sort, []).append(Request(chunk.encoded_text, _asks(line, fact), start, fact))
     for number, sentence in _sentences(lines, prose):
         if about := _definition(chunk, lines, number):
-            word = rng.choice(["What", "How"])
-            word = "Why" if _REASON.search(sentence) else "When" if _CONDITION.search(sentence) else word
-            start = f"{word} does `{about}`"
-            found.setdefault("prose", []).append(
-                Request(chunk.encoded_text, _asks(sentence, ""), start, sentence=sentence)
-            )
+            word = "Why" if _REASON.search(sentence) else "When" if _CONDITION.search(sentence) else ""
+            if word:
+                start = f"{word} does `{about}`"
+                request = Request(chunk.encoded_text, _asks(sentence, ""), start, sentence=sentence)
+                found.setdefault("prose", []).append(request)
     sorts = rng.sample(sorted(found), len(found))
     picked = [rng.sample(found[sort], len(found[sort])) for sort in sorts]
     return [one for some in itertools.zip_longest(*picked) for one in some if one is not None][:_MOST]
@@ -182,13 +181,14 @@ def _facts_of(line: str, about: str) -> Iterator[tuple[str, str, str]]:
         yield "return", f"What does `{about}` return", fact
         return
     for dot, name in _CALLED.findall(line):
-        if name not in _KEYWORDS | _EVERYWHERE and not name.startswith("__"):
+        if name not in _KEYWORDS | _EVERYWHERE and not name.startswith(("__", "get_")):
             yield "call", f"Which {'method' if dot else 'function'} does `{about}` call to", name
     for match in _STRING.finditer(line):
         if re.search(r"\w\w", fact := match[1] or match[2]):
             yield "string", f"Which string does `{about}`", fact
     for match in _NUMBER.finditer(_STRING.sub("", line)):
-        yield "number", f"Which number does `{about}`", match[0]
+        if match[0] not in ("0", "1", "2"):  # anybody would guess them
+            yield "number", f"Which number does `{about}`", match[0]
 
 
 def _prose(lines: Sequence[str]) -> dict[int, str]:
@@ -248,14 +248,14 @@ class Writer:
         rows.keep(good)
         questions = [[*self._ids(f"{_QUESTION} {results[i].question}"), *self._end] for i in good]
         for i, again in zip(good, rows.answers(questions, ANSWER_TOKENS, "\n"), strict=True):
-            if not same_answer(batch[i], results[i], again):
+            if not same_answer(batch[i], results[i].question, results[i].answer, again):
                 results[i] = _rejected(results[i], "the teacher answers otherwise when asked again")
         if not (good := _good(results)):
             return results
         unread = self._shared.rows([self._ids(_QUESTION)] * len(good))
         questions = [[*self._ids(f" {results[i].question}"), *self._end] for i in good]
         for i, blind in zip(good, unread.answers(questions, ANSWER_TOKENS, "\n"), strict=True):
-            if same_answer(batch[i], results[i], blind):
+            if same_answer(batch[i], results[i].question, results[i].answer, blind):
                 results[i] = _rejected(results[i], "the teacher knows the answer without the chunk")
         return results
 
@@ -296,7 +296,7 @@ _YES_NO = re.compile(r"(?:is|are|was|were|does|do|did|can|could|will|would|has|h
 _VAGUE = re.compile(
     r"\b(?:(?:this|these|the (?:given|following|above|provided)) \w+|the (?:code|snippet|chunk|example)"
     r"|(?:the|this) (?:function|method|class|variable|code) (?:do|does|is|return|returns|have|has|used)\b"
-    r"|above|below|provided|snippet|purpose)\b",
+    r"|above|below|snippet)\b",
     re.I,
 )
 _STOP = frozenset(
@@ -310,15 +310,15 @@ def _checked(request: Request, said: str) -> Result:
     """The question and the answer in what the teacher said, with the first check that they fail."""
     question, _, rest = f"{request.start}{said}".partition(_ANSWER)
     question, answer = " ".join(question.split()), rest.strip().partition("\n")[0].strip()
-    return Result(question, answer, _flaw(request, question, answer))
+    return Result(question, answer, flaw(request, question, answer))
 
 
-def _flaw(request: Request, question: str, answer: str) -> str:
+def flaw(request: Request, question: str, answer: str) -> str:
     """The first check that a question and its answer fail, or empty."""
     text = request.text
     if not question.endswith("?") or question.count("?") > 1 or not 4 <= len(question.split()) <= 30:
         return "no question"
-    if not answer.endswith((".", "`", ")")) or not 2 <= len(answer.split()) <= 40:
+    if not answer.endswith((".", "`", ")")) or len(answer.split()) > 40:
         return "no whole answer"
     if _YES_NO.match(question):
         return "a yes-or-no question"
@@ -346,9 +346,11 @@ def code_names(text: str) -> set[str]:
 
 
 def _occurs(name: str, text: str) -> bool:
-    """Whether code occurs in a text, or each of its words does."""
+    """Whether code occurs in a text, not as a part of a longer word or number, or else each of its words does."""
+    if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+        return True
     words = _WORD.findall(name)
-    return name in text or (bool(words) and set(words) <= set(_WORD.findall(text)))
+    return len(words) > 1 and set(words) <= set(_WORD.findall(text))
 
 
 def facts(question: str, answer: str) -> tuple[set[str], set[str]] | None:
@@ -364,12 +366,12 @@ def _stems(text: str) -> set[str]:
     return {re.sub(r"(?:ing|ed|es|s|e)$", "", word) for word in words if word not in _STOP and len(word) > 2}
 
 
-def same_answer(request: Request, result: Result, other: str) -> bool:
+def same_answer(request: Request, question: str, answer: str, other: str) -> bool:
     """Whether another answer to the question says the same: the fact that was asked for, else all names and numbers of
     the first answer, or half of its words if it has none."""
     if request.fact:
         return _occurs(request.fact, other)
-    found = facts(result.question, result.answer)
+    found = facts(question, answer)
     if found is None:
         return False
     code, plain = found

@@ -93,17 +93,17 @@ def test_more_samples_keep_the_first(model_folder, tmp_path, scripted):
         assert prepared.sample.gold == (0,) and text in {chunk.encoded_text for chunk in CODE}
         assert prepared.sample.kind == "written" and prepared.sample.answer[7:-2] in text
     assert written(model_folder, tmp_path, 5) == few and len(scripted.requests) == BATCH
-    more = written(model_folder, tmp_path, 12)
-    assert more.samples[:5] == few.samples and len(more.samples) == 12
-    assert len(scripted.requests) == len(set(scripted.requests)) == 2 * BATCH
-    assert written(model_folder, tmp_path / "other", 12).samples == more.samples  # it depends on nothing else
-    assert written(model_folder, tmp_path, 12, seed=1).samples != more.samples
+    more = written(model_folder, tmp_path, 18)
+    assert more.samples[:5] == few.samples and len(more.samples) == 18
+    assert len(scripted.requests) == len(set(scripted.requests)) == 18
+    assert written(model_folder, tmp_path / "other", 18).samples == more.samples  # it depends on nothing else
+    assert written(model_folder, tmp_path, 5, seed=1).samples != few.samples
 
 
 def test_two_requests_about_a_chunk_follow_each_other(model_folder, tmp_path, scripted):
-    written(model_folder, tmp_path, 8)
-    texts = [request.text for request in scripted.requests]
-    assert texts[0::2] == texts[1::2] and len(set(texts)) == BATCH // 2
+    written(model_folder, tmp_path, 12)
+    texts = [request.text for request in scripted.requests[:12]]
+    assert texts[0::2] == texts[1::2] and len(set(texts)) == 6
 
 
 def test_unusable_samples_and_repeated_questions_are_left_out(model_folder, tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_damaged_lines_are_written_again(model_folder, tmp_path, scripted):
     said = []
     scripted.requests.clear()
     assert written(model_folder, tmp_path, 12, say=said.append) == first
-    assert len(scripted.requests) == 3 and f"{path}: 4 damaged lines are not used" in said
+    assert len(scripted.requests) == 4 and f"{path}: 4 damaged lines are not used" in said
     scripted.requests.clear()
     assert written(model_folder, tmp_path, 12) == first and not scripted.requests
 
@@ -137,13 +137,11 @@ def test_damaged_lines_are_written_again(model_folder, tmp_path, scripted):
 def test_the_progress_is_told(model_folder, tmp_path, scripted, monkeypatch):
     monkeypatch.setattr(teacher_samples, "SAY_S", 0.0)
     said, moved = [], []
-    written(model_folder, tmp_path, 12, say=said.append, progress=lambda *state: moved.append(state))
-    assert [line.split(", ")[0] for line in said] == [
-        "written: 8 of 12 samples of 8 tries",
-        "written: 12 of 12 samples of 12 tries",
-    ]
+    written(model_folder, tmp_path, 18, say=said.append, progress=lambda *state: moved.append(state))
+    states = ["written: 16 of 18 samples of 16 tries", "written: 18 of 18 samples of 18 tries"]
+    assert [line.split(", ")[0] for line in said] == states
     assert "s each, about 0 min left" in said[0] and said[1].endswith("s each")
-    assert moved == [("written: asking " + str(model_folder), done, 12) for done in (0, 8, 12)]
+    assert moved == [("written: asking " + str(model_folder), done, 18) for done in (0, 16, 18)]
 
 
 def test_distractors_are_answered_by_the_base(model_folder, tmp_path, monkeypatch):
@@ -212,7 +210,7 @@ def test_written_by(config_file, model_folder, tmp_path, cache, scripted):
 
 def test_the_writing_model_is_freed_before_training(config_file, cache, scripted):
     prepared = prepare(read_config(config_file, list(WRITTEN)), pull=find)
-    ((_, model),) = scripted.decoders  # one loaded model for training and validation
+    (model,) = {reference for _, reference in scripted.decoders}  # one for training and validation
     assert model() is None
     assert {prepared.trainer.train_dataset[i].kind for i in range(2)} <= {"written", "constant"}
 
@@ -258,10 +256,10 @@ def test_settings_that_write_nothing_are_told(config_file, capsys, cache):
     assert train(config_file, *only) == 2
     said = capsys.readouterr().err
     assert "data.kinds.written: no sample is written, because data.written is 0" in said and "data.written=100" in said
-    scratch = ["model={hidden_dim: 48, num_heads: 6, num_layers: 2, vocab_size: 300, tokenizer_name: %s}"]
+    scratch = "model={base_model_name: null, hidden_dim: 48, num_heads: 6, num_layers: 2, tokenizer_name: %s}"
     name = read_config(config_file, []).model.base_model_name
     for kind, hint in (("written", "data.written_by=qwen2.5-coder-0.5b"), ("distractors", "data.kinds.distractors=0")):
-        assert train(config_file, scratch[0] % name, f"data.kinds={{{kind}: 1}}", "data.written=3") == 2
+        assert train(config_file, scratch % name, f"data.kinds={{{kind}: 1}}", "data.written=3") == 2
         said = capsys.readouterr().err
         assert f"data.kinds.{kind}: a decoder from scratch has no base model" in said and hint in said
 
