@@ -12,6 +12,7 @@ import typer
 from typer import Option
 
 from awareness.cli import options, render
+from awareness.cli.training_file import read_training_file
 from awareness.config.environment import variable
 from awareness.engine.models import pull_model
 from awareness.errors import UsageError, make_writable
@@ -221,32 +222,62 @@ def compare(
     setup: Setup,
     config: Annotated[
         list[Path] | None,
-        Option("--config", "-c", help="YAML file of a run; repeatable. Default: configs/compare-*.yaml."),
+        Option(
+            "--config",
+            "-c",
+            help="YAML file of a run; repeatable. Default: those that come with awareness (configs/compare-*.yaml):"
+            " vanilla, memory, lora, both.",
+        ),
     ] = None,
     settings: Annotated[list[str] | None, Option("--set", help="Overrides a value of every file; repeatable.")] = None,
+    runs: Annotated[
+        Path | None, Option("--runs", help="Folder of the trainings, one below it for each file, in place of theirs.")
+    ] = None,
     samples: Annotated[int, Option("--samples", "-n", min=1, help="Number of held-out samples, over all kinds.")] = 64,
 ) -> Report:
     """Train the comparison runs and measure them on the same held-out repositories.
 
-    A run whose output_dir already has a result is not trained again.
+    A run that is trained already, with the same settings, is not trained again. For repositories of your own:
+    --set 'data.sources=[./a, ./b, ./c]' --set data.validation=0.3
     """
-    from awareness.config.read import read_config
     from awareness.evals.compare import measure
     from awareness.train.log import LOG, draw_losses
     from awareness.train.run import held_out_samples
 
-    files = config or [Path("configs") / f"compare-{name}.yaml" for name in ("vanilla", "memory", "lora", "both")]
-    configs = {}
-    for path in files:
-        read = read_config(path, settings or [])
+    configs = _compared(config, settings, runs)
+    first = next(iter(configs.values()))
+    with render.progress() as progress:  # before the trainings, as there may be none
+        held_out = held_out_samples(first, pull=_PULL, count=samples, seed=setup.seed, progress=progress)
+    trained = [_trained(name, read) for name, read in configs.items()]
+    logs = [read.output_dir for read in configs.values() if (read.output_dir / LOG).exists()]
+    draw = functools.partial(draw_losses, logs)
+    return measure(setup, runs=trained, held_out=held_out, draw_losses=draw)
+
+
+def _compared(files: list[Path] | None, settings: list[str] | None, runs: Path | None) -> dict[str, TrainConfig]:
+    """Name of a run -> its settings. Raises UsageError for files that cannot be compared, and for a run that is there
+    already with other settings."""
+    from awareness.config.training_files import COMPARED
+    from awareness.train.finished_run import must_be_of
+
+    configs: dict[str, TrainConfig] = {}
+    for path in files or map(Path, COMPARED):
+        read = read_training_file(path, settings)
+        name = path.stem.removeprefix("compare-")
         if read.task != "memory" or read.data is None:
             raise UsageError(f"{path}: only trainings on repositories are compared", hint="task: memory, with data:")
-        configs[path.stem.removeprefix("compare-")] = read
-    runs = [_trained(name, read) for name, read in configs.items()]
-    logs = [read.output_dir for read in configs.values() if (read.output_dir / LOG).exists()]
-    held_out = functools.partial(held_out_samples, next(iter(configs.values())), pull=_PULL)
-    draw = functools.partial(draw_losses, logs)
-    return measure(setup, runs=runs, held_out=held_out, draw_losses=draw, samples=samples)
+        if name in configs:
+            raise UsageError(f"two of the files are called {name}", hint="rename one of them")
+        if runs is not None:
+            read = read.model_copy(update={"output_dir": runs / name})
+        if shared := [other for other, own in configs.items() if own.output_dir == read.output_dir]:
+            raise UsageError(
+                f"the runs {shared[0]} and {name} have the same output_dir: {read.output_dir}", hint="--runs FOLDER"
+            )
+        if (read.output_dir / "final").exists():
+            must_be_of(read.output_dir, read.model_dump(mode="json"))
+        configs[name] = read
+    return configs
 
 
 def _trained(name: str, config: TrainConfig) -> Run:
@@ -262,7 +293,9 @@ def _trained(name: str, config: TrainConfig) -> Run:
         tell_unused(config, render.note)
         return Run(name, base, "text" if config.data.reads == "text" else "none", None, settings)
     result = config.output_dir / "final"
-    if not result.exists():
+    if result.exists():
+        render.note(f"{name}: {result} is there, and is not trained again")
+    else:
         render.note(f"training {name}")
         with render.progress() as progress:
             train_memory(config, pull=_PULL, resume="latest", progress=progress, say=render.note)

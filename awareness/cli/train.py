@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from awareness.cli import options, render
+from awareness.cli.training_file import read_training_file
 from awareness.engine.models import pull_model
 from awareness.errors import AwarenessError, StorageFailed, UsageError, make_writable
 from awareness.evals.report import write_json
@@ -91,11 +92,9 @@ def find_lr(
 
 
 def _read(config: Path | None, settings: list[str] | None) -> Config:
-    from awareness.config.read import read_config
-
     if config is None:
         raise UsageError("no configuration was given", hint="awareness train --config configs/smollm2-memory.yaml")
-    return read_config(config, settings or [])
+    return read_training_file(config, settings)
 
 
 def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> None:

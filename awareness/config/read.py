@@ -15,6 +15,7 @@ from awareness.config.base import Place
 from awareness.config.problems import Problem, corrections, nearest, problems_of, refusal, set_value
 from awareness.config.routers import RouterConfig
 from awareness.config.training import TrainConfig
+from awareness.config.training_files import find_file
 from awareness.config.yaml_text import BadYaml, read_yaml
 from awareness.errors import UsageError
 
@@ -108,7 +109,13 @@ def _extended(path: Path, extending: tuple[Path, ...] = ()) -> list[tuple[Path, 
         raise UsageError(f"{path}: extends: must be the name of one file (got {above!r:.80})", hint=f"correct {path}")
     _move_output_dir(path, content)
     files = [(path, content)]
-    return files if above is None else [*_extended(path.parent / above, (*extending, path.resolve())), *files]
+    return files if above is None else [*_extended(_above(path, above), (*extending, path.resolve())), *files]
+
+
+def _above(path: Path, name: str) -> Path:
+    """The file that another one extends: beside it, or one that comes with awareness."""
+    beside = path.parent / name
+    return beside if beside.exists() else find_file(Path(name))
 
 
 def _move_output_dir(path: Path, content: dict[str, Any]) -> None:

@@ -41,23 +41,21 @@ def measure(
     setup: Setup,
     *,
     runs: Sequence[Run],
-    held_out: Callable[..., list[Sample]],
+    held_out: Sequence[Sample],
     draw_losses: Callable[[Path], None],
-    samples: int,
 ) -> Report:
-    """held_out: (count=, seed=, progress=) -> samples. draw_losses: draws the losses of the runs into a file."""
+    """held_out: samples that no run has learned. draw_losses: draws the losses of the runs into a file."""
     readers = [run.open(setup) for run in runs]
     with setup.progress() as progress:
-        drawn = held_out(count=samples, seed=setup.seed, progress=progress)
-        perplexities, left_out = perplexities_of(readers, drawn, seed=setup.seed, progress=progress)
-    title = f"{samples} samples of held-out repositories, seed {setup.seed}"
+        perplexities, left_out = perplexities_of(readers, held_out, seed=setup.seed, progress=progress)
+    title = f"{len(held_out)} samples of held-out repositories, seed {setup.seed}"
     cells = [(name, by_kind["all"], by_kind["all"].n) for name, by_kind in perplexities.items()]
     return Report(
         "compare",
         [Table(f"perplexity of the answer (95 % interval), {title}", ("run", "all", "samples"), cells)],
         {
             "seed": setup.seed,
-            "samples": samples,
+            "samples": len(held_out),
             "left_out": left_out,
             "runs": {run.name: run.settings for run in runs},
             "perplexity": [as_json({"run": name, **by_kind}) for name, by_kind in perplexities.items()],

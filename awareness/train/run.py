@@ -156,7 +156,11 @@ def held_out_samples(
     tokens, prepared = token_starts(model), prepared_sources(model)
     stack = read_stack(data, seed=config.training.seed, token_starts=tokens, prepared=prepared, progress=progress)
     if not stack.validation:
-        raise UsageError("data.validation: no repository is left for validation", hint="--set data.validation=0.1")
+        names = ", ".join(repository.name for repository in stack.train)
+        raise UsageError(
+            f"data.validation: no repository is left for validation beside {names}",
+            hint="--set data.validation=0.1, and at least two repositories in data.sources",
+        )
     kinds = {kind: weight for kind, weight in data.kinds.items() if kind in KINDS}
     pools, largest = _pools(stack.validation), data.chunks[-1:]
     return list(SampleStream(pools, kinds, curriculum=largest, length=count, group=1, seed=f"held out {seed}"))

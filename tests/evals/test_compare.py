@@ -60,3 +60,37 @@ def test_the_command(config_file, tmp_path, capfd):  # noqa: F811
     before = (tmp_path / "both/log.jsonl").read_text()
     assert run(command) == 0 and "vanilla" in capfd.readouterr().out
     assert (tmp_path / "both/log.jsonl").read_text() == before  # not trained again
+
+
+def test_without_files_the_shipped_ones_run_on_the_users_own_repositories(
+    sources,  # noqa: F811
+    model_folder,
+    tmp_path,
+    monkeypatch,
+    capfd,
+):
+    """In a folder without `configs/`, as after an installation."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    own = [f"model={model_folder}", f"data.sources=[{sources}/*]", "data.validation=0.3", "memory.gca_start_layer=2"]
+    own += ["training.max_steps=1", "training.eval_samples=1", "data.chunks=[2]", "training.mixed_precision=no"]
+    command = ["eval", "compare", "-n", "2", "--format", "json", *(part for one in own for part in ("--set", one))]
+    assert run(command) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [row["run"] for row in found["perplexity"]] == ["vanilla", "memory", "lora", "both"]
+    assert all(row["all"]["n"] == 2 for row in found["perplexity"])
+    assert sorted(path.name for path in (empty / "compare").iterdir()) == ["both", "lora", "memory"]
+
+    assert run([*command, "--set", "training.lora_lr=0.5"]) == 2  # other settings: nothing old is measured as new
+    err = " ".join(capfd.readouterr().err.split())
+    assert "compare/memory has a training with other settings: training.lora_lr was 0.0005, now 0.5" in err
+    assert "--runs ANOTHER_FOLDER" in err
+    few = [*command, "-c", "compare-vanilla", "-c", "compare-lora", "--runs", "again", "--set", "training.lora_lr=0.5"]
+    assert run(few) == 0 and (empty / "again/lora/final/weights.safetensors").exists()
+    capfd.readouterr()
+    assert run([*command, "--set", "output_dir=one"]) == 2
+    assert "the runs vanilla and memory have the same output_dir: one" in " ".join(capfd.readouterr().err.split())
+    assert run([*command, "--runs", "third", "--set", f"data.sources=[{sources}/one]"]) == 2
+    err = " ".join(capfd.readouterr().err.split())
+    assert "no repository is left for validation beside one" in err and not (empty / "third").exists()
