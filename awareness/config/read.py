@@ -115,7 +115,12 @@ def _extended(path: Path, extending: tuple[Path, ...] = ()) -> list[tuple[Path, 
 def _above(path: Path, name: str) -> Path:
     """The file that another one extends: beside it, or one that comes with awareness."""
     beside = path.parent / name
-    return beside if beside.exists() else find_file(Path(name))
+    if beside.exists():
+        return beside
+    try:
+        return find_file(Path(name))
+    except UsageError as error:
+        raise UsageError(f"{path}: extends: {error.message}", hint=f"correct {path}") from error
 
 
 def _move_output_dir(path: Path, content: dict[str, Any]) -> None:

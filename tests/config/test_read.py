@@ -341,7 +341,7 @@ def test_values_as_people_write_them(tmp_path):
         ("a: !!python/object:os.system x\n", "could not determine a constructor for the tag", "correct t.yaml"),
         ("a: " + "[" * 5000 + "\n", "can't be read as YAML: ", "correct t.yaml"),
         ("extends: [a]\n", "t.yaml: extends: must be the name of one file (got ['a'])", "correct t.yaml"),
-        ("extends: none.yaml\n", "none.yaml can't be read: No such file or directory", "awareness train --config"),
+        ("extends: none.yaml\n", "t.yaml: extends: none.yaml does not exist; awareness", "correct t.yaml"),
     ],
     ids=lambda value: value[:20],
 )
@@ -355,9 +355,9 @@ def test_a_file_that_is_no_settings(tmp_path, monkeypatch, capfd, text, says, hi
 
 def test_a_file_that_cannot_be_read(tmp_path, capfd):
     (tmp_path / "t.yaml").write_bytes(b"a: \xff\n")
-    for path, says in ((tmp_path, "Is a directory"), (tmp_path / "t.yaml", "it is not UTF-8")):
+    for path, says in ((tmp_path, "is a folder"), (tmp_path / "t.yaml", "can't be read: it is not UTF-8")):
         assert run(["train", "--config", str(path)]) == 2
-        assert f"{path} can't be read: {says}" in capfd.readouterr().err
+        assert f"{path} {says}" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
