@@ -282,6 +282,13 @@ def _no_prepared_kind(use: _Use) -> str:
     return f"data.kinds has neither {' nor '.join(PREPARED_KINDS)}"
 
 
+def _no_question_written(use: _Use) -> str:
+    data = use.config.data
+    if data is None or (data.written and data.kinds.get("written")):
+        return ""
+    return "data.kinds has no written" if data.written else "data.written is 0"
+
+
 def _nothing_written(use: _Use) -> str:
     return "" if use.config.data is None or use.config.data.written else "data.written is 0"
 
@@ -376,6 +383,7 @@ RULES: dict[str, _Rule] = {
     "data.validation": lambda use: "" if use.validates else _no_validation_data(use),
     "data.latent_cache": _latents_change,
     "data.written": _no_prepared_kind,
+    "data.written_by": _no_question_written,
     **{f"data.kinds.{kind}": _nothing_written for kind in PREPARED_KINDS},
     "losses.kl_top_k": _no_teacher,
     "losses.kl_temperature": _no_teacher,

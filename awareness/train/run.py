@@ -177,7 +177,7 @@ def prepare(
     training = config.training
     unused = tell_unused(config, say)
     check_settings(config, pull=pull)
-    writing = _fetched(config, pull, say)
+    writing = _fetched(config, pull)
     torch.manual_seed(training.seed)  # for the initial tensors
     precision = training.mixed_precision if config.model.freeze_base_model else "no"
     module, base = build_memory_decoder(config.model, config.memory, pull=pull, dtype=DTYPES[precision])
@@ -259,16 +259,14 @@ def _of_repositories(
     return _Data(train, validation, rows, report, memory, _teacher(config, pull))
 
 
-def _fetched(
-    config: TrainConfig, pull: Callable[[str], ModelFolder], say: Callable[[str], None]
-) -> dict[str, ModelFolder]:
+def _fetched(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> dict[str, ModelFolder]:
     """Kind of sample -> the model that writes its samples. All models are fetched: what is missing ends the run before
     hours of work. Raises UsageError and ModelNotAvailable."""
     if config.data is None:
         return {}
     if config.losses.kl_coefficient and config.losses.teacher_model:
         pull(config.losses.teacher_model)
-    return authors(config.data, config.model.base_model_name, pull=pull, say=say)
+    return authors(config.data, config.model.base_model_name, pull=pull)
 
 
 def _pools(repositories: Sequence[SourceRepository]) -> list[Pool]:

@@ -10,23 +10,18 @@ from awareness.model.model_files import ModelFolder
 from awareness.train.samples.mixture import PREPARED_KINDS
 
 
-def authors(
-    data: DataConfig, base: str | None, *, pull: Callable[[str], ModelFolder], say: Callable[[str], None]
-) -> dict[str, ModelFolder]:
-    """Kind -> the model that writes its samples, for the kinds with a weight. base: name of the base model, None for a
-    decoder from scratch.
+def authors(data: DataConfig, base: str | None, *, pull: Callable[[str], ModelFolder]) -> dict[str, ModelFolder]:
+    """Kind -> the model that writes its samples, for the kinds with a weight; none if `data.written` is 0. base: name
+    of the base model, None for a decoder from scratch.
 
     Raises UsageError, and ModelNotAvailable if a model cannot be fetched.
     """
     kinds = [kind for kind in PREPARED_KINDS if data.kinds.get(kind)]
     if kinds and not data.written:
-        message = f"data.kinds.{kinds[0]}: no sample is written, because data.written is 0"
         if all(kind in kinds for kind, weight in data.kinds.items() if weight):
+            message = f"data.kinds.{kinds[0]}: no sample is written, because data.written is 0"
             raise UsageError(message, hint="--set data.written=100")
-        say(message)
         return {}
-    if "written" not in kinds and data.written_by is not None:
-        say("data.written_by: nothing is written, because data.kinds.written has no weight")
     return {kind: _author(kind, data.written_by if kind == "written" else None, base, pull) for kind in kinds}
 
 
