@@ -94,10 +94,8 @@ def test_a_resumed_run_and_one_that_stops_early_tell_of_their_first_and_last_ste
     steps = [line["step"] for line in read_log(tmp_path / "trained") if "loss" in line]
     assert steps == list(range(1, 9))
     stop = ["training.early_stopping=true", "training.early_stopping_patience=1", "training.eval_steps=1"]
-    rates = ["training.gate_lr=0", "training.lora_lr=0"]
-    _, done, said = trained(
-        config_file, *stop, *rates, "training.logging_steps=100", f"output_dir={tmp_path / 'early'}"
-    )
+    other = ["training.early_stopping_threshold=1000", "training.logging_steps=100", f"output_dir={tmp_path / 'early'}"]
+    _, done, said = trained(config_file, *stop, *other)
     assert done.steps == 2 and [line.split(":")[0] for line in of_steps(said)] == ["step 1 of 8", "step 2 of 8"]
     assert ", the last one, " in of_steps(said)[1]
 
