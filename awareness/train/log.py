@@ -62,6 +62,7 @@ class RunLog(TrainerCallback):
             kept = [line for line in read_log(self.folder) if line["step"] <= state.global_step]
             text = "".join(json.dumps(line) + "\n" for line in kept) if state.global_step else ""
             (self.folder / LOG).write_text(text, "utf-8")
+            self.progress("training", state.global_step, state.max_steps)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._rates = self.rates()
@@ -111,7 +112,7 @@ class RunLog(TrainerCallback):
         terms = [f"{name} {value:.4f}" for name, value in means.items() if name != "loss"]
         parts = [f"loss {means.get('loss', math.nan):.4f}" + (f" ({', '.join(terms)})" if len(terms) > 1 else "")]
         parts.append("lr " + " ".join(f"{part} {rate:.1e}" for part, rate in self._rates.items()))
-        parts += [f"{seconds:.2f} s a step", f"{speed:.0f} tokens/s"]
+        parts += [f"{seconds:.2f} s a step", f"{speed:,.1f} tokens/s"]
         parts += [left] if state.global_step < state.max_steps else []
         parts += [f"{name}{size:.1f} GiB" for name, size in zip(("", "GPU "), memory.values(), strict=False)]
         self.say(f"step {state.global_step} of {state.max_steps}: {', '.join(parts)}")

@@ -22,7 +22,7 @@ from awareness.train.trainer import learning_rate_factor
 TERMS = ["losses.citation_coefficient=0.5", "losses.sparsity_coefficient=0.5"]
 STEP = (
     r"step {} of 8: loss \d+\.\d{{4}} \(answer \d+\.\d{{4}}, citation \d+\.\d{{4}}, sparsity \d\.\d{{4}}\), "
-    r"lr gate \d\.\de[+-]\d\d lora \d\.\de-\d\d, \d+\.\d\d s a step, \d+ tokens/s, {}\d+\.\d GiB"
+    r"lr gate \d\.\de[+-]\d\d lora \d\.\de-\d\d, \d+\.\d\d s a step, [\d,]+\.\d tokens/s, {}\d+\.\d GiB"
 )
 
 
@@ -129,6 +129,17 @@ def test_every_part_has_its_rate_by_name_also_where_two_are_equal(config_file):
 
 
 # Trackers
+
+
+def test_progress_is_of_the_training_from_its_begin_with_the_loss_of_late(config_file):
+    moved = []
+    config = read_config(config_file, ["training.eval_samples=0"])
+    train_memory(config, pull=find, progress=lambda *now: moved.append(now))
+    whats = [what for what, _, _ in moved]
+    assert whats.index("training") > max(i for i, what in enumerate(whats) if what == "comparing chunks")
+    losses = [line["loss"] for line in read_log(config.output_dir)]
+    shown = [(f"training · loss {sum(losses[:n]) / n:.4f}", n, 8) for n in range(1, 9)]
+    assert moved[whats.index("training") :] == [("training", 0, 8), *shown]
 
 
 def test_trackers_get_every_term_rate_and_evaluation(config_file):
