@@ -20,7 +20,7 @@ from awareness.train.data.disk_cache import DiskCache
 from awareness.types import Chunk, digest
 
 _PACKAGE = Path(__file__).parents[2]
-_CODE = ("index/chunks", "index/files", "train/data", "model/token_offsets.py", "types.py")
+_CODE = ("index", "train/data", "model/token_offsets.py", "types.py")
 _LIBRARIES = ("tree-sitter", "tokenizers", "charset-normalizer", "rensa")
 
 Dropped = list[tuple[int, str]]
