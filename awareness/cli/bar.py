@@ -39,11 +39,11 @@ def shown(console: Console) -> Iterator[ProgressCallback]:
 
 
 class _Rate(ProgressColumn):
-    """Units per second, once known."""
+    """Units per second, once known; nothing where one takes seconds."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{quantity(speed, task.description)}/s" if speed else "", style="dim")
+        return Text(f"{quantity(speed, task.description)}/s" if speed and speed >= 0.5 else "", style="dim")
 
 
 class _Count(ProgressColumn):

@@ -254,6 +254,7 @@ def _near_duplicates(
             if original := seen.add(_place(repository.name, chunk), chunk.text):
                 dropped.append((place, original))
         found.append(dropped)
+    progress("comparing chunks", total, total)
     if prepared:
         prepared.keep_duplicates(key, found)
     return found
