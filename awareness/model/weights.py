@@ -89,7 +89,7 @@ class PackedLinear(nn.Linear):
         """x: [..., K] -> [..., N]"""
         if x.numel() > MAX_ROWS * self.in_features or _exact.get() or torch.is_grad_enabled():
             return self._exactly(x)
-        rows, scales = x.reshape(-1, self.in_features), self.scales
+        rows, scales = x.reshape(-1, self.in_features).contiguous(), self.scales  # not so for last tokens of a batch
         if self.codes.dtype == torch.int8:
             out = torch.ops.aten._weight_int8pack_mm(rows, self.codes, scales)
         else:

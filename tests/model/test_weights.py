@@ -197,6 +197,16 @@ def test_the_kernels_multiply_by_the_stored_numbers(rows, dtype):
             assert torch.allclose(layer(x).float(), want, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("how", ["int8", "int4"])
+def test_the_last_token_of_each_row_is_multiplied(how):
+    """The hidden states of last tokens are a view with gaps, which the kernels do not take."""
+    model = quantise_weights(wide_model(), how)
+    with torch.no_grad():
+        last = model(IDS.repeat(3, 1), logits_to_keep=1).logits
+        alone = model(IDS, logits_to_keep=1).logits
+    torch.testing.assert_close(last, alone.expand(3, 1, -1), atol=1e-4, rtol=1e-4)
+
+
 def test_only_few_rows_without_a_gradient_take_the_packed_weight():
     torch.manual_seed(0)
     layer = nn.Linear(64, 48)
