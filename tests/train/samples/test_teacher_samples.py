@@ -210,8 +210,8 @@ def test_written_by(config_file, model_folder, tmp_path, cache, scripted):
 
 def test_the_writing_model_is_freed_before_training(config_file, cache, scripted):
     prepared = prepare(read_config(config_file, list(WRITTEN)), pull=find)
-    (model,) = {reference for _, reference in scripted.decoders}  # one for training and validation
-    assert model() is None
+    (_, model), (_, same) = scripted.decoders  # of training and of validation
+    assert same is model and model() is None
     assert {prepared.trainer.train_dataset[i].kind for i in range(2)} <= {"written", "constant"}
 
 
@@ -224,18 +224,17 @@ def test_a_run_resumes_with_its_samples_only(config_file, tmp_path, cache, scrip
         resume += ["--set", setting]
     assert run(resume) == 0
     path.unlink()
-    scripted.usable = lambda request: len(scripted.requests) % 5
+    scripted.usable = lambda request: not request.fact.isdigit()
     assert run(resume) == 2 and "data" in capsys.readouterr().err
 
 
-def test_a_model_that_cannot_be_had_ends_the_run_at_once(config_file, tmp_path, cache, scripted, capsys, monkeypatch):
-    monkeypatch.setenv("AWARENESS_OFFLINE", "1")
+def test_a_model_that_cannot_be_had_ends_the_run_at_once(config_file, cache, scripted, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert train(config_file, *WRITTEN, "data.written_by=nobody/absent-model") == 3
     said = capsys.readouterr().err
     assert "data.written_by: model nobody/absent-model" in said
     assert "awareness models pull nobody/absent-model, or --set data.written_by=null" in said
-    assert not (tmp_path / "trained").exists() and not cache.exists()
+    assert not cache.exists() and "reading sources" not in said
     assert train(config_file, *WRITTEN, "data.written_by=no-such-preset") == 2
 
 
@@ -302,7 +301,7 @@ def test_kill_minus_9_loses_one_batch_and_of_two_processes_one_writes(config_fil
         )
 
     killed = start("killed", 1.0)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (stored := [path for path in cache.glob("*.jsonl") if path.stat().st_size]):
         assert time.monotonic() < deadline and killed.poll() is None
         time.sleep(0.05)
@@ -311,7 +310,7 @@ def test_kill_minus_9_loses_one_batch_and_of_two_processes_one_writes(config_fil
     kept = [json.loads(line)["ask"] for line in stored[0].read_text().splitlines()]
     assert kept
     both = [start("one", 0.3), start("two", 0.3)]
-    errors = [process.communicate(timeout=120)[1].decode() for process in both]
+    errors = [process.communicate(timeout=300)[1].decode() for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     asked = [json.loads(line) for path in tmp_path.glob("*.asked") if path.stem != "killed" for line in path.open()]
     assert max(Counter(map(tuple, asked)).values()) == 1 and not {ask for _, ask in asked} & set(kept)
