@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.training_file import read_training_file
 from awareness.engine.models import pull_model
-from awareness.errors import AwarenessError, StorageFailed, UsageError, make_writable
+from awareness.errors import StorageFailed, UsageError, make_writable
 from awareness.evals.report import write_json
 
 if TYPE_CHECKING:
@@ -102,15 +102,17 @@ def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> 
 
     render.hide(load_env(Path.cwd()))
     _may_be_written(config.output_dir / "checkpoint", "output_dir")
-    if config.training.num_gpus > 1 and "LOCAL_RANK" not in os.environ:
-        _launch(config.training.num_gpus)
+    from awareness.train.processes import launch, one_of_several, process_index, to_start
+
+    if processes := to_start(config):
+        raise typer.Exit(launch(processes, sys.argv[1:]))
     from awareness.train.run import train_memory
 
-    if int(os.environ.get("RANK", "0")):
+    if process_index():
         render.set_volume(quiet=True)
-    with render.progress() as progress:
+    with one_of_several(), render.progress() as progress:
         done = train_memory(config, pull=_PULL, resume=resume, progress=progress, say=render.note)
-    if int(os.environ.get("RANK", "0")):
+    if process_index():
         return
     result = {"task": config.task, **asdict(done), "output": str(done.output), "seconds": round(done.seconds, 1)}
     if format is options.Format.json:
@@ -121,18 +123,6 @@ def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> 
     )
     render.text(f"{done.output}: {done.parameters:,} parameters, {done.steps} steps, loss {done.loss:.4f}{best}")
     render.note(f"each step: {config.output_dir / 'log.jsonl'}; use it: awareness ask --adapter {done.output}")
-
-
-def _launch(processes: int) -> None:
-    """Runs this command again in several processes through torchrun. Raises Exit with their code."""
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    code = subprocess.run([*command, "-m", "awareness.cli.app", *sys.argv[1:]]).returncode
-    if code in (1, 2):  # torchrun's own, whatever ended the processes
-        raise AwarenessError(f"training in {processes} processes failed: the lines above say why")
-    raise typer.Exit(code if code >= 0 else 128 - code)
 
 
 def _router(config: RouterConfig, format: options.Format) -> None:

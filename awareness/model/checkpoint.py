@@ -28,6 +28,7 @@ from awareness.model.bank import MemoryBank, QuantisedBank
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
 from awareness.model.model_files import ModelFolder, sync_tree
+from awareness.model.sharded import spread_like
 
 FORMAT_VERSION = 1
 _CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -222,4 +223,4 @@ def _fill(folder: Path, checkpoint: Checkpoint, module: MemoryDecoder) -> None:
         for name, tensor in own.items():
             if tensor.shape != tensors[name].shape:
                 raise UsageError(f"{folder / WEIGHTS}: {name} is {list(tensors[name].shape)}, not {list(tensor.shape)}")
-            tensor.copy_(tensors[name])
+            tensor.copy_(spread_like(tensors[name], tensor))

@@ -27,6 +27,7 @@ from awareness.model.fusion import attached
 from awareness.model.int8_linear import in_int8, int8_pays
 from awareness.model.prompts import encode, sink_ids
 from awareness.model.quantisation import to_latent, to_tensor
+from awareness.model.sharded import is_sharded
 from awareness.model.soft_tokens import SoftTokens, digest_of
 from awareness.model.weights import exact_weights
 from awareness.types import QUANT_BITS, Latent, MemorySpec, default_layers, digest
@@ -66,6 +67,10 @@ class RowEncoder(ABC):
     def encode(self, texts: Sequence[str]) -> Iterator[Latent]:
         """One latent per text, in order. Neighbours are batched: sort by length to avoid padding."""
         return (_stored(kv, self._spec) for kv in self._stream(texts, torch.inference_mode()(self._forward)))
+
+    def passes(self, texts: Sequence[str]) -> int:
+        """The number of forward passes that `keys_values` makes for these texts."""
+        return sum(1 for _ in self._batches(row for text in texts for row in self._rows(text)))
 
     def for_many(self: Own) -> Own:
         """This encoder, or one that is slower to make and faster per text."""
@@ -187,8 +192,12 @@ class SelfEncoder(RowEncoder):
             embeddings, lengths = soft(embeddings, lengths), lengths + soft.tokens
         decoder = hf.decoder_layers(self.model)
         modules = [module for layer in spec.layers for module in hf.key_value_sources(decoder[layer])]
-        with outputs_of(modules) as outputs:
-            hf.body(self.model)(inputs_embeds=embeddings, use_cache=False)
+        # FSDP gathers the weights for the backward pass where a gradient reaches a layer's output.
+        to_the_end = torch.is_grad_enabled() and is_sharded(decoder[0])
+        with outputs_of(modules, to_the_end=to_the_end) as outputs:
+            last = hf.body(self.model)(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        if to_the_end:
+            outputs[0] = outputs[0] + 0.0 * last.sum()
         heads = (spec.num_kv_heads, spec.head_dim)
         # [L, 2, B, T, H_kv, D]
         out = torch.stack([output.reshape(*output.shape[:2], *heads) for output in outputs]).unflatten(0, (-1, 2))
@@ -227,14 +236,14 @@ class _AllSeen(Exception):
 
 
 @contextmanager
-def outputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+def outputs_of(modules: Sequence[nn.Module], *, to_the_end: bool = False) -> Iterator[list[Tensor]]:
     """Inside the block, a forward pass appends the outputs of `modules` (given in running order) to the yielded list,
-    and ends after the last of them."""
+    and ends after the last of them, unless it shall go on to the end."""
     outputs: list[Tensor] = []
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> None:
         outputs.append(output)
-        if len(outputs) == len(modules):
+        if len(outputs) == len(modules) and not to_the_end:
             raise _AllSeen
 
     with ExitStack() as stack, suppress(_AllSeen):

@@ -20,9 +20,13 @@ class LatentCache(Generic[Encoded]):
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
         self.bytes = 0
 
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """The texts that `get` would encode, the shortest first."""
+        return sorted(set(texts) - self._kept.keys(), key=lambda text: (len(text), text))
+
     def get(self, texts: Sequence[str]) -> list[Encoded]:
         """One for each text, in order."""
-        missing = sorted(set(texts) - self._kept.keys(), key=lambda text: (len(text), text))
+        missing = self.missing(texts)
         new = dict(zip(missing, self._encode(missing), strict=True))
         self.bytes += sum(map(self._size, new.values()))
         self._kept |= new

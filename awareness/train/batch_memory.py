@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,12 +27,21 @@ class BatchMemory:
     gold: Tensor
 
 
+_FILLER = "pass\n"
+"""Encoded, and not read, where another process has more to encode."""
+
+
 class MemoryMaker:
-    """Samples -> BatchMemory, as `module` reads it; differentiable if its encoder is trained."""
+    """Samples -> BatchMemory, as `module` reads it; differentiable if its encoder is trained.
+
+    passes: the number of forward passes that this process needs for a batch -> that every process makes. With FSDP each
+    pass gathers weights from all processes, so a process with fewer passes would leave the others waiting forever.
+    """
 
     def __init__(self, module: MemoryDecoder, base: Decoder, cache_bytes: int) -> None:
         self.module, self.base = module, base
         self.encoder = module.encoder(base)
+        self.passes: Callable[[int], int] | None = None
         self.cache: LatentCache[Tensor] | None = None
         if not module.learns_to_encode:
             self.cache = LatentCache(self._encode_alone, lambda latent: latent.nbytes, cache_bytes)
@@ -39,11 +49,14 @@ class MemoryMaker:
     def __call__(self, samples: Sequence[Sample]) -> BatchMemory:
         """A sample without texts reads the sink alone."""
         sink = to_tensor(self.encoder.sink, self.encoder.spec.raw)
-        rows = []
-        for sample in samples:
-            texts = list(sample.texts)
-            parts = self.encoder.keys_values(texts) if self.cache is None else self.cache.get(texts)
-            rows.append(self._joined([sink, *parts]))
+        texts = [list(sample.texts) for sample in samples]
+        sink = self._evened(texts, sink)
+        if self.cache is None:
+            parts = [self.encoder.keys_values(own) for own in texts]
+        else:
+            latents = iter(self.cache.get([text for own in texts for text in own]))
+            parts = [list(itertools.islice(latents, len(own))) for own in texts]
+        rows = [self._joined([sink, *own]) for own in parts]
         memory = stacked(rows)
         chunks = torch.zeros(len(rows), memory.tokens, dtype=torch.bool, device=self.module.decoder.device)
         gold = chunks.clone()
@@ -54,6 +67,22 @@ class MemoryMaker:
                     chunks[i, padding + span.start : padding + span.stop] = True
                     gold[i, padding + span.start : padding + span.stop] = int(span.name) in sample.gold
         return BatchMemory(memory, chunks, gold)
+
+    def _evened(self, texts: Sequence[Sequence[str]], sink: Tensor) -> Tensor:
+        """Make the passes that only other processes need. Returns the sink, to which their gradient is tied: a pass
+        without a backward pass would be one too few as well."""
+        if self.passes is None:
+            return sink
+        if self.cache is None:
+            own = sum(self.encoder.passes(one) for one in texts)
+        else:
+            own = len(self.cache.missing([text for one in texts for text in one]))
+        for _ in range(self.passes(own) - own):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.cache is None):
+                (extra,) = self.encoder.keys_values([_FILLER])
+            if extra.requires_grad:
+                sink = sink + 0.0 * extra.sum().to(sink.device, sink.dtype)
+        return sink
 
     def _encode_alone(self, texts: Sequence[str]) -> Iterator[Tensor]:
         """[2, L, H_kv, T, D] of each text. In a batch its bits would depend on the other texts, and a run that was

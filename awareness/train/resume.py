@@ -18,6 +18,7 @@ from typing import Any
 import xxhash
 
 from awareness.errors import UsageError
+from awareness.train.processes import is_same_batch
 
 PREFIX, MANIFEST = "checkpoint-", "complete.json"
 
@@ -117,6 +118,8 @@ def _damage(path: Path) -> str:
 def _must_agree(path: Path, about: Mapping[str, Any]) -> None:
     saved = json.loads((path / MANIFEST).read_text("utf-8"))["about"]
     for name, now in about.items():
+        if name == "batch" and is_same_batch(saved.get(name), now):
+            continue
         if saved.get(name) != json.loads(json.dumps(now)):
             raise UsageError(
                 f"{path} is of another run: its {name} was {saved.get(name)!r:.120}, now it is {now!r:.120}",

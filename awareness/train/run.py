@@ -30,6 +30,7 @@ from awareness.train.data.dataset_rows import TextRow, TextStream
 from awareness.train.data.prepared_sources import prepared_sources
 from awareness.train.data.repostack import SourceRepository, read_stack
 from awareness.train.log import LOG, SETTINGS, RunLog, draw_run, read_log
+from awareness.train.processes import changed_split, with_processes
 from awareness.train.resume import resumable
 from awareness.train.run_summary import run_summary
 from awareness.train.samples.authors import authors
@@ -103,6 +104,7 @@ def train_memory(
     Raises UsageError for settings that contradict each other, the machine or an earlier run.
     """
     began = time.perf_counter()
+    config = with_processes(config)
     resume = resume or config.training.resume_from_checkpoint
     if resume is None and (config.output_dir / LOG).exists():
         raise UsageError(
@@ -111,6 +113,8 @@ def train_memory(
     run = prepare(config, pull=pull, progress=progress, say=say)
     trainer, module = run.trainer, run.module
     start = resumable(config.output_dir, resume, trainer.about, say) if resume else None
+    if start is not None and (changed := changed_split(start, trainer.about["batch"])):
+        say(changed)
     if trainer.args.should_save:
         config.output_dir.mkdir(parents=True, exist_ok=True)
         (config.output_dir / "data.json").write_text(json.dumps(run.report, indent=1) + "\n", "utf-8")
@@ -122,9 +126,11 @@ def train_memory(
     if state.best_metric is not None and config.training.save_best_model:
         trainer.load_best()
         validation, best_step = float(state.best_metric), state.best_global_step
+    tensors = trainer.trained_tensors()
     if trainer.args.should_save:
         folder, dtype = config.output_dir / "final", DTYPES[config.training.save_precision]
-        save_checkpoint(folder, module, run.base.folder, config.model, reads=_reads(config), dtype=dtype)
+        how: dict[str, Any] = {"reads": _reads(config), "dtype": dtype, "tensors": tensors}
+        save_checkpoint(folder, module, run.base.folder, config.model, **how)
         if picture := draw_run(config.output_dir, say):
             say(f"losses: {picture}")
     losses = [line["loss"] for line in read_log(config.output_dir) if "loss" in line][-config.training.logging_steps :]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,16 +19,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
 
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
+from awareness.model.sharded import reshard
 from awareness.train.log import RunLog
 from awareness.train.resume import complete, rotate
+from awareness.train.sharding import (
+    fsdp_arguments,
+    gathered,
+    is_to_be_sharded,
+    largest,
+    load_optimizer_state,
+    optimizer_state,
+    units_of,
+    use_fsdp,
+)
 from awareness.train.step import TrainingStep
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 PARTS = ("memory", "gate", "lora", "base")
+OPTIMIZER_STATE, SCHEDULER_STATE = "optimizer.pt", "scheduler.pt"
 _NO_DECAY = ("bias", "norm.weight", "gate")
 """Endings of the names of parameters without weight decay."""
 
@@ -66,19 +79,24 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
 
 
 def arguments(
-    config: TrainingConfig, output_dir: Path, *, validates: bool, autocast: bool = False
+    config: TrainingConfig,
+    output_dir: Path,
+    *,
+    validates: bool,
+    autocast: bool = False,
+    units: list[str] | None = None,
 ) -> TrainingArguments:
     """The arguments of transformers. validates: there is a validation set. autocast: the decoder's weights are float32,
-    so bf16 is a matter of autocast. Raises UsageError."""
+    so bf16 is a matter of autocast. units: of FSDP. Raises UsageError."""
     if config.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("training.mixed_precision: fp16 needs CUDA", hint="--set training.mixed_precision=bf16")
     distributed: dict[str, Any] = {"ddp_find_unused_parameters": False}
-    sharded = config.distributed_strategy == "fsdp" and config.fsdp_sharding_strategy != "no_shard"
-    if sharded and config.num_gpus > 1:  # FSDP without sharding is DDP
-        distributed = {
-            "fsdp": f"{config.fsdp_sharding_strategy} auto_wrap",
-            "fsdp_config": {"use_orig_params": True, "state_dict_type": "FULL_STATE_DICT"},
-        }
+    if is_to_be_sharded(config):
+        if config.optimizer == "adafactor":
+            raise UsageError(
+                "training.optimizer: adafactor cannot be sharded by FSDP", hint="--set training.optimizer=adamw"
+            )
+        distributed = fsdp_arguments(config, units or [])
     trackers = {"wandb": config.log_to_wandb, "tensorboard": config.log_to_tensorboard}
     watching = [name for name, on in trackers.items() if on]
     if missing := [name for name in watching if importlib.util.find_spec(name) is None]:
@@ -146,7 +164,7 @@ class MemoryTrainer(Trainer):
         log: RunLog,
     ) -> None:
         self.config, self._save_to, self._load_of, self.about = config, save, load, about
-        self._sums: dict[str, float] = defaultdict(float)
+        self._step, self._sums = step, defaultdict[str, float](float)
         self._run_log = log
         self._group_of: dict[str, int] = {}
         """Part of the module -> number of a parameter group that holds some of it."""
@@ -156,7 +174,13 @@ class MemoryTrainer(Trainer):
         autocast = step.module.decoder.dtype == torch.float32
         super().__init__(
             step,
-            arguments(config, output_dir, validates=validation is not None, autocast=autocast),
+            arguments(
+                config,
+                output_dir,
+                validates=validation is not None,
+                autocast=autocast,
+                units=units_of(step.module),
+            ),
             data_collator=rows,
             train_dataset=train,
             eval_dataset=validation,
@@ -166,6 +190,14 @@ class MemoryTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # the loss of a step is the mean over its accumulated batches
         self.can_return_loss = True
         log.means, log.rates = self.step_means, self.rates
+        if self.is_fsdp_enabled and step._memory is not None:
+            step._memory.passes = largest
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp:
+            use_fsdp(self.accelerator, self.args)
+            self.is_fsdp_enabled = True
 
     @property
     def folder(self) -> Path:
@@ -213,8 +245,13 @@ class MemoryTrainer(Trainer):
         return (out["loss"], out) if return_outputs else out["loss"]
 
     def step_means(self) -> dict[str, float]:
-        """Loss and terms of the last optimizer step, means over the batches of this process."""
+        """Loss and terms of the last optimizer step, means over the batches of all processes, and the sum of their
+        tokens. Every process has to call this."""
         sums, self._sums = self._sums, defaultdict(float)
+        if self.args.world_size > 1:
+            values = torch.tensor([sums[name] for name in sorted(sums)], dtype=torch.float64, device=self.args.device)
+            torch.distributed.all_reduce(values)
+            sums.update(zip(sorted(sums), values.tolist(), strict=True))
         batches = max(1.0, sums.pop("batches", 1.0))
         sums.pop("nll", None)
         tokens = sums.pop("tokens", 0.0)
@@ -236,16 +273,29 @@ class MemoryTrainer(Trainer):
         """Mean negative log-likelihood of the answer tokens over all processes. Every token counts once."""
         self.model.eval()
         nll, tokens = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        for inputs in self.get_eval_dataloader(eval_dataset):
+        for number, inputs in enumerate(self.get_eval_dataloader(eval_dataset)):
+            own, counts = self._real_rows(number, inputs)
             with torch.no_grad():
-                out = self.model_wrapped(**self._prepare_inputs(inputs))
-            nll, tokens = nll + out["nll"].double().cpu(), tokens + out["tokens"].double().cpu()
+                out = self.model_wrapped(**self._prepare_inputs(own))
+            if counts:
+                nll, tokens = nll + out["nll"].double().cpu(), tokens + out["tokens"].double().cpu()
         both = self.accelerator.reduce(torch.stack([nll, tokens]).to(self.args.device).float(), "sum")
         loss = float(both[0] / both[1].clamp_min(1))
         metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_perplexity": math.exp(min(loss, 50.0))}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _real_rows(self, number: int, inputs: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Batch `number` of this process without the rows that Accelerate repeated so that all processes have as many
+        batches; False if it has no other rows, and so must run but not count. Batches are dealt in turn."""
+        size, index = self.args.eval_batch_size, self.args.process_index
+        before = (number * self.args.world_size + index) * size
+        assert self.eval_dataset is not None
+        real = min(size, len(self.eval_dataset) - before)  # type: ignore[arg-type]
+        if real <= 0:
+            return inputs, False
+        return {name: value[:real] for name, value in inputs.items()}, True
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
@@ -256,19 +306,70 @@ class MemoryTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Atomic: the list of files with their checksums is written last. Then older checkpoints are deleted."""
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process has written the state of its generators
         if self.args.should_save:
             complete(self.folder / f"checkpoint-{self.state.global_step}", self.about)
             rotate(self.folder, self.config.save_total_limit)
 
     def load_best(self) -> None:
         """Load the tensors of the best evaluation into the module."""
+        reshard(self._step)
         self._load_of(self.best)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Every process has to call this; the first one writes."""
+        self._save(output_dir, self.trained_tensors())
+        self.accelerator.wait_for_everyone()
+
+    def trained_tensors(self) -> dict[str, Tensor] | None:
+        """The trained tensors by name if they are spread over processes, None if the module holds them whole. Every
+        process has to call this."""
+        return gathered(self._step.module) if self.is_fsdp_enabled else None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if self.args.should_save:
             self._save_to(Path(str(output_dir)), state_dict)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        state = optimizer_state(self._own_optimizer(), self._names())
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_STATE)
+            assert self.lr_scheduler is not None
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_STATE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        optimizer, scheduler = (
+            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
+            for name in (OPTIMIZER_STATE, SCHEDULER_STATE)
+        )
+        load_optimizer_state(self._own_optimizer(), optimizer, self._names())
+        assert self.lr_scheduler is not None
+        self.lr_scheduler.load_state_dict(scheduler)
+
+    def _own_optimizer(self) -> Optimizer:
+        """The optimizer inside Accelerate's."""
+        own: Any = getattr(self.optimizer, "optimizer", self.optimizer)
+        return own
+
+    def _names(self) -> dict[nn.Parameter, str]:
+        reshard(self._step)
+        return {parameter: name for name, parameter in self._step.module.named_parameters()}
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """The generators of this process; of another number of processes, they begin anew from seed and step."""
+        if checkpoint is None:
+            return
+        states = list(Path(checkpoint).glob("rng_state*.pth"))
+        if len(states) == self.args.world_size:
+            super()._load_rng_state(checkpoint)
+            return
+        drawn = random.Random(f"{self.config.seed}/{self.state.global_step}/{self.args.process_index}")
+        set_seed(drawn.getrandbits(32))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        reshard(self._step)
         self._load_of(Path(resume_from_checkpoint))
 
 

@@ -1,0 +1,216 @@
+"""Several processes on one machine: start them, count them, and report an error once.
+
+torch's elastic agent starts the processes, as `torchrun` does. `torchrun` and `accelerate launch` work as well: a
+process knows by its environment that it was started by one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from awareness.config.training import TrainConfig
+from awareness.errors import AwarenessError, StorageFailed, UsageError
+
+_COMMON_ERROR = 2.0
+"""Seconds that another process than the first waits with an error, so that the first can report the same one."""
+_CONSEQUENCE = 1.0
+"""Seconds that any process waits with an unexpected error: a process that lost the others is ended meanwhile."""
+
+
+def started_by_launcher() -> bool:
+    """Whether a launcher started this process as one of several (or as the only one)."""
+    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
+
+
+def number_of_processes() -> int:
+    return int(os.environ["WORLD_SIZE"]) if started_by_launcher() else 1
+
+
+def process_index() -> int:
+    """0 for the process that reports and writes."""
+    return int(os.environ["RANK"]) if started_by_launcher() else 0
+
+
+def with_processes(config: TrainConfig) -> TrainConfig:
+    """The configuration with the number of processes that run: the launcher's, unless `num_gpus` is set and differs.
+    Raises UsageError."""
+    training, running = config.training, number_of_processes()
+    if training.num_gpus == running:
+        return config
+    if started_by_launcher() and "num_gpus" not in training.model_fields_set:
+        own = training.model_copy(update={"num_gpus": running})
+        return config.model_copy(update={"training": own})
+    if started_by_launcher():
+        raise UsageError(
+            f"training.num_gpus: {training.num_gpus}, but the launcher started {_processes(running)}",
+            hint=f"--set training.num_gpus={running}, or start {_processes(training.num_gpus)}",
+        )
+    raise UsageError(
+        f"training.num_gpus: {training.num_gpus}, but this is one process",
+        hint="awareness train --config FILE, which starts the others",
+    )
+
+
+def to_start(config: TrainConfig) -> int:
+    """The number of processes that this one has to start; 0 if it trains itself. Raises UsageError."""
+    if started_by_launcher():
+        return 0
+    wanted = config.training.num_gpus
+    if is_of_accelerate():
+        asked = _asked_of_accelerate()
+        if "num_gpus" not in config.training.model_fields_set:
+            if asked is None:
+                raise UsageError(
+                    "accelerate launch started one process only, as it does without GPUs",
+                    hint="--set training.num_gpus=2, which starts two",
+                )
+            wanted = asked
+        elif asked not in (None, wanted):
+            raise UsageError(
+                f"training.num_gpus: {wanted}, but accelerate launch was asked for {_processes(asked or 0)}",
+                hint=f"--set training.num_gpus={asked}, or accelerate launch --num_processes {wanted}",
+            )
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and wanted > gpus:
+        number = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+        raise UsageError(
+            f"training.num_gpus: {wanted}, but this machine has {number}", hint=f"--set training.num_gpus={gpus}"
+        )
+    return wanted if wanted > 1 else 0
+
+
+def is_of_accelerate() -> bool:
+    """Whether `accelerate launch --num_processes N` (N > 1) started this process alone. Without GPUs it starts one
+    process whatever N is, unless MPI is there, and sets an address for N that nothing else sets."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ and not started_by_launcher()
+
+
+def _asked_of_accelerate() -> int | None:
+    """The N of its command line, which is the parent process's; None if it has none (a file of `accelerate config`)."""
+    import psutil  # accelerate requires it
+
+    with suppress(psutil.Error, ValueError, IndexError):
+        words = psutil.Process(os.getppid()).cmdline()
+        for place, word in enumerate(words):
+            name, equals, value = word.partition("=")
+            if name in ("--num_processes", "--num-processes"):
+                return int(value if equals else words[place + 1])
+    return None
+
+
+def _processes(number: int) -> str:
+    return "1 process" if number == 1 else f"{number} processes"
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `awareness` with these arguments in several processes, and return the exit code: 0, or that of the process
+    that failed and has said why. A signal ends all of them, and then this one, as if it had come without them.
+
+    Raises StorageFailed if the system killed a process, and AwarenessError if another signal ended one.
+    """
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    os.environ.setdefault("OMP_NUM_THREADS", threads)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=f"awareness-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(),
+    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    logging.disable(logging.ERROR)  # the agent reports what the processes have reported
+    try:
+        elastic_launch(config, sys.executable)("-m", "awareness.cli.app", *arguments)
+        return 0
+    except SignalException as received:
+        number = received.sigval
+    except ChildFailedError as failed:
+        codes = {rank: failure.exitcode for rank, failure in sorted(failed.failures.items())}
+        return _exit_code(codes, processes)
+    finally:
+        logging.disable(logging.NOTSET)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    signal.raise_signal(number)
+    return 128 + number
+
+
+def _exit_code(codes: dict[int, int], processes: int) -> int:
+    """codes: rank -> exit code, or the negative number of the signal that ended it, of the processes that failed."""
+    if killed := [rank for rank, code in codes.items() if code == -signal.SIGKILL]:
+        raise StorageFailed(
+            f"process {killed[0]} of {processes} was killed, as the system does when memory runs out",
+            hint="--set training.batch_size=1, or --set training.distributed_strategy=fsdp",
+        )
+    if reported := [code for code in codes.values() if code > 0]:
+        return reported[0]
+    rank, code = next(iter(codes.items()))
+    raise AwarenessError(f"process {rank} of {processes} was ended by {signal.Signals(-code).name}")
+
+
+@contextmanager
+def one_of_several() -> Iterator[None]:
+    """Around the work of a process that a launcher started. An error that all processes meet is reported by the first
+    one only. SIGINT and SIGTERM end the process without a word: the launcher has got them too, and reports."""
+    if not started_by_launcher():
+        yield
+        return
+    os.environ.pop("ACCELERATE_USE_FSDP", None)  # the configuration decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        yield
+    finally:
+        error = sys.exc_info()[1]
+        if isinstance(error, AwarenessError):
+            time.sleep(_COMMON_ERROR if process_index() else 0.0)
+        elif error is not None:
+            time.sleep(_CONSEQUENCE + (_COMMON_ERROR if process_index() else 0.0))
+        elif torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def is_same_batch(saved: object, now: object) -> bool:
+    """Whether a step learns as many samples: each is [batch_size, gradient_accumulation_steps, num_gpus]. Sample i is a
+    function of i alone, so the steps then learn the same samples."""
+    sizes = [value for value in (saved, now) if isinstance(value, list) and len(value) == 3]
+    return len(sizes) == 2 and _product(sizes[0]) == _product(sizes[1])
+
+
+def _product(factors: Sequence[int]) -> int:
+    batch, accumulated, processes = factors
+    return batch * accumulated * processes
+
+
+def changed_split(checkpoint: Path, batch: Sequence[int]) -> str | None:
+    """A line about a resumed run that deals the samples of a step differently from its checkpoint; None if it deals
+    them alike. batch: as in `is_same_batch`."""
+    saved = json.loads((checkpoint / "complete.json").read_text("utf-8"))["about"].get("batch")
+    if saved == list(batch) or not is_same_batch(saved, list(batch)):
+        return None
+    before, now = (" x ".join(map(str, sizes)) for sizes in (saved, batch))
+    return (
+        f"resumed with batch x accumulation x processes {now}, which were {before}: each step learns the same samples;"
+        " dropout and rounding differ"
+    )
