@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -20,23 +19,26 @@ from awareness.model.layer_reading import LayerReading
 from awareness.model.router_state import RouterState
 
 
-@dataclass(eq=False)
 class Session:
     """layers: of the decoder. readings: what each of them reads. is_adapted: an adapter says how. outer: the session of
     the block around this one.
 
-    tokens: how many tokens each row had, over all forward passes in the block.
+    tokens: how many tokens each row had, over all forward passes in the block. It is no dataclass: FSDP (torch 2.13)
+    copies those among a layer's arguments, and what a copy records is lost.
     """
 
-    layers: Sequence[nn.Module] = ()
-    readings: Mapping[nn.Module, LayerReading] = field(default_factory=dict)
-    routing: RouterState = field(default_factory=RouterState)
-    is_adapted: bool = False
-    outer: Session | None = None
-    tokens: int = 0
-
-    def __post_init__(self) -> None:
-        self._own = frozenset(self.layers)
+    def __init__(
+        self,
+        layers: Sequence[nn.Module] = (),
+        readings: Mapping[nn.Module, LayerReading] | None = None,
+        routing: RouterState | None = None,
+        is_adapted: bool = False,
+        outer: Session | None = None,
+    ) -> None:
+        self.layers, self.readings = layers, readings or {}
+        self.routing = RouterState() if routing is None else routing
+        self.is_adapted, self.outer, self.tokens = is_adapted, outer, 0
+        self._own = frozenset(layers)
 
     @property
     def choices(self) -> list[ChapterChoice]:

@@ -41,6 +41,8 @@ class MemoryMaker:
     def __init__(self, module: MemoryDecoder, base: Decoder, cache_bytes: int) -> None:
         self.module, self.base = module, base
         self.encoder = module.encoder(base)
+        spec = self.encoder.spec  # a digest of what is learned, which FSDP spreads later
+        self._layers, self._sink = spec.layers, to_tensor(self.encoder.sink, spec.raw)
         self.passes: Callable[[int], int] | None = None
         self.cache: LatentCache[Tensor] | None = None
         if not module.learns_to_encode:
@@ -48,9 +50,8 @@ class MemoryMaker:
 
     def __call__(self, samples: Sequence[Sample]) -> BatchMemory:
         """A sample without texts reads the sink alone."""
-        sink = to_tensor(self.encoder.sink, self.encoder.spec.raw)
         texts = [list(sample.texts) for sample in samples]
-        sink = self._evened(texts, sink)
+        sink = self._evened(texts, self._sink)
         if self.cache is None:
             parts = [self.encoder.keys_values(own) for own in texts]
         else:
@@ -95,5 +96,4 @@ class MemoryMaker:
         adapter = self.module.adapter
         assert adapter is not None
         names = [SINK, *map(str, range(len(parts) - 1))]
-        layers = self.encoder.spec.layers
-        return joined(self.module.decoder, layers, parts, names, sharpness=1.0, reads=adapter.sets)
+        return joined(self.module.decoder, self._layers, parts, names, sharpness=1.0, reads=adapter.sets)

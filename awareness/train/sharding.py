@@ -15,7 +15,6 @@ from transformers import TrainingArguments
 
 from awareness.config.training import TrainingConfig
 from awareness.model import hf
-from awareness.model.cross_attention import MemoryBlock
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.sharded import reshard, spread_like, whole
 from awareness.train.processes import number_of_processes
@@ -28,14 +27,9 @@ def is_to_be_sharded(config: TrainingConfig) -> bool:
 
 
 def units_of(module: MemoryDecoder) -> list[str]:
-    """Names of the classes whose modules are gathered one at a time: decoder layers, and the blocks of the tanh form.
-    What a layer reads outside a module's call (gates, banks, soft tokens, blocks with a router) is gathered for the
-    whole step."""
-    units = [type(hf.decoder_layers(module.decoder)[0]).__name__]
-    adapter = module.adapter
-    if adapter is not None and not (adapter.bank is not None and module.config.use_chapters):
-        units += [MemoryBlock.__name__] * any(isinstance(block, MemoryBlock) for block in adapter.blocks.values())
-    return units
+    """Names of the classes whose modules are gathered one at a time: the decoder's layers. All else is gathered for a
+    whole step: embedding and output layer, and the adapter, which layers read in ways that FSDP does not see."""
+    return [type(hf.decoder_layers(module.decoder)[0]).__name__]
 
 
 def fsdp_arguments(config: TrainingConfig, units: list[str]) -> dict[str, Any]:
@@ -61,6 +55,14 @@ def use_fsdp(accelerator: Accelerator, arguments: TrainingArguments) -> None:
         state.fsdp_plugin = FullyShardedDataParallelPlugin(**(arguments.fsdp_plugin_args or {}))
         state.distributed_type = DistributedType.FSDP
     state.fsdp_plugin.mixed_precision_policy = None
+
+
+def parameters_held(module: nn.Module) -> tuple[int, int]:
+    """(numbers in this process, numbers in all): of the parameters of a sharded module."""
+    reshard(module)
+    parameters: list[Any] = list(module.parameters())
+    held = (p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in parameters)
+    return sum(held), sum(p.numel() for p in parameters)
 
 
 def gathered(module: MemoryDecoder) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ from awareness.train.sharding import (
     largest,
     load_optimizer_state,
     optimizer_state,
+    parameters_held,
     units_of,
     use_fsdp,
 )
@@ -198,6 +199,13 @@ class MemoryTrainer(Trainer):
         if self.args.fsdp:
             use_fsdp(self.accelerator, self.args)
             self.is_fsdp_enabled = True
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            own, every = parameters_held(self._step)
+            self._run_log.say(f"FSDP: each of {self.args.world_size} processes holds {own:,} of {every:,} parameters")
+        return prepared
 
     @property
     def folder(self) -> Path:

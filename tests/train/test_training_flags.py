@@ -78,16 +78,6 @@ def test_a_decoder_that_is_trained_itself_stays_in_float32(config_file):
     assert run.module.decoder.get_input_embeddings().weight.dtype == torch.float32
 
 
-@pytest.mark.parametrize("strategy", ["full_shard", "shard_grad_op", "no_shard"])
-def test_distributed_strategy(tmp_path, strategy):
-    ddp = arguments(TrainingConfig(num_gpus=2), tmp_path, validates=False)
-    assert not ddp.fsdp and ddp.ddp_find_unused_parameters is False
-    settings = {"num_gpus": 2, "distributed_strategy": "fsdp", "fsdp_sharding_strategy": strategy}
-    sharded = bool(arguments(TrainingConfig(**settings), tmp_path, validates=False).fsdp)
-    assert sharded is (strategy != "no_shard")  # which is DDP
-    assert not arguments(TrainingConfig(**{**settings, "num_gpus": 1}), tmp_path, validates=False).fsdp
-
-
 @pytest.mark.parametrize("tracker", ["wandb", "tensorboard"])
 def test_trackers(config_file, tmp_path, tracker):
     flag = {f"log_to_{tracker}": True}
