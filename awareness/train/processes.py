@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,10 +22,9 @@ import torch
 from awareness.config.training import TrainConfig
 from awareness.errors import AwarenessError, StorageFailed, UsageError
 
-_COMMON_ERROR = 2.0
-"""Seconds that another process than the first waits with an error, so that the first can report the same one."""
 _CONSEQUENCE = 1.0
-"""Seconds that any process waits with an unexpected error: a process that lost the others is ended meanwhile."""
+"""Seconds that a process waits with an unexpected error: one that only lost the others is ended meanwhile."""
+_OURS = 70
 
 
 def started_by_launcher() -> bool:
@@ -142,11 +142,12 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         elastic_launch(config, sys.executable)("-m", "awareness.cli.app", *arguments)
         return 0
     except SignalException as received:
-        number = received.sigval
+        number = int(received.sigval)
     except ChildFailedError as failed:
         codes = {rank: failure.exitcode for rank, failure in sorted(failed.failures.items())}
         return _exit_code(codes, processes)
     finally:
+        _mark(os.getpid()).unlink(missing_ok=True)
         logging.disable(logging.NOTSET)
         for each, handler in handlers.items():
             signal.signal(each, handler)
@@ -169,8 +170,9 @@ def _exit_code(codes: dict[int, int], processes: int) -> int:
 
 @contextmanager
 def one_of_several() -> Iterator[None]:
-    """Around the work of a process that a launcher started. An error that all processes meet is reported by the first
-    one only. SIGINT and SIGTERM end the process without a word: the launcher has got them too, and reports."""
+    """Around the work of a process that a launcher started. Of the processes that fail, the first lets its error pass
+    and the others raise SystemExit with its exit code, so that it is reported once. SIGINT and SIGTERM end the process
+    without a word: the launcher has got them too, and reports."""
     if not started_by_launcher():
         yield
         return
@@ -183,12 +185,35 @@ def one_of_several() -> Iterator[None]:
         yield
     finally:
         error = sys.exc_info()[1]
-        if isinstance(error, AwarenessError):
-            time.sleep(_COMMON_ERROR if process_index() else 0.0)
-        elif error is not None:
-            time.sleep(_CONSEQUENCE + (_COMMON_ERROR if process_index() else 0.0))
-        elif torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        if error is None:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+        elif isinstance(error, KeyboardInterrupt):
+            raise SystemExit(128 + signal.SIGINT)
+        elif not isinstance(error, SystemExit):
+            if not isinstance(error, AwarenessError):
+                time.sleep(_CONSEQUENCE)
+            if not _is_first_to_fail(os.getppid()):
+                raise SystemExit(error.exit_code if isinstance(error, AwarenessError) else _OURS)
+
+
+def _is_first_to_fail(launcher: int) -> bool:
+    """Whether no other process of the launcher with this id has failed before: the first one makes a file."""
+    try:
+        os.close(os.open(_mark(launcher), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    except OSError:  # nothing can be written there: rather twice than not at all
+        return True
+    return True
+
+
+def _mark(launcher: int) -> Path:
+    """The file of the first process that failed, in the folder for temporary files. The time is there because an id is
+    used again."""
+    import psutil  # accelerate requires it
+
+    return Path(tempfile.gettempdir()) / f"awareness-{launcher}-{psutil.Process(launcher).create_time():.2f}.failed"
 
 
 def is_same_batch(saved: object, now: object) -> bool:

@@ -57,9 +57,9 @@ def losses(folder):
     return {line["step"]: line for line in read_log(folder) if "loss" in line}
 
 
-def train_here(path, *settings, resume=None):
+def train_here(path, *settings, resume=None, say=lambda line: None):
     config = read_config(path, list(settings))
-    train_memory(config, pull=find, resume=resume)
+    train_memory(config, pull=find, resume=resume, say=say)
     return config.output_dir
 
 
@@ -78,28 +78,34 @@ SOFT = ["memory.num_header_tokens=2", "memory.num_trailer_tokens=1", "training.g
 BANK = ["memory.memory_form=tanh", "memory.num_memory_tokens=8", "memory.use_chapters=true", "memory.num_chapters=2"]
 BANK += ["memory.top_k_chapters=1", "memory.use_load_balance_loss=true", "memory.memory_gradient_checkpointing=true"]
 TERMS = ["losses.kl_coefficient=1.0", "losses.citation_coefficient=0.5", "losses.sparsity_coefficient=0.1"]
+CLIPPED = ["training.optimizer=sgd", "training.base_model_lr=1.0", "training.max_grad_norm=0.01"]  # of all ranks' norm
 VARIANTS = {
-    "frozen": (1, [*TERMS, "training.fsdp_sharding_strategy=shard_grad_op", "training.mixed_precision=no"]),
+    "frozen": (1, [*TERMS, "training.fsdp_sharding_strategy=shard_grad_op"]),
     "soft": (2, [*SOFT, *BANK]),
-    "whole": (1, ["model.freeze_base_model=false", "memory.use_both_memory_and_lora=false"]),
+    "whole": (1, ["model.freeze_base_model=false", "memory.use_both_memory_and_lora=false", *CLIPPED]),
 }
 """name -> accumulated batches, and settings. Latents are cached in the first, and differentiable in the others."""
 
 
-def variant(name, processes, folder):
+def variant(name, processes, folder, output=None):
     parts, settings = VARIANTS[name]
-    own = ["memory.lora_dropout=0.0", "training.max_steps=2", "training.eval_samples=3", f"output_dir={folder / name}"]
-    return [*settings, *own, ONE_BY_ONE.format(parts if processes == 2 else 2 * parts)]
+    own = ["memory.lora_dropout=0.0", "training.max_steps=3", "training.eval_samples=3", "training.eval_steps=2"]
+    own.append(ONE_BY_ONE.format(parts if processes == 2 else 2 * parts))
+    return [*settings, *own, f"output_dir={folder / (output or name)}"]
 
 
 def test_fsdp_shards_and_computes_what_one_process_does(config_file, tmp_path, environment, monkeypatch):
     """Ranks encode different numbers of chunks, which must not make one wait for another. Three validation samples do
-    not fill two batches of two; each counts once."""
+    not fill two batches of two; each counts once. Then 1 process -> 2 with FSDP, and 2 -> 1: each step learns the same
+    samples, and the optimizer knows what it knew."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     text = config_file.read_text("utf-8")
     name = read_config(config_file, []).model.base_model_name
     config_file.write_text(text.replace(f"model: {name}", f"model: {{base_model_name: {name}}}"), "utf-8")
-    both = [*TORCHRUN, "-m", "tests.train.test_processes", str(config_file), str(tmp_path / "two")]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for name in VARIANTS:
+        train_here(config_file, *variant(name, 1, one))
+    both = [*TORCHRUN, "-m", "tests.train.test_processes", str(config_file), str(tmp_path)]
     done = subprocess.run(both, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     measured = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -108,19 +114,27 @@ def test_fsdp_shards_and_computes_what_one_process_does(config_file, tmp_path, e
         assert m["is_fsdp_enabled"] and m["held"] == pytest.approx(m["of"] / 2, rel=0.01)
         assert m["units"] == m["layers"] + 1 and m["teacher_units"] == 0
     for name in VARIANTS:
-        alone = train_here(config_file, *variant(name, 1, tmp_path / "one"))
-        together = tmp_path / "two" / name
-        must_agree(together, alone, [1, 2])
-        one, two = ([m["eval_loss"] for m in read_log(folder) if "eval_loss" in m] for folder in (alone, together))
-        assert two == pytest.approx(one, rel=1e-5)
+        must_agree(two / name, one / name, [1, 2, 3])
+        alone, together = ([m["eval_loss"] for m in read_log(at / name) if "eval_loss" in m] for at in (one, two))
+        assert together == pytest.approx(alone, rel=1e-5) and len(alone) == 2
         for part in ("final", "best", "checkpoint-2"):
-            saved, expected = (load_checkpoint(folder / part, pull=find)[0].trainable() for folder in (together, alone))
+            saved, expected = (load_checkpoint(at / name / part, pull=find)[0].trainable() for at in (two, one))
             assert set(saved) == set(expected)
             for tensor, own in saved.items():
                 assert torch.allclose(own, expected[tensor], atol=2e-4), (name, part, tensor)
+    must_agree(two / "resumed", one / "frozen", [3])
+    said = []
+    back = train_here(
+        config_file, *variant("frozen", 1, one, "back"), resume=str(two / "frozen/checkpoint-2"), say=said.append
+    )
+    must_agree(back, one / "frozen", [3])
+    assert any("resumed with batch x accumulation x processes 2 x 2 x 1, which were 2 x 1 x 2" in line for line in said)
+    with pytest.raises(UsageError, match="batch"):
+        settings = [*variant("frozen", 1, one, "no"), ONE_BY_ONE.format(1)]
+        train_here(config_file, *settings, resume=str(two / "frozen/checkpoint-2"))
 
 
-def _worker(path: Path, folder: Path) -> None:
+def _worker(path: Path, root: Path) -> None:
     """Train each variant in this process, one of two, and print what it holds."""
     from accelerate.state import AcceleratorState, GradientState
 
@@ -140,7 +154,7 @@ def _worker(path: Path, folder: Path) -> None:
     for name in VARIANTS:
         AcceleratorState._reset_state()
         GradientState._reset_state()
-        train_here(path, *FSDP, *variant(name, 2, folder))
+        train_here(path, *FSDP, *variant(name, 2, root / "two"))
         trainer = trainers[-1]
         held, of = parameters_held(trainer.model)
         teacher = trainer.model._teacher
@@ -155,6 +169,10 @@ def _worker(path: Path, folder: Path) -> None:
             "teacher_units": 0 if teacher is None else _units(teacher.decoder.model),
         }
         sys.stdout.write(json.dumps(figures) + "\n")
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    settings = [*FSDP, *variant("frozen", 2, root / "two", "resumed")]
+    train_here(path, *settings, resume=str(root / "one/frozen/checkpoint-2"))
 
 
 def _units(module) -> int:
@@ -184,29 +202,6 @@ def test_fsdp_sharding_strategy(tmp_path, monkeypatch, strategy):
             arguments(TrainingConfig(**settings, optimizer="adafactor"), tmp_path, validates=False)
 
 
-# Another number of processes
-
-
-def test_a_run_resumes_with_another_number_of_processes(config_file, tmp_path, environment):
-    """1 -> 2 with FSDP -> 1: the same samples in each step, and what the optimizer knows."""
-    same = ["memory.lora_dropout=0.0", "training.max_steps=6", "training.save_total_limit=9", "training.eval_samples=0"]
-    alone = train_here(config_file, *same, ONE_BY_ONE.format(2), f"output_dir={tmp_path / 'alone'}")
-    two = tmp_path / "two"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "-m", "awareness.cli.app"]
-    resume = ["train", "--config", str(config_file), "--resume", str(alone / "checkpoint-2")]
-    command = [*launch, *resume, *sets(*same, FSDP[0], f"output_dir={two}")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "resumed with batch x accumulation x processes 2 x 1 x 2, which were 2 x 2 x 1" in done.stderr
-    assert done.stderr.count("FSDP: each of 2 processes holds") == 1
-    must_agree(two, alone, [3, 4, 5, 6])
-    again = f"output_dir={tmp_path / 'again'}"
-    back = train_here(config_file, *same, ONE_BY_ONE.format(2), again, resume=str(two / "checkpoint-4"))
-    must_agree(back, alone, [5, 6])
-    with pytest.raises(UsageError, match="batch"):
-        train_here(config_file, *same, f"output_dir={tmp_path / 'no'}", resume=str(two / "checkpoint-4"))
-
-
 def test_what_counts_as_the_same_batch(tmp_path):
     assert is_same_batch([4, 1, 1], [2, 1, 2]) and is_same_batch([4, 1, 1], [1, 4, 1])
     assert not is_same_batch([4, 1, 1], [4, 1, 2]) and not is_same_batch(None, [4, 1, 2])
@@ -219,11 +214,12 @@ def test_what_counts_as_the_same_batch(tmp_path):
 
 
 def test_ctrl_c_ends_all_processes_and_the_run_goes_on_exactly(config_file, tmp_path, environment):
-    """With dropout, whose numbers come from the generator of each process."""
+    """With dropout, whose numbers come from the generator of each process. `accelerate launch` gives the number of
+    processes, which the configuration does not."""
     folder = tmp_path / "trained"
-    fsdp = sets(*FSDP, "training.save_steps=3", "training.save_total_limit=9", "training.eval_samples=0")
+    fsdp = sets(FSDP[0], "training.save_steps=3", "training.save_total_limit=9", "training.eval_samples=0")
     train = ["train", "--config", str(config_file), *fsdp]
-    command = [sys.executable, "-m", "awareness.cli.app", *train]
+    command = [sys.executable, "-m", "awareness.cli.app", *train, *sets(FSDP[1])]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
     deadline = time.monotonic() + 120
@@ -236,23 +232,21 @@ def test_ctrl_c_ends_all_processes_and_the_run_goes_on_exactly(config_file, tmp_
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     before = losses(folder)
-    script = Path(sys.executable).with_name("awareness")
-    entry = [str(script)] if script.exists() else ["-m", "awareness.cli.app"]
-    resumed = [*TORCHRUN, *entry, *train, "--resume", str(folder / "checkpoint-3")]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "-m", "awareness.cli.app"]
+    resumed = [*launch, *train, "--resume", str(folder / "checkpoint-3")]
     done = subprocess.run(resumed, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("FSDP: each of 2 processes holds") == 1 and "resumed with" not in done.stderr
     after = losses(folder)
-    assert list(after) == list(range(1, 9)) and len(before) >= 5 and "resumed with" not in done.stderr
+    assert list(after) == list(range(1, 9)) and len(before) >= 5
     for step, line in before.items():
         assert {**line, "seconds": 0} == {**after[step], "seconds": 0}
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2  # the ranks find it, and one of them says it
-    assert done.stderr.count("already holds a run") == 1 and "Traceback" not in done.stderr
-
 
 def test_a_number_that_the_launcher_did_not_start(config_file, environment):
-    wrong = [*TORCHRUN, "-m", "awareness.cli.app", "train", "--config", str(config_file)]
+    script = Path(sys.executable).with_name("awareness")
+    entry = [str(script)] if script.exists() else ["-m", "awareness.cli.app"]
+    wrong = [*TORCHRUN, *entry, "train", "--config", str(config_file)]
     done = subprocess.run([*wrong, *sets("training.num_gpus=3")], env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert done.stderr.count("training.num_gpus: 3, but the launcher started 2 processes") == 1
@@ -295,6 +289,32 @@ def test_more_processes_than_gpus(config_file, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(UsageError, match="num_gpus: 2, but this machine has 1 GPU"):
         to_start(read_config(config_file, ["training.num_gpus=2"]))
+
+
+def test_one_of_several_processes_reports(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(processes, "_CONSEQUENCE", 0.0)
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0")):
+        monkeypatch.setenv(name, value)
+
+    def fails(error):
+        with processes.one_of_several():
+            raise error
+
+    with pytest.raises(UsageError, match="mine"):
+        fails(UsageError("mine"))
+    for error, code in ((UsageError("mine"), 2), (RuntimeError("connection closed"), 70)):
+        with pytest.raises(SystemExit) as ended:
+            fails(error)
+        assert ended.value.code == code
+    with pytest.raises(SystemExit) as ended:  # the launcher reports that it was interrupted
+        fails(KeyboardInterrupt())
+    assert ended.value.code == 130
+    (mark,) = tmp_path.iterdir()
+    mark.unlink()
+    with pytest.raises(RuntimeError, match="ours"):
+        fails(RuntimeError("ours"))
 
 
 def test_the_exit_code_is_that_of_the_process_that_reported():
