@@ -12,6 +12,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -246,11 +247,16 @@ class MemoryTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        out = model(**inputs)
+        with self._autocast():
+            out = model(**inputs)
         for name, value in out.items():
             self._sums[name] += float(value.detach())
         self._sums["batches"] += 1
         return (out["loss"], out) if return_outputs else out["loss"]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """With FSDP, what Accelerate puts around the forward pass without it."""
+        return self.accelerator.autocast() if self.is_fsdp_enabled else nullcontext()
 
     def step_means(self) -> dict[str, float]:
         """Loss and terms of the last optimizer step, means over the batches of all processes, and the sum of their
@@ -283,7 +289,7 @@ class MemoryTrainer(Trainer):
         nll, tokens = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for number, inputs in enumerate(self.get_eval_dataloader(eval_dataset)):
             own, counts = self._real_rows(number, inputs)
-            with torch.no_grad():
+            with torch.no_grad(), self._autocast():
                 out = self.model_wrapped(**self._prepare_inputs(own))
             if counts:
                 nll, tokens = nll + out["nll"].double().cpu(), tokens + out["tokens"].double().cpu()
