@@ -282,9 +282,9 @@ def _compared(files: list[Path] | None, settings: list[str] | None, runs: Path |
 
 def _trained(name: str, config: TrainConfig) -> Run:
     """A run of the comparison, trained now if it has no result yet."""
-    from awareness.config.unused import tell_unused
     from awareness.evals.compare import Run
     from awareness.train.run import train_memory
+    from awareness.train.tell_unused import tell_unused
 
     assert config.data is not None
     base = config.model.base_model_name or config.model.tokenizer_name

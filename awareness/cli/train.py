@@ -72,7 +72,7 @@ def find_lr(
     read = _read(config, settings)
     if read.task != "memory":
         raise UsageError(f"find-lr is for task: memory, not {read.task}", hint="--config configs/smollm2-memory.yaml")
-    from awareness.train.find_lr import draw_rates, find_rate
+    from awareness.train.find_lr import draw_rates, find_rate, rates_at
 
     with render.progress() as progress:
         found = find_rate(read, pull=_PULL, steps=steps, highest=highest, progress=progress, say=render.note)
@@ -88,7 +88,8 @@ def find_lr(
         [(f"{rate:.1e}", f"{loss:.3f}") for rate, loss in found.curve[:: max(1, steps // 12)]],
     )
     render.text(f"the loss falls fastest at {found.steepest:.1e}; it is lowest at {found.lowest:.1e}")
-    render.note(f"try: --set training.memory_lr={found.steepest:.1e}")
+    rates = rates_at(read, found.steepest)
+    render.note(f"try: {' '.join(f'--set training.{name}={rate:.1e}' for name, rate in rates.items())}")
 
 
 def _read(config: Path | None, settings: list[str] | None) -> Config:

@@ -59,11 +59,6 @@ class ModelConfig(Section):
             section._ignored = ignored
         return section
 
-    @property
-    def ignored(self) -> Mapping[str, Any]:
-        """The settings of a decoder from scratch that stand beside a base model: name -> value, as it was given."""
-        return self._ignored
-
     def conflicts(self) -> Iterator[Conflict]:
         if self.base_model_name is not None:
             for name in sorted(self.model_fields_set - set(OF_ANY_BASE)):
@@ -96,3 +91,8 @@ class ModelConfig(Section):
                 ("num_heads",),
                 {"model.num_kv_heads": self.num_heads},
             )
+
+
+def ignored_settings(config: ModelConfig) -> Mapping[str, Any]:
+    """The settings of a decoder from scratch that stand beside a base model: name -> value, as it was given."""
+    return config._ignored

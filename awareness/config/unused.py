@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from awareness.config.base import Section
-from awareness.config.decoder import OF_ANY_BASE, ModelConfig
+from awareness.config.decoder import OF_ANY_BASE, ModelConfig, ignored_settings
 from awareness.config.memory import MemoryConfig
 from awareness.config.training import TrainConfig
 
@@ -100,23 +100,6 @@ def unused_lines(unused: Iterable[UnusedSetting]) -> list[str]:
     return [f"{_listed(shown)} no effect: {why}" for why, shown in by_reason.items()]
 
 
-def tell_unused(
-    config: TrainConfig,
-    say: Callable[[str], None],
-    *,
-    told: Sequence[UnusedSetting] = (),
-    validates: bool = True,
-) -> tuple[UnusedSetting, ...]:
-    """Say what has no effect and is not among `told`, unless `quiet_unused` is set. Returns `told` and the new ones."""
-    new = [
-        one for one in unused_settings(config, validates=validates) if one.setting not in {old.setting for old in told}
-    ]
-    if not config.quiet_unused:
-        for line in unused_lines(new):
-            say(line)
-    return (*told, *new)
-
-
 def _listed(shown: Sequence[str]) -> str:
     if len(shown) == 1:
         return f"{shown[0]} has"
@@ -126,8 +109,8 @@ def _listed(shown: Sequence[str]) -> str:
 def _written(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(path, value) of every setting that was given, also the weight of each kind of sample."""
     for name in type(section).model_fields:
-        if isinstance(section, ModelConfig) and name in section.ignored:
-            yield f"{prefix}{name}", section.ignored[name]
+        if isinstance(section, ModelConfig) and name in (ignored := ignored_settings(section)):
+            yield f"{prefix}{name}", ignored[name]
         if name not in section.model_fields_set:
             continue
         value, path = getattr(section, name), f"{prefix}{name}"

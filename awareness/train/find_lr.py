@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awareness.config.training import TrainConfig
-from awareness.config.unused import tell_unused
 from awareness.errors import UsageError
 from awareness.index.files.own.own_files import PICTURE_SOFTWARE
 from awareness.model.model_files import ModelFolder
 from awareness.train.log import loss_axes, smooth
 from awareness.train.run import prepare
+from awareness.train.setting_checks import check_settings, rates_of_what_is_trained
+from awareness.train.tell_unused import tell_unused
 from awareness.types import Progress, silent
 
 LOWEST = 1e-5  # the first rate as a share of the last
@@ -43,6 +44,7 @@ def find_rate(
 ) -> RangeTest:
     """Train one step per rate; the other rates keep their ratio to `memory_lr`. Raises UsageError if the loss never
     falls."""
+    check_settings(config, pull=pull)
     tell_unused(config, say)  # of the training, whose steps and output folder are replaced here
     with tempfile.TemporaryDirectory() as scratch:
         training = config.training.model_copy(update={"max_steps": steps, "gradient_accumulation_steps": 1})
@@ -78,6 +80,12 @@ def steepest_fall(rates: list[float], losses: list[float]) -> RangeTest:
     if not candidates:
         raise UsageError("the loss never falls", hint="more --steps, or a lower --highest")
     return RangeTest(tuple(zip(rates, curve, strict=False)), min(candidates)[1], lowest)
+
+
+def rates_at(config: TrainConfig, memory_lr: float) -> dict[str, float]:
+    """Name -> rate of each part that is trained, where the memory has `memory_lr`: in the ratio of `config`."""
+    own = config.training.memory_lr
+    return {name: rate * memory_lr / max(own, 1e-12) for name, rate in rates_of_what_is_trained(config).items()}
 
 
 def draw_rates(result: RangeTest, path: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from awareness.config.environment import cache_dir
 from awareness.config.training import TrainConfig, TrainingConfig
-from awareness.config.unused import UnusedSetting, tell_unused
+from awareness.config.unused import UnusedSetting
 from awareness.errors import UsageError
 from awareness.model.checkpoint import begin_with, save_checkpoint
 from awareness.model.fusion import fuse
@@ -40,6 +40,7 @@ from awareness.train.samples.teacher_samples import Models, closing, prepare_sam
 from awareness.train.setting_checks import check_settings
 from awareness.train.step import Rows, TrainingStep, padded_rows
 from awareness.train.teacher import Teacher
+from awareness.train.tell_unused import tell_unused
 from awareness.train.trainer import MemoryTrainer
 from awareness.types import Progress, Sample, digest, silent
 
@@ -181,8 +182,8 @@ def prepare(
 ) -> Prepared:
     """Say which settings have no effect, read the data, load the model and build the trainer. Raises UsageError."""
     training = config.training
-    unused = tell_unused(config, say)
     check_settings(config, pull=pull)
+    unused = tell_unused(config, say)
     writing = _fetched(config, pull)
     torch.manual_seed(training.seed)  # for the initial tensors
     precision = training.mixed_precision if config.model.freeze_base_model else "no"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from awareness.config.base import Conflict
 from awareness.config.problems import Problem, corrections, nearest, problem_of_conflict, refusal, settings_of
 from awareness.config.training import LossConfig, TrainConfig, TrainingConfig
+from awareness.config.unused import why_unused
 from awareness.model.adapter import layers_of_placement, memory_layers
 from awareness.model.decoder_shape import DecoderShape
 from awareness.model.model_files import ModelFolder
@@ -59,17 +60,8 @@ def has_bank(config: TrainConfig) -> bool:
 def rates_of_what_is_trained(config: TrainConfig) -> dict[str, float]:
     """Name -> learning rate, of the parts that are trained and get a gradient. An adapter without anything to read gets
     none, and LoRA of an adapter is off then."""
-    memory, training = config.memory, config.training
-    adapter = memory.has_memory and (has_bank(config) or reads_chunks(config))
-    encodes = memory.encoder == "projected" or memory.num_header_tokens or memory.num_trailer_tokens
-    learns_more = memory.memory_form == "tanh" or has_bank(config) or (reads_chunks(config) and encodes)
-    parts = {
-        "memory_lr": adapter and bool(learns_more),
-        "gate_lr": adapter,
-        "lora_lr": memory.has_lora and (adapter or not memory.has_memory),
-        "base_model_lr": config.model.base_model_name is None or not config.model.freeze_base_model,
-    }
-    return {name: getattr(training, name) for name, is_trained in parts.items() if is_trained}
+    rates = {name: getattr(config.training, name) for name in ("memory_lr", "gate_lr", "lora_lr", "base_model_lr")}
+    return {name: rate for name, rate in rates.items() if not why_unused(config, f"training.{name}")}
 
 
 def what_is_trained(config: TrainConfig) -> Iterator[Conflict]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-from awareness.cli.app import run
 from awareness.config.base import Section
 from awareness.config.read import read_config
 from awareness.config.training import TrainConfig
@@ -19,7 +17,6 @@ from awareness.config.unused import (
     ALWAYS_USED,
     RULES,
     ZERO_ASKS,
-    tell_unused,
     unused_lines,
     unused_settings,
     why_unused,
@@ -99,62 +96,9 @@ def test_one_source_leaves_nothing_for_validation():
     ]
 
 
-def test_each_is_told_once():
-    config, said = read(data=SAMPLES, training={"base_model_lr": 1, "eval_steps": 5}), []
-    told = tell_unused(config, said.append)
-    assert [one.setting for one in told] == ["training.base_model_lr"] and len(said) == 1
-    told = tell_unused(config, said.append, told=told, validates=False)
-    assert [one.setting for one in told] == ["training.base_model_lr", "training.eval_steps"] and len(said) == 2
-
-
 def test_why_a_setting_is_not_used():
     config = read(data=SAMPLES, memory={"memory_form": "joint", "num_memory_tokens": 0})
     assert why_unused(config, "training.memory_lr") and not why_unused(config, "training.gate_lr")
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_shipped_file_says_nothing(path):
-    config = read_config(path, [])
-    if config.task == "memory":
-        said = []
-        unused = tell_unused(config, said.append)
-        assert not said and bool(unused) is config.quiet_unused
-
-
-# Through the command line
-
-NONE = ["data.validation=0", "training.early_stopping=true", "memory.wo_init_zero=true", "training.max_steps=1"]
-
-
-def train(config_file, *chosen, command=("train",)):
-    return run([*command, "--config", str(config_file), *(part for setting in chosen for part in ("--set", setting))])
-
-
-def test_they_are_told_before_the_first_step_and_stand_in_the_json(config_file, capfd):
-    assert train(config_file, *NONE, command=("train", "--format", "json")) == 0
-    out, err = capfd.readouterr()
-    unused = {one["setting"]: one for one in json.loads(out)["unused"]}
-    assert {"training.early_stopping", "training.eval_steps", "memory.wo_init_zero"} <= unused.keys()
-    assert unused["memory.wo_init_zero"] == {
-        "setting": "memory.wo_init_zero",
-        "value": True,
-        "why": "memory.memory_form is joint",
-    }
-    line = "memory.wo_init_zero: true has no effect: memory.memory_form is joint"
-    assert err.count(line) == 1 == err.count("training.early_stopping: true")
-    assert err.index(line) < err.index("chunks of")  # before the sources are read
-
-
-def test_quiet_unused(config_file, capfd):
-    assert train(config_file, *NONE, "quiet_unused=true", command=("train", "--format", "json")) == 0
-    out, err = capfd.readouterr()
-    assert "no effect" not in err and json.loads(out)["unused"]
-
-
-def test_find_lr_tells_them_too(config_file, capfd):
-    assert train(config_file, *NONE, command=("train", "find-lr", "--steps", "5")) in (0, 2)
-    err = capfd.readouterr().err
-    assert err.count("memory.wo_init_zero: true has no effect: memory.memory_form is joint") == 1
 
 
 # That they really have none

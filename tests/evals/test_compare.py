@@ -51,7 +51,9 @@ def test_the_command(config_file, tmp_path, capfd):  # noqa: F811
     runs = [part for name in ("vanilla", "both") for part in ("--config", str(tmp_path / f"compare-{name}.yaml"))]
     command = ["eval", "compare", *runs, "--samples", "3", "--out", str(tmp_path / "out")]
     assert run([*command, "--format", "json"]) == 0
-    found = json.loads(capfd.readouterr().out)
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert err.count("have no effect: memory.vanilla_mode is true") == 1  # of the run that trains nothing
     assert [one["run"] for one in found["perplexity"]] == ["vanilla", "both"]
     assert all(one["all"]["n"] == 3 for one in found["perplexity"])
     assert json.loads((tmp_path / "out/compare.json").read_text()) == {"made_by": "awareness", **found}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
 from awareness.cli.app import run
+from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.train.find_lr import steepest_fall
 
@@ -37,4 +39,15 @@ def test_the_command_keeps_nothing_of_the_training(config_file, tmp_path, capfd)
     assert {"made_by": "awareness", **found} == json.loads((out / "find_lr.json").read_text())
     assert (out / "find_lr.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "trained").exists()
-    assert run(command[:4]) == 0 and "try: --set training.memory_lr=" in capfd.readouterr().err
+
+
+def test_the_rates_to_try_are_those_of_what_is_trained(config_file, capfd):
+    """The joint form without a bank trains gates and LoRA; their rates keep their ratio."""
+    assert run(["train", "find-lr", "--config", str(config_file), "--steps", "8", "--highest", "0.1"]) == 0
+    out, err = capfd.readouterr()
+    found = float(re.search(r"falls fastest at (\S+);", out).group(1))
+    (line,) = [line for line in err.splitlines() if line.startswith("try: ")]
+    tried = {name: float(rate) for name, rate in re.findall(r"--set training\.(\w+)=(\S+)", line)}
+    default = TrainingConfig()
+    ratios = {name: getattr(default, name) / default.memory_lr for name in ("gate_lr", "lora_lr")}
+    assert tried == pytest.approx({name: found * ratio for name, ratio in ratios.items()}, rel=0.1)
