@@ -169,8 +169,7 @@ def attention_forward(
     output: Tensor = checkpoint(read, use_reentrant=False) if reading.recompute and needs_grad else read()
     record = reading.record
     if record is not None and record.wants(reading.layer, query.shape[2]):
-        own_lse = record.recorded(attend_self(own, scale, plain)[1])
-        record.add(reading.layer, _weights(record.recorded(query), own_lse, reading, scale))
+        record.add(reading.layer, _weights(query, attend_self(own, scale, plain)[1], reading, record, scale))
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -189,14 +188,18 @@ def _with_memory(
     return merge(attend_self(own, scale, merging), attend_memory(own.query, memory, scale, merging))
 
 
-def _weights(query: Tensor, own_lse: Tensor, reading: JointReading, scale: float) -> Tensor:
-    """The memory's attention weights [B, H, T, M] in the layer's output; the bank's share is taken off."""
-    memory = reading.memory
+def _weights(whole: Tensor, own_lse: Tensor, reading: JointReading, record: AttentionRecord, scale: float) -> Tensor:
+    """The memory's attention weights [B, H, T, M] in the layer's output, of the tokens that are recorded; the bank's
+    share is taken off. whole: the queries of all tokens; own_lse: of all tokens, too."""
+    memory, query, own_lse = reading.memory, record.recorded(whole), record.recorded(own_lse)
     assert memory is not None
     without_bank = memory_probabilities(query, memory, own_lse, scale)
     if reading.bank is None or reading.gate is None:
         return without_bank
-    bank_lse = attend_part(reading.bank, query, scale, plain)[1]
+    if isinstance(reading.bank, LayerMemory):
+        bank_lse = attend_memory(query, reading.bank, scale, plain)[1]
+    else:  # each token of the text has its chapters
+        bank_lse = record.recorded(reading.bank(whole, scale, plain)[1])
     joined = memory_probabilities(query, memory, torch.logaddexp(own_lse, bank_lse), scale)
     return between(without_bank, joined, torch.tanh(reading.gate)[:, None, None])
 

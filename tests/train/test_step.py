@@ -8,6 +8,7 @@ import torch
 from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.config.training import LossConfig
+from awareness.model.attention_record import AttentionRecord
 from awareness.model.load import load
 from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.model_files import find
@@ -124,6 +125,30 @@ def test_latents_are_kept_and_do_not_depend_on_their_batch(built):
     small = MemoryMaker(*built, latent.nbytes)
     again, _ = small.cache.get([text, longer])
     assert torch.equal(again, latent) and again is not latent and small.cache.bytes <= latent.nbytes
+
+
+@pytest.mark.parametrize("strategy", ["sequence", "token", "rolling"])
+def test_attention_is_recorded_beside_chapters_that_each_token_chooses(model_folder, strategy):
+    """The last tokens alone have the weights that they have among all."""
+    chapters = {"use_chapters": True, "num_chapters": 4, "top_k_chapters": 2, "routing_strategy_train": strategy}
+    config = MemoryConfig(memory_form="joint", num_memory_tokens=16, **chapters)
+    model = ModelConfig(base_model_name=str(model_folder))
+    module, base = build_memory_decoder(model, config, pull=find, dtype=torch.float32)
+    for name, parameter in module.named_parameters():
+        if name.endswith("bank_gate"):
+            parameter.data.fill_(1.0)
+    rows, memory = rows_of((module, base)), MemoryMaker(module, base, 1 << 30)(SAMPLES).memory
+    weights = []
+    for last in (None, 3):
+        record = AttentionRecord(range(6), keep=True, every_token=True, last=last)
+        samples = {name: rows[name] for name in ("input_ids", "attention_mask", "labels")}
+        module.train()(**samples, memory=memory, record=record)
+        weights.append(record.memory_attention_weights)
+    for layer, every in weights[0].items():
+        assert weights[1][layer].shape[2] == 3
+        torch.testing.assert_close(weights[1][layer], every[:, :, -3:], atol=1e-6, rtol=1e-4)
+    out = step_of((module, base), citation_coefficient=0.1).train()(**rows)
+    assert out["citation"] > 0
 
 
 def test_a_teacher_is_asked_once(built, tmp_path):
