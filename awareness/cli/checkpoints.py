@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from awareness.cli import options, render
 from awareness.engine.models import pull_known, pull_model
 from awareness.engine.units import counted, human_bytes
-from awareness.errors import UsageError
+from awareness.errors import NothingFound, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from awareness.model.load import Decoder
     from awareness.model.memory_decoder import MemoryDecoder
+    from awareness.train.data.repostack import SourceRepository
     from awareness.train.resume import SavedStep
+    from awareness.types import Chunk
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect, merge and export training checkpoints.")
+LARGEST = 10  # differences of tensors that are shown
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that training wrote.")]
 OutArgument = Annotated[Path, typer.Argument(help="The file or folder to write; it must not exist yet.")]
 
@@ -44,13 +48,15 @@ def show(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Show the base model, the settings and the size of a checkpoint."""
+    """Show the base model, the settings, the size and the repository memory of a checkpoint."""
     from awareness.model.checkpoint import WEIGHTS, Checkpoint
+    from awareness.model.memory_record import MemoryRecord
 
-    read = Checkpoint.read(checkpoint)
+    read, record = Checkpoint.read(checkpoint), MemoryRecord.read(checkpoint)
     parts: dict[str, int] = defaultdict(int)
     for name, tensor in read.tensors(checkpoint).items():
         parts["lora" if "lora_" in name else ".".join(name.split(".")[:2])] += tensor.numel()
+    latents = _kept_latents(checkpoint)
     description = {
         "base": read.base,
         "fingerprint": read.fingerprint,
@@ -59,6 +65,8 @@ def show(
         "bytes": (checkpoint / WEIGHTS).stat().st_size,
         "model": read.model.model_dump(exclude_unset=True),  # for an existing decoder, only what was set
         "memory": read.memory.model_dump(mode="json"),
+        "latents": latents,
+        "repository_memory": None if record is None else {"digest": record.digest, **record.model_dump(mode="json")},
     }
     if format is options.Format.json:
         render.data(description)
@@ -67,6 +75,159 @@ def show(
     render.table(("part", "parameters"), [(part, f"{size:,}") for part, size in sorted(parts.items())])
     settings = {**read.model.model_dump(exclude_defaults=True), **read.memory.model_dump(exclude_defaults=True)}
     render.table(("setting that is not the default", "value"), [(name, str(value)) for name, value in settings.items()])
+    if latents is not None:
+        size = human_bytes(latents["bytes"])
+        render.text(
+            f"latents kept in it: {counted(latents['documents'], 'document')}, {size}, quant {latents['quant']}"
+        )
+    if record is None:
+        render.text("repository memory: unknown, as an earlier version wrote this checkpoint")
+        return
+    render.text(f"repository memory: {record.summary}")
+    if record.sources:
+        columns = ("source", "licence", "for", "chunks used", "of", "place")
+        rows = [(s.name, s.licence, s.split, s.kept, s.chunks, _pinned(s.place, s.commit)) for s in record.sources]
+        render.table(columns, rows)
+        render.note(f"compare it with the sources of now: awareness checkpoints memory {checkpoint}")
+
+
+def _kept_latents(checkpoint: Path) -> dict[str, Any] | None:
+    """What the LatentMemoryStore in a checkpoint has; None if there is none."""
+    from awareness.engine.document_store import MEMORY_FOLDER, LatentMemoryStore
+
+    if not (checkpoint / MEMORY_FOLDER).is_dir():
+        return None
+    store = LatentMemoryStore.load(checkpoint)
+    documents = store.documents()
+    size = sum(document.nbytes for document in documents)
+    tokens = sum(document.tokens for document in documents)
+    return {"documents": len(documents), "tokens": tokens, "bytes": size, "quant": store.quant}
+
+
+def _pinned(place: str, commit: str | None) -> str:
+    return place if commit is None else f"{place} @ {commit[:12]}"
+
+
+@app.command()
+def memory(
+    checkpoint: FolderArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the latents (a LatentMemoryStore); it must not exist yet."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the latents in the checkpoint, for LatentMemoryStore.load.")
+    ] = False,
+    quant: options.QuantOption = None,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Make the repository memory of a checkpoint again and compare it with the one it was trained with.
+
+    Names each source that is missing or has changed, and exits with 1 then. With --out or --keep, the checkpoint's
+    encoder writes the latents of the chunks it was trained with.
+    """
+    from awareness.engine.document_store import MEMORY_FOLDER
+    from awareness.model.checkpoint import Checkpoint
+    from awareness.model.memory_record import MemoryRecord
+    from awareness.model.token_offsets import token_starts
+    from awareness.train.data.prepared_sources import prepared_sources
+    from awareness.train.repository_memory import remake
+
+    if out is not None and keep:
+        raise UsageError("--out and --keep are both places for the latents", hint="one of them")
+    target = checkpoint / MEMORY_FOLDER if keep else out
+    if out is not None:
+        _must_be_new(out)
+    read, record = Checkpoint.read(checkpoint), MemoryRecord.read(checkpoint)
+    if record is None or not record.sources:
+        why = "is unknown, as an earlier version wrote it" if record is None else "has no repository in it"
+        raise UsageError(f"the memory of {checkpoint} {why}", hint=f"awareness checkpoints show {checkpoint}")
+    if target is not None and record.spec is None:
+        raise UsageError(
+            f"{checkpoint} was trained with the chunks as {read.reads}, not as latents: there are none to write",
+            hint=f"awareness checkpoints memory {checkpoint}",
+        )
+    model = pull_known(read.model.base_model_name or read.model.tokenizer_name, render.REPORTER).path
+    with render.progress() as progress:
+        remade = remake(record, token_starts=token_starts(model), prepared=prepared_sources(model), progress=progress)
+    written = 0
+    if target is not None and not remade.problems:
+        written = _write_memory(checkpoint, remade.repositories, target, quant.value if quant else "none")
+    if format is options.Format.json:
+        where = {"out": str(target), "documents": written} if written else {}
+        fits = not remade.problems
+        render.data({"checkpoint": str(checkpoint), "fits": fits, "problems": remade.problems, **where})
+    else:
+        for problem in remade.problems:
+            render.text(problem)
+        if not remade.problems:
+            render.text(f"{checkpoint}: the sources give the memory that it was trained with: {record.summary}")
+        if written:
+            render.text(f"{target}: {counted(written, 'document')}")
+    if remade.problems:
+        raise NothingFound(
+            f"{checkpoint} was trained with another memory than its sources give now",
+            hint=f"awareness checkpoints show {checkpoint}, which has the place and the commit of each source",
+        )
+
+
+def _write_memory(
+    checkpoint: Path, repositories: Iterable[tuple[str, SourceRepository]], target: Path, quant: str
+) -> int:
+    """Writes the latents of the chunks, a document for each file; returns their number."""
+    from awareness.engine.document_store import LatentMemoryStore
+    from awareness.model.checkpoint import written_aside
+    from awareness.model.context_encoder import ContextEncoder
+
+    documents: dict[str, list[Chunk]] = defaultdict(list)
+    metadata = {}
+    for split, repository in repositories:
+        for chunk in repository.chunks:
+            name = f"{repository.name}/{chunk.path}"
+            documents[name].append(chunk)
+            metadata[name] = {"source": repository.name, "licence": repository.licence, "split": split}
+    encoder = ContextEncoder(adapter=checkpoint)
+    with written_aside(target) as partial, render.progress() as progress:
+        LatentMemoryStore(partial, quant=quant).add_chunks(documents, encoder, metadata=metadata, progress=progress)
+    return len(documents)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A folder that training wrote.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Compare two checkpoints: settings key by key, repository memory, and trained tensors."""
+    from awareness.model.checkpoint_differences import compare_checkpoints
+
+    found = compare_checkpoints(first, second)
+    if format is options.Format.json:
+        render.data({"first": str(first), "second": str(second), **found.to_json()})
+        return
+    if found.settings:
+        rows = [(key, str(was), str(now)) for key, was, now in found.settings]
+        render.table(("setting", str(first), str(second)), rows)
+    else:
+        render.text("settings: the same")
+    if found.memory is None:
+        render.text("repository memory: unknown, as an earlier version wrote one of them")
+    else:
+        render.text("repository memory: " + ("the same" if not found.memory else "another one"))
+        for line in found.memory:
+            render.text(f"  {line}")
+    for line in found.shapes:
+        render.text(line)
+    largest = found.tensors[:LARGEST]
+    if largest:
+        cells = [(t.name, f"{t.norm:.4g}", f"{t.other_norm:.4g}", f"{t.difference:.2%}") for t in largest]
+        render.table(("tensor", "norm in the first", "in the second", "|second - first| / |first|"), cells)
+    same = f"tensors: {counted(found.same, 'tensor')} of {found.shared} equal to the last bit"
+    render.text(f"{same}; all together differ by {found.difference:.2%}" if found.shared else "no tensor is in both")
 
 
 RunArgument = Annotated[Path, typer.Argument(help="The output_dir of a training run.")]
@@ -208,12 +369,13 @@ def _deploy(checkpoint: Path, out: Path) -> None:
     """Writes the checkpoint for inference, its bank quantised as `quantize_memory` says."""
     from awareness.model.bank import MemoryBank
     from awareness.model.checkpoint import Checkpoint, save_checkpoint
+    from awareness.model.memory_record import MemoryRecord
 
-    read = Checkpoint.read(checkpoint)
+    read, record = Checkpoint.read(checkpoint), MemoryRecord.read(checkpoint)
     module, base = _loaded(checkpoint)
     if module.adapter is not None and isinstance(module.adapter.bank, MemoryBank) and read.memory.quantize_memory:
         module.adapter.bank = module.adapter.bank.quantised(f"int{read.memory.memory_quant_bits}")
-    save_checkpoint(out, module, base.folder, read.model)
+    save_checkpoint(out, module, base.folder, read.model, reads=read.reads, record=record)
     render.note(f"use it: awareness ask --adapter {out}")
 
 

@@ -33,11 +33,12 @@ from awareness.model.encoder import with_quant
 from awareness.model.latent_tensor import LatentPair, LatentTensor, check_model, check_pair, join_pieces
 from awareness.model.quantisation import to_latent, to_tensor
 from awareness.model.token_offsets import token_starts
-from awareness.types import ENCODING_VERSION, QUANT_BITS, Chunk, Latent, MemorySpec, digest
+from awareness.types import ENCODING_VERSION, QUANT_BITS, Chunk, Latent, MemorySpec, Progress, digest, silent
 
 MEMORY_FOLDER = "memory"
 """Where a checkpoint folder keeps its memory."""
 _SNAPSHOT = _CHUNKING = "documents"
+_AT_ONCE = 64  # documents
 _LOST = "remove the document, or encode it and add it again"
 
 
@@ -201,6 +202,28 @@ class LatentMemoryStore:
         chunks = chunk_file(document_id, text, token_starts(encoder.folder.path), max_tokens=encoder.max_tokens)
         keys, values = encoder.encode_document([chunk.encoded_text for chunk in chunks], name=document_id)
         self.add_document(document_id, keys, values, metadata=metadata)
+
+    def add_chunks(
+        self,
+        documents: Mapping[str, Sequence[Chunk]],
+        encoder: ContextEncoder,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Encodes chunks that are cut already and keeps them. documents: id -> its chunks, in order. metadata: by id.
+        Many documents are written at once; a failure may leave those that came first."""
+        ids = list(documents)
+        for start in range(0, len(ids), _AT_ONCE):
+            batch = ids[start : start + _AT_ONCE]
+            progress("encoding memory", start, len(ids))
+            pairs = {
+                name: encoder.encode_document([chunk.encoded_text for chunk in documents[name]], name=name)
+                for name in batch
+            }
+            own = {name: (metadata or {}).get(name, {}) for name in batch}
+            self.add_documents(pairs, own, encoder=encoder)
+        progress("encoding memory", len(ids), len(ids))
 
     def remove_document(self, document_id: str) -> None:
         """Removes a document; `compact` then frees its space on disk. Raises UsageError if there is none of this id."""

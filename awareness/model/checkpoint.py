@@ -2,6 +2,7 @@
 
 config.json            format version, the sections `model:` and `memory:`, the base model's name and fingerprint
 weights.safetensors    the trained tensors by their names in `MemoryDecoder`
+memory.json            the repository memory of the training (memory_record.py); earlier versions did not write it
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from awareness.errors import StorageFailed, UsageError
 from awareness.model.bank import MemoryBank, QuantisedBank
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
+from awareness.model.memory_record import MEMORY_RECORD, MemoryRecord
 from awareness.model.model_files import ModelFolder, sync_tree
 from awareness.model.sharded import spread_like
 
@@ -112,8 +114,10 @@ def save_checkpoint(
     reads: Literal["memory", "text", "none"] = "memory",
     dtype: torch.dtype | None = None,
     tensors: Mapping[str, torch.Tensor] | None = None,
+    record: MemoryRecord | None = None,
 ) -> None:
     """Write what was trained. dtype: by default the tensors' own. tensors: gathered from several devices, by name.
+    record: the repository memory of the training.
 
     A folder of that name is replaced; it is complete or not there. Raises StorageFailed.
     """
@@ -138,6 +142,8 @@ def save_checkpoint(
     with written_aside(folder) as partial:
         save_file(kept, partial / WEIGHTS)
         config.write(partial)
+        if record is not None:
+            record.write(partial)
 
 
 def _absolute(name: str) -> str:
@@ -176,6 +182,13 @@ def load_checkpoint(
     Raises UsageError if the folder is damaged, or the base model is not the one that was trained on.
     """
     checkpoint = Checkpoint.read(folder)
+    record = MemoryRecord.read(folder)
+    if record is not None and record.fingerprint != checkpoint.fingerprint:
+        raise UsageError(
+            f"{folder / MEMORY_RECORD} is of a training on {record.base} ({record.fingerprint}), and config.json of one"
+            f" on {checkpoint.base} ({checkpoint.fingerprint})",
+            hint="copy the whole folder of one training",
+        )
     module, base = build_memory_decoder(checkpoint.model, checkpoint.memory, pull=pull, dtype=dtype)
     _must_be_trained_on(folder, checkpoint, base.folder)
     if checkpoint.bank != "none" and module.adapter is not None and isinstance(module.adapter.bank, MemoryBank):

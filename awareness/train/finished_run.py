@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from awareness.config.setting_changes import ABSENT, changed_settings, first_lines
 from awareness.errors import UsageError
-from awareness.train.changed_settings import ABSENT, changed_settings, first_lines
 
 _WITHOUT_EFFECT = ("output_dir", "quiet_unused", "training.resume_from_checkpoint", "training.logging_steps")
 _OF_TRACKERS = ("training.log_to_", "training.wandb_")

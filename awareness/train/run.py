@@ -22,15 +22,17 @@ from awareness.model.checkpoint import begin_with, save_checkpoint
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder, load
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
+from awareness.model.memory_record import MemoryRecord
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import NEUTRAL
 from awareness.model.token_offsets import token_starts
 from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
 from awareness.train.data.prepared_sources import prepared_sources
-from awareness.train.data.repostack import SourceRepository, read_stack
+from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
 from awareness.train.log import LOG, SETTINGS, RunLog, draw_run, read_log
 from awareness.train.processes import changed_split, with_processes
+from awareness.train.repository_memory import changed_memory, record_of
 from awareness.train.resume import resumable
 from awareness.train.run_summary import run_summary
 from awareness.train.samples.authors import authors
@@ -79,6 +81,7 @@ class _Data:
     report: Mapping[str, Any]
     memory: MemoryMaker | None = None
     teacher: Teacher | None = None
+    stack: RepoStack | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Prepared:
     base: Decoder
     trainer: MemoryTrainer
     report: Mapping[str, Any]
+    record: MemoryRecord
     unused: tuple[UnusedSetting, ...]
 
 
@@ -130,7 +134,7 @@ def train_memory(
     tensors = trainer.trained_tensors()
     if trainer.args.should_save:
         folder, dtype = config.output_dir / "final", DTYPES[config.training.save_precision]
-        how: dict[str, Any] = {"reads": _reads(config), "dtype": dtype, "tensors": tensors}
+        how: dict[str, Any] = {"reads": _reads(config), "dtype": dtype, "tensors": tensors, "record": run.record}
         save_checkpoint(folder, module, run.base.folder, config.model, **how)
         if picture := draw_run(config.output_dir, say):
             say(f"losses: {picture}")
@@ -199,10 +203,14 @@ def prepare(
             unused = tell_unused(config, say, told=unused, validates=False)
     else:
         data = _of_texts(config, base, progress)
+    spec = None if data.memory is None else data.memory.encoder.spec
+    record = record_of(config, base.folder, data.stack, spec, learned=module.learns_to_encode)
+    if config.start_from is not None and (line := changed_memory(config.start_from, record)):
+        say(line)
     step = TrainingStep(module, config.losses, data.memory, data.teacher)
 
     def save(folder: Path, tensors: Mapping[str, Tensor] | None) -> None:
-        save_checkpoint(folder, module, base.folder, config.model, reads=_reads(config), tensors=tensors)
+        save_checkpoint(folder, module, base.folder, config.model, reads=_reads(config), tensors=tensors, record=record)
 
     trainer = MemoryTrainer(
         step,
@@ -216,7 +224,7 @@ def prepare(
         about=_about(config, base, data),
         log=log,
     )
-    return Prepared(module, base, trainer, data.report, unused)
+    return Prepared(module, base, trainer, data.report, record, unused)
 
 
 def _of_repositories(
@@ -263,7 +271,7 @@ def _of_repositories(
     memory = MemoryMaker(module, base, data.latent_cache) if data.reads == "memory" else None
     with_system = memory is None or NEUTRAL.trained(config.memory.memory_form).system_with_memory
     rows = Rows(base.tokenizer, data.reads, with_system)
-    return _Data(train, validation, rows, report, memory, _teacher(config, pull))
+    return _Data(train, validation, rows, report, memory, _teacher(config, pull), stack)
 
 
 def _fetched(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> dict[str, ModelFolder]:

@@ -25,7 +25,7 @@ from awareness.train.data.data_sources import Source, fetch_wheel, find_sources,
 from awareness.train.data.licences import is_permitted, licence_of
 from awareness.train.data.near_duplicates import NearDuplicates
 from awareness.train.data.prepared_sources import Dropped, PreparedSources
-from awareness.types import Chunk, Progress, silent
+from awareness.types import Chunk, Progress, digest, silent
 
 EXAMPLES = 3  # near duplicates of each source in the report
 
@@ -33,11 +33,12 @@ EXAMPLES = 3  # near duplicates of each source in the report
 @dataclass(frozen=True)
 class SourceRepository:
     """name: `flask-3.1.0`. licence: an SPDX expression of family names, or `unknown`. chunks: in the order of path and
-    line."""
+    line. content: `content_digest` of its files."""
 
     name: str
     licence: str
     chunks: tuple[Chunk, ...]
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _read(
     say(f"{source.name}: {licence}, {_number(number, 'file')}, {cut}, {seconds:.1f} s{how}")
     split = "refused" if is_refused else "train"
     report = SourceReport(source.name, licence, number, len(chunks), 0, 0, split=split)
-    return SourceRepository(source.name, licence, chunks), report
+    return SourceRepository(source.name, licence, chunks, content_digest(files)), report
 
 
 def _number(number: int, noun: str) -> str:
@@ -209,6 +210,11 @@ def _cut(texts: Mapping[str, str], token_starts: TokenStarts, chunk_tokens: int)
         for chunk, tokens in sized_chunks(path, text, token_starts, max_tokens=chunk_tokens):
             if 4 * tokens >= chunk_tokens:
                 yield chunk
+
+
+def content_digest(files: Mapping[str, bytes]) -> str:
+    """Of all files that were read of a source. files: path -> bytes."""
+    return digest(*(part for path in sorted(files) for part in (path, files[path])))
 
 
 def _validation(wanted: float | list[str], sources: Sequence[Source], seed: int) -> set[Source]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from awareness.train.changed_settings import ABSENT, changed_settings, first_lines
+from awareness.config.setting_changes import ABSENT, changed_settings, first_lines
 
 FIRST = {"model": {"name": "a"}, "data": {"sources": ["x"], "kinds": {"which": 1}}, "seed": 0, "losses": {}}
 SECOND = {"model": {"name": "a", "dropout": 0.1}, "data": {"sources": ["x", "y"], "kinds": {"which": 1}}, "seed": 1}
