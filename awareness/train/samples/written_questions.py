@@ -12,7 +12,7 @@ import itertools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -90,11 +90,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """rejected: why this is no sample, or empty."""
+    """rejected: why this is no sample, or empty. again, unread: what the teacher answered to its question later, with
+    the chunk and without it; empty if it was not asked."""
 
     question: str
     answer: str
     rejected: str = ""
+    again: str = ""
+    unread: str = ""
 
 
 # What to ask
@@ -120,6 +123,7 @@ _RETURNED = re.compile(
 _CALLED = re.compile(r"(\.)?\b([A-Za-z_]\w{3,})\(")
 _NUMBER = re.compile(r"(?<![\w.\[-])\d{1,6}(?:\.\d+)?(?![\w.\]])")
 _STRING = re.compile(r"\"([^\"\\\n{}]{2,40})\"|'([^'\\\n{}]{2,40})'")
+_KEY = re.compile(r"^\s*[\"'][^\"']*[\"']\s*[:,]")
 _REASON = re.compile(r"\b(?:because|since|so that|in order to|otherwise|in case|to avoid|to ensure|unless)\b", re.I)
 _CONDITION = re.compile(r"\b(?:if|when|once|until|after|before)\b", re.I)
 _NO_PROSE = re.compile(r">>>|[={}|]|\.\. |^:|\w:$|\bnoqa\b|pragma")
@@ -175,7 +179,7 @@ def _facts_of(line: str, about: str) -> Iterator[tuple[str, str, str]]:
         if match[1] not in _EVERYWHERE:
             yield "raise", f"Which exception does `{about}` raise when", match[1]
         return
-    if _DEFINED.match(line):
+    if _DEFINED.match(line) or "`" in line:  # a docstring that began before the chunk
         return
     if (match := _RETURNED.match(line)) and (fact := next(filter(None, match.groups()))) not in _EVERYWHERE:
         yield "return", f"What does `{about}` return", fact
@@ -183,12 +187,12 @@ def _facts_of(line: str, about: str) -> Iterator[tuple[str, str, str]]:
     for dot, name in _CALLED.findall(line):
         if name not in _KEYWORDS | _EVERYWHERE and not name.startswith(("__", "get_")):
             yield "call", f"Which {'method' if dot else 'function'} does `{about}` call to", name
-    for match in _STRING.finditer(line):
-        if re.search(r"\w\w", fact := match[1] or match[2]):
-            yield "string", f"Which string does `{about}`", fact
-    for match in _NUMBER.finditer(_STRING.sub("", line)):
-        if match[0] not in ("0", "1", "2"):  # anybody would guess them
-            yield "number", f"Which number does `{about}`", match[0]
+    strings, numbers = list(_STRING.finditer(line)), _NUMBER.findall(_STRING.sub("", line))
+    # One of several would be half of an answer, and a key of a mapping is one of many.
+    if len(strings) == 1 and not _KEY.match(line) and re.search(r"\w\w", fact := strings[0][1] or strings[0][2]):
+        yield "string", f"Which string does `{about}`", fact
+    if len(numbers) == 1 and numbers[0] not in ("0", "1", "2"):  # anybody would guess them
+        yield "number", f"Which number does `{about}`", numbers[0]
 
 
 def _prose(lines: Sequence[str]) -> dict[int, str]:
@@ -248,15 +252,15 @@ class Writer:
         rows.keep(good)
         questions = [[*self._ids(f"{_QUESTION} {results[i].question}"), *self._end] for i in good]
         for i, again in zip(good, rows.answers(questions, ANSWER_TOKENS, "\n"), strict=True):
-            if not same_answer(batch[i], results[i].question, results[i].answer, again):
-                results[i] = _rejected(results[i], "the teacher answers otherwise when asked again")
+            results[i] = _asked_again(batch[i], results[i], again)
         if not (good := _good(results)):
             return results
         unread = self._shared.rows([self._ids(_QUESTION)] * len(good))
         questions = [[*self._ids(f" {results[i].question}"), *self._end] for i in good]
         for i, blind in zip(good, unread.answers(questions, ANSWER_TOKENS, "\n"), strict=True):
-            if same_answer(batch[i], results[i].question, results[i].answer, blind):
-                results[i] = _rejected(results[i], "the teacher knows the answer without the chunk")
+            knows = same_answer(batch[i], results[i].question, results[i].answer, blind)
+            why = "the teacher knows the answer without the chunk" if knows else ""
+            results[i] = replace(results[i], rejected=why, unread=blind)
         return results
 
     def _ids(self, text: str) -> list[int]:
@@ -283,8 +287,16 @@ def _good(results: Sequence[Result]) -> list[int]:
     return [i for i, result in enumerate(results) if not result.rejected]
 
 
-def _rejected(result: Result, why: str) -> Result:
-    return Result(result.question, result.answer, why)
+def _asked_again(request: Request, result: Result, again: str) -> Result:
+    """The result with the teacher's second answer, which must be the same, and must not name more of the chunk."""
+    why = ""
+    if not same_answer(request, result.question, result.answer, again):
+        why = "the teacher answers otherwise when asked again"
+    elif request.fact:
+        known = f"{result.question} {result.answer}"
+        if any(_occurs(name, request.text) and not _occurs(name, known) for name in code_names(again)):
+            why = "the teacher names more when asked again"
+    return replace(result, rejected=why, again=again)
 
 
 # Checks

@@ -9,7 +9,7 @@ import pytest
 from awareness.model.load import load
 from awareness.model.model_files import find
 from awareness.train.samples import written_questions
-from awareness.train.samples.written_questions import Request, Writer, flaw, requests, same_answer
+from awareness.train.samples.written_questions import Request, Result, Writer, _asked_again, flaw, requests, same_answer
 from awareness.types import Chunk
 
 POOL = Chunk(
@@ -27,6 +27,10 @@ POOL = Chunk(
         for attempt in range(5):
             connection = self.idle.wait_for_one(timeout)
             self.mode = "exclusive-mode"
+            self.modes = ["shared-mode", "private-mode"]
+            self.named = {
+                "first-key": timeout,
+            }
         return Lease(connection)
 
     def size(self):
@@ -38,7 +42,6 @@ TEXT = POOL.encoded_text
 
 def test_requests_are_about_what_the_chunk_shows():
     found = {(request.start, request.fact, request.sentence) for request in requests(random.Random(0), POOL)}
-    reason = "retried because a peer may close an idle connection at any time"
     assert found == {
         ("Which exception does `Pool.acquire` raise when", "PoolClosed", ""),
         ("When does `Pool.acquire`", "", "It waits until another task returns one, if the pool is full."),
@@ -46,7 +49,7 @@ def test_requests_are_about_what_the_chunk_shows():
         ("Which string does `Pool.acquire`", "exclusive-mode", ""),
         ("Which number does `Pool.acquire`", "5", ""),
         ("What does `Pool.acquire` return", "Lease", ""),
-    }, reason
+    }  # neither a fragment of a sentence, nor one of several strings, nor a key
     assert {request.text for request in requests(random.Random(0), POOL)} == {TEXT}
     orders = {tuple(request.ask for request in requests(random.Random(seed), POOL)) for seed in range(5)}
     assert len(orders) > 1 and requests(random.Random(3), POOL) == requests(random.Random(3), POOL)
@@ -199,6 +202,15 @@ def test_a_question_is_answered_again_with_and_without_its_chunk(model_folder, m
         "",
     ]
     assert [text.count("# file") for text in asked] == [1] * 8 + [0] * 3
+    assert (results[0].again, results[0].unread) == ("It is `fact_0`.", "It is something else.")
+
+
+def test_an_answer_that_names_less_than_the_second_one_is_half_of_it():
+    request = Request("if key in (LEFT_SIDE, RIGHT_SIDE):", "", "", "LEFT_SIDE")
+    result = Result("Which sides does `key` have?", "It has `LEFT_SIDE`.")
+    assert _asked_again(request, result, "It is `LEFT_SIDE`, a `side`.").rejected == ""
+    more = _asked_again(request, result, "It is `LEFT_SIDE` or `RIGHT_SIDE`.")
+    assert more.rejected == "the teacher names more when asked again"
 
 
 def test_a_tokenizer_without_a_chat_template(model_folder):
