@@ -122,7 +122,8 @@ def _memory(config: TrainConfig, resume: str | None, format: options.Format) -> 
     best = (
         "" if done.validation is None else f"; validation {done.validation:.4f} at step {done.best_step}, which is kept"
     )
-    render.text(f"{done.output}: {done.parameters:,} parameters, {done.steps} steps, loss {done.loss:.4f}{best}")
+    loss = "unknown" if done.loss is None else f"{done.loss:.4f}"
+    render.text(f"{done.output}: {done.parameters:,} parameters, {done.steps} steps, loss {loss}{best}")
     render.note(f"each step: {config.output_dir / 'log.jsonl'}; use it: awareness ask --adapter {done.output}")
 
 

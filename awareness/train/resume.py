@@ -2,6 +2,7 @@
 
 A folder is whole once it has `complete.json`: its files with their checksums, and the settings of the run. That file is
 written last, so a run killed at any moment leaves earlier checkpoints whole, and at most one that is skipped.
+run_start.py chooses the one that a run goes on from.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,9 @@ from typing import Any
 
 import xxhash
 
-from awareness.errors import UsageError
-from awareness.train.processes import is_same_batch
-
 PREFIX, MANIFEST = "checkpoint-", "complete.json"
+STATE = "trainer_state.json"
+"""The TrainerState of transformers, in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,43 @@ class SavedStep:
         return _damage(self.path)
 
     @property
+    def unfinished(self) -> str:
+        """As `damage`, without a look at the files that it lists."""
+        return _damage(self.path, checks_files=False)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """The settings of its run. Only of a whole checkpoint."""
+        return dict(self._manifest["about"])
+
+    @property
+    def stopped_early(self) -> dict[str, Any] | None:
+        """The settings of early stopping that ended the run at this step; None if it was not ended so."""
+        return self._manifest.get("stopped_early")
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The TrainerState of transformers, with `best_metric`, `best_global_step` and `log_history`."""
+        return dict(json.loads((self.path / STATE).read_text("utf-8")))
+
+    @cached_property
+    def _manifest(self) -> dict[str, Any]:
+        return dict(json.loads((self.path / MANIFEST).read_text("utf-8")))
+
+    @property
     def bytes(self) -> int:
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
 
-def complete(folder: Path, about: Mapping[str, Any]) -> None:
-    """Declare a checkpoint whole. about: settings that a run must share to resume from it."""
+def complete(folder: Path, about: Mapping[str, Any], stopped_early: Mapping[str, Any] | None = None) -> None:
+    """Declare a checkpoint whole. about: settings that a run must share to resume from it. stopped_early: the settings
+    of early stopping, if it ends the run here."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
     files = {str(path.relative_to(folder)): _checksum(path) for path in paths}
     partial = folder / f".{MANIFEST}"
     with partial.open("w", encoding="utf-8") as out:
-        json.dump({"about": about, "files": files}, out, indent=1)
+        ended = {} if stopped_early is None else {"stopped_early": stopped_early}
+        json.dump({"about": about, **ended, "files": files}, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
     partial.rename(folder / MANIFEST)
@@ -54,29 +80,21 @@ def complete(folder: Path, about: Mapping[str, Any]) -> None:
 
 def saved_steps(output_dir: Path) -> list[SavedStep]:
     """The checkpoints of a run, the latest first."""
-    steps = []
-    for path in output_dir.glob(f"{PREFIX}*"):
-        step = path.name.removeprefix(PREFIX)
-        if step.isdigit() and path.is_dir():
-            steps.append(SavedStep(path, int(step)))
+    steps = [saved for path in output_dir.glob(f"{PREFIX}[0-9]*") if path.is_dir() and (saved := saved_step(path))]
     return sorted(steps, key=lambda saved: -saved.step)
 
 
-def resumable(output_dir: Path, resume: str, about: Mapping[str, Any], warn: Callable[[str], None]) -> Path | None:
-    """The checkpoint to resume from. resume: a folder, or `latest`, which skips damaged checkpoints with a warning and
-    gives None if there is none. Raises UsageError for a damaged folder, and for a checkpoint of another run."""
-    if resume == "latest":
-        for saved in saved_steps(output_dir):
-            if not saved.damage:
-                _must_agree(saved.path, about)
-                return saved.path
-            warn(f"{saved.path} is skipped: {saved.damage}")
+def saved_step(path: Path) -> SavedStep | None:
+    """The checkpoint of this path, which may be damaged; None for any other folder. A copy of one may have any name."""
+    step = path.name.removeprefix(PREFIX)
+    if path.name.startswith(PREFIX) and step.isdecimal() and step.isascii():
+        return SavedStep(path, int(step))
+    if not (path / MANIFEST).is_file():
         return None
-    path = Path(resume)
-    if damage := _damage(path):
-        raise UsageError(f"--resume {path}: {damage}", hint="--resume latest")
-    _must_agree(path, about)
-    return path
+    try:
+        return SavedStep(path, int(json.loads((path / STATE).read_text("utf-8"))["global_step"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def outdated(output_dir: Path, keep: int) -> list[SavedStep]:
@@ -100,12 +118,13 @@ def rotate(output_dir: Path, keep: int) -> list[Path]:
     return [saved.path for saved in steps]
 
 
-def _damage(path: Path) -> str:
+def _damage(path: Path, *, checks_files: bool = True) -> str:
     if not path.is_dir():
         return "there is no such folder"
     try:
-        listed = json.loads((path / MANIFEST).read_text("utf-8"))["files"]
-        for name, checksum in listed.items():
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        manifest["about"].items()  # fails for another shape
+        for name, checksum in manifest["files"].items() if checks_files else ():
             if _checksum(path / name) != checksum:
                 return f"{name} has changed since it was written"
     except FileNotFoundError as error:
@@ -113,18 +132,6 @@ def _damage(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} can't be read: {type(error).__name__}"
     return ""
-
-
-def _must_agree(path: Path, about: Mapping[str, Any]) -> None:
-    saved = json.loads((path / MANIFEST).read_text("utf-8"))["about"]
-    for name, now in about.items():
-        if name == "batch" and is_same_batch(saved.get(name), now):
-            continue
-        if saved.get(name) != json.loads(json.dumps(now)):
-            raise UsageError(
-                f"{path} is of another run: its {name} was {saved.get(name)!r:.120}, now it is {now!r:.120}",
-                hint="use the settings of that run, or --set output_dir=ANOTHER_FOLDER",
-            )
 
 
 def _checksum(path: Path) -> str:

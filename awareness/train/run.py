@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TrainerState
 
 from awareness.config.environment import cache_dir
 from awareness.config.training import TrainConfig, TrainingConfig
@@ -30,10 +31,14 @@ from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
 from awareness.train.data.prepared_sources import prepared_sources
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
-from awareness.train.log import LOG, SETTINGS, RunLog, draw_run, read_log
-from awareness.train.processes import changed_split, with_processes
+from awareness.train.going_on import GoingOn, bring_best, bring_log, has_best, last_loss
+from awareness.train.interruption import Interruption
+from awareness.train.log import SETTINGS, RunLog, draw_run
+from awareness.train.processes import changed_split, process_index, with_processes
 from awareness.train.repository_memory import changed_memory, record_of
-from awareness.train.resume import resumable
+from awareness.train.resume import STATE, SavedStep
+from awareness.train.run_lock import alone_in
+from awareness.train.run_start import FINAL, RESULT, RunStart, find_start
 from awareness.train.run_summary import run_summary
 from awareness.train.samples.authors import authors
 from awareness.train.samples.mixture import KINDS, SampleStream
@@ -47,6 +52,8 @@ from awareness.train.trainer import MemoryTrainer
 from awareness.types import Progress, Sample, digest, silent
 
 _OF_SAMPLES = {"kinds", "chunks", "reads", "written", "written_by"}
+_OF_READING = {"validation", "licences", "chunk_tokens", "chunks_per_source", "near_duplicates"}
+_OF_TEXTS = {"training_mode", "dataset_subset", "dataset_split", "eval_split", "text_field", "max_length"}
 _OF_RATES = {
     *("memory_lr", "gate_lr", "lora_lr", "base_model_lr", "warmup_steps", "scheduler", "min_lr_ratio"),
     *("optimizer", "weight_decay", "max_grad_norm"),
@@ -56,14 +63,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 
 @dataclass(frozen=True)
 class TrainedMemory:
-    """output: the final checkpoint. parameters: number of trained ones. loss: mean over the last `logging_steps` steps.
-    validation: loss of the kept tensors, those of step `best_step`; None without a validation split.
-    unused: settings of the configuration that had no effect."""
+    """output: the final checkpoint. parameters: number of trained ones. loss: mean over the last `logging_steps` steps;
+    None if neither the log nor the checkpoint has it. validation: loss of the kept tensors, those of step `best_step`;
+    None without a validation split. unused: settings of the configuration that had no effect."""
 
     output: Path
     parameters: int
     steps: int
-    loss: float
+    loss: float | None
     validation: float | None
     best_step: int | None
     seconds: float
@@ -72,13 +79,14 @@ class TrainedMemory:
 
 @dataclass(frozen=True)
 class _Data:
-    """Training and validation data. rows: the collate function. report: what was read. memory: makes a memory of the
-    chunks of samples; None if they are not read as memory."""
+    """Training and validation data. rows: the collate function. report: what was read. sources: name, split, size and
+    digest of each source. memory: makes a memory of the chunks of samples; None if they are not read as memory."""
 
     train: Any
     validation: Any
     rows: Callable[[Any], dict[str, Any]]
     report: Mapping[str, Any]
+    sources: Sequence[Mapping[str, Any]]
     memory: MemoryMaker | None = None
     teacher: Teacher | None = None
     stack: RepoStack | None = None
@@ -104,51 +112,101 @@ def train_memory(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> TrainedMemory:
-    """resume: `latest` (starts from the beginning if there is no checkpoint), or the folder of a checkpoint.
+    """Go on with the run in `output_dir` if it was interrupted, or begin one. resume: `latest` or the folder of a
+    checkpoint (run_start.py). Ctrl-C and SIGTERM end the program after a step that is saved.
 
-    Raises UsageError for settings that contradict each other, the machine or an earlier run.
+    Raises UsageError for settings that contradict each other, the machine or an earlier run; IndexLocked if another
+    process trains in `output_dir`.
     """
     began = time.perf_counter()
     config = with_processes(config)
     resume = resume or config.training.resume_from_checkpoint
-    if resume is None and (config.output_dir / LOG).exists():
-        raise UsageError(
-            f"{config.output_dir} already holds a run", hint="--resume latest, or --set output_dir=ANOTHER_FOLDER"
-        )
-    run = prepare(config, pull=pull, progress=progress, say=say)
-    trainer, module = run.trainer, run.module
-    start = resumable(config.output_dir, resume, trainer.about, say) if resume else None
-    if start is not None and (changed := changed_split(start, trainer.about["batch"])):
-        say(changed)
-    if trainer.args.should_save:
-        config.output_dir.mkdir(parents=True, exist_ok=True)
-        (config.output_dir / "data.json").write_text(json.dumps(run.report, indent=1) + "\n", "utf-8")
-        (config.output_dir / SETTINGS).write_text(config.model_dump_json(indent=1) + "\n", "utf-8")
-    say(run_summary(config, trainer, base=run.base.folder.name, report=run.report, resumed=start))
-    trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    state = trainer.state
+    with alone_in(config.output_dir) if process_index() == 0 else contextlib.nullcontext():
+        find_start(config, resume, _of_settings(config), lambda _: None, checks_files=False)
+        run = prepare(config, pull=pull, progress=progress, say=say)
+        trainer = run.trainer
+        start = find_start(config, resume, trainer.about, say)
+        for line in start.lines:
+            say(line)
+        if start.saved is not None and (changed := changed_split(start.saved.path, trainer.about["batch"])):
+            say(changed)
+        trainer.accelerator.wait_for_everyone()  # all have chosen before anything is written
+        if trainer.args.should_save:
+            _begin_output(config, run.report, start.saved)
+        trainer.accelerator.wait_for_everyone()
+        _train(config, run, start, say)
+        done = _finish(config, run, time.perf_counter() - began, say)
+    return done
+
+
+def _begin_output(config: TrainConfig, report: Mapping[str, Any], saved: SavedStep | None) -> None:
+    """Write what the output folder has before the first step."""
+    folder = config.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULT).unlink(missing_ok=True)
+    (folder / "data.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    (folder / SETTINGS).write_text(config.model_dump_json(indent=1) + "\n", "utf-8")
+    if saved is not None:
+        bring_log(saved, folder)
+        if config.training.save_best_model:
+            bring_best(saved, folder)
+
+
+def _train(config: TrainConfig, run: Prepared, start: RunStart, say: Callable[[str], None]) -> None:
+    """Do the steps that are left. Ends the program if a signal asks for it."""
+    trainer, saved = run.trainer, start.saved
+    keeps_best = saved is None or not config.training.save_best_model or has_best(saved, config.output_dir)
+    if not keeps_best:
+        say(f"{trainer.best} is not the best model that {start.step} steps had: the best one from here on is kept")
+    if start.is_finished and saved is not None:
+        begin_with(saved.path, run.module, run.base.folder)
+        trainer.state = TrainerState.load_from_json(str(saved.path / STATE))
+        if not keeps_best:
+            trainer.state.best_metric = None
+        return
+    if saved is not None:
+        trainer.add_callback(GoingOn(config.training, trainer, saved, keeps_best=keeps_best))
+    resumed = None if saved is None else saved.path
+    say(run_summary(config, trainer, base=run.base.folder.name, report=run.report, resumed=resumed))
+    interruption = Interruption(say)
+    trainer.add_callback(interruption)
+    with interruption.waiting():
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    done = trainer.state.global_step
+    if interruption.number and done < config.training.max_steps:
+        say(f"step {done} of {config.training.max_steps} is saved; the same command goes on from there")
+        trainer.accelerator.wait_for_everyone()  # a launcher ends all processes when one has ended
+        interruption.end()
+
+
+def _finish(config: TrainConfig, run: Prepared, seconds: float, say: Callable[[str], None]) -> TrainedMemory:
+    """Write `final/`, the picture and the result."""
+    trainer, module, state = run.trainer, run.module, run.trainer.state
     validation, best_step = None, None
     if state.best_metric is not None and config.training.save_best_model:
         trainer.load_best()
         validation, best_step = float(state.best_metric), state.best_global_step
     tensors = trainer.trained_tensors()
-    if trainer.args.should_save:
-        folder, dtype = config.output_dir / "final", DTYPES[config.training.save_precision]
-        how: dict[str, Any] = {"reads": _reads(config), "dtype": dtype, "tensors": tensors, "record": run.record}
-        save_checkpoint(folder, module, run.base.folder, config.model, **how)
-        if picture := draw_run(config.output_dir, say):
-            say(f"losses: {picture}")
-    losses = [line["loss"] for line in read_log(config.output_dir) if "loss" in line][-config.training.logging_steps :]
-    return TrainedMemory(
-        config.output_dir / "final",
+    done = TrainedMemory(
+        config.output_dir / FINAL,
         sum(p.numel() for p in module.trainable().values()),
         state.global_step,
-        sum(losses) / max(1, len(losses)),
+        last_loss(config.output_dir, state, config.training.logging_steps),
         validation,
         best_step,
-        time.perf_counter() - began,
+        seconds,
         run.unused,
     )
+    if trainer.args.should_save:
+        dtype = DTYPES[config.training.save_precision]
+        how: dict[str, Any] = {"reads": _reads(config), "dtype": dtype, "tensors": tensors, "record": run.record}
+        save_checkpoint(done.output, module, run.base.folder, config.model, **how)
+        if picture := draw_run(config.output_dir, say):
+            say(f"losses: {picture}")
+        partial = config.output_dir / f".{RESULT}"
+        partial.write_text(json.dumps({**asdict(done), "output": str(done.output)}, indent=1) + "\n", "utf-8")
+        partial.rename(config.output_dir / RESULT)
+    return done
 
 
 def held_out_samples(
@@ -247,6 +305,8 @@ def _of_repositories(
     # The model in use can write on a GPU, where memory is scarce; start_from may have changed it.
     own = base if base.model.device.type != "cpu" and config.start_from is None else None
     written: dict[str, list[dict[str, Any]]] = {}
+    sides = (("train", stack.train), ("validation", stack.validation))
+    sources = [_source(each.name, split, _texts(each)) for split, side in sides for each in side]
 
     def stream(
         repositories: Sequence[SourceRepository], split: str, length: int, seed: int, chunks: Sequence[int], most: int
@@ -255,6 +315,9 @@ def _of_repositories(
         options: dict[str, Any] = {"cache": _cache("prepared"), "models": models, "progress": progress, "say": say}
         made = prepare_samples(pools, writing, count=most, seed=seed, **options)
         written[split] = [kind.report for kind in made]
+        sources.extend(
+            _source(f"samples of {kind.kind}", split, [repr(each) for each in kind.samples]) for kind in made
+        )
         prepared = {kind.kind: kind.samples for kind in made}
         return SampleStream(
             pools, data.kinds, curriculum=chunks, length=length, group=group, seed=seed, prepared=prepared
@@ -271,7 +334,17 @@ def _of_repositories(
     memory = MemoryMaker(module, base, data.latent_cache) if data.reads == "memory" else None
     with_system = memory is None or NEUTRAL.trained(config.memory.memory_form).system_with_memory
     rows = Rows(base.tokenizer, data.reads, with_system)
-    return _Data(train, validation, rows, report, memory, _teacher(config, pull), stack)
+    return _Data(train, validation, rows, report, sources, memory, _teacher(config, pull), stack)
+
+
+def _source(name: str, split: str, texts: Sequence[str]) -> dict[str, Any]:
+    """As differences.py compares it."""
+    return {"name": name, "split": split, "size": len(texts), "digest": digest(*texts)}
+
+
+def _texts(repository: SourceRepository) -> list[str]:
+    """The chunks that are in use."""
+    return [f"{chunk.start_line} {chunk.encoded_text}" for chunk in repository.chunks]
 
 
 def _fetched(config: TrainConfig, pull: Callable[[str], ModelFolder]) -> dict[str, ModelFolder]:
@@ -305,7 +378,8 @@ def _of_texts(config: TrainConfig, base: Decoder, progress: Progress) -> _Data:
     if training.eval_split and training.eval_samples:
         whole = TextStream(training, tokenizer, length=1 << 30, split=training.eval_split, progress=progress)
         validation = Subset(cast(Any, whole), range(min(training.eval_samples, whole.rows)))
-    return _Data(train, validation, _text_rows, {"dataset": training.dataset_name, "rows": train.rows})
+    source = {"name": training.dataset_name, "split": "train", "size": train.rows, "digest": train.digest()}
+    return _Data(train, validation, _text_rows, {"dataset": training.dataset_name, "rows": train.rows}, [source])
 
 
 def _text_rows(rows: Sequence[TextRow]) -> dict[str, Any]:
@@ -330,16 +404,32 @@ def _cache(name: str) -> Path:
 
 
 def _about(config: TrainConfig, base: Decoder, data: _Data) -> dict[str, Any]:
-    """The settings that decide the losses of a run. They must be the same to resume it."""
-    training = config.training
-    samples = config.data.model_dump(mode="json", include=_OF_SAMPLES) if config.data else {}
+    """What decides the losses of a run. It must be the same to resume it (differences.py)."""
     return {
         "base": base.folder.fingerprint,
         "memory": "none" if data.memory is None else data.memory.encoder.spec.key,
-        "data": digest(json.dumps(data.report, sort_keys=True, default=str)),
+        "data": digest(json.dumps(_counts(data.report), sort_keys=True, default=str)),
+        "sources": data.sources,
+        **_of_settings(config),
+    }
+
+
+def _counts(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the report what checkpoints of earlier versions have."""
+    return {name: value for name, value in report.items() if name != "written"}
+
+
+def _of_settings(config: TrainConfig) -> dict[str, Any]:
+    """The part of `_about` that is known before anything is read."""
+    training = config.training
+    samples = config.data.model_dump(mode="json", include=_OF_SAMPLES) if config.data else {}
+    return {
         "settings": config.model_dump(mode="json", include={"model", "memory", "losses", "start_from"}),
         "samples": samples,
+        "reading": config.data.model_dump(mode="json", include=_OF_READING) if config.data else {},
+        "texts": {} if config.data else training.model_dump(mode="json", include=_OF_TEXTS),
         "rates": training.model_dump(mode="json", include=_OF_RATES),
+        "precision": training.mixed_precision,
         "batch": [training.batch_size, training.gradient_accumulation_steps, training.num_gpus],
         "steps": training.max_steps,
         "seed": training.seed,

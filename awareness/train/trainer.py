@@ -25,8 +25,10 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.sharded import reshard
+from awareness.train.going_on import note_best
 from awareness.train.log import RunLog
 from awareness.train.resume import complete, rotate
+from awareness.train.run_start import early_stopping
 from awareness.train.sharding import (
     fsdp_arguments,
     gathered,
@@ -315,6 +317,8 @@ class MemoryTrainer(Trainer):
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best and self.config.save_best_model:
             self.save_model(str(self.best))
+            if self.args.should_save:
+                note_best(self.best, self.state.global_step)
         return is_best
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -322,8 +326,17 @@ class MemoryTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process has written the state of its generators
         if self.args.should_save:
-            complete(self.folder / f"checkpoint-{self.state.global_step}", self.about)
+            stops = any(isinstance(each, EarlyStopping) and each.stops for each in self.callback_handler.callbacks)
+            stopped_early = early_stopping(self.config) if stops else None
+            complete(self.folder / f"checkpoint-{self.state.global_step}", self.about, stopped_early)
             rotate(self.folder, self.config.save_total_limit)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Every process writes its own file: when the first one has written the tensors, which replace the folder, and
+        before it lists the files."""
+        self.accelerator.wait_for_everyone()
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
     def load_best(self) -> None:
         """Load the tensors of the best evaluation into the module."""
@@ -388,10 +401,20 @@ class MemoryTrainer(Trainer):
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """Without the check of transformers for `load_best_model_at_end`: this trainer loads the best model itself."""
+    """Without the check of transformers for `load_best_model_at_end`: this trainer loads the best model itself. The
+    last step is saved."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether the last evaluation ended the training."""
+        return bool(self.early_stopping_patience_counter >= self.early_stopping_patience)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         pass
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        super().on_evaluate(args, state, control, metrics, **kwargs)
+        control.should_save = control.should_save or control.should_training_stop
 
 
 def _prints(callback: Any) -> bool:

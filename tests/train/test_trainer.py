@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -134,28 +136,62 @@ def uninterrupted(config_file, tmp_path, whole):
     return whole[text]
 
 
-def test_a_run_that_is_killed_and_resumed_has_exactly_the_same_losses(config_file, tmp_path, whole):
-    """LoRA's dropout draws numbers in every step, so the state of the generator counts too."""
+def started(config_file, *settings):
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "awareness.cli.app", "train", "--config", str(config_file)]
+    options = [word for setting in settings for word in ("--set", setting)]
+    return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(process, folder, step):
+    deadline = time.monotonic() + 120
+    while len(losses(folder)) < step and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_a_run_that_is_killed_and_started_again_has_exactly_the_same_losses(config_file, tmp_path, whole):
+    """The same command each time. LoRA's dropout draws numbers in every step, so the state of the generator counts."""
     expected = uninterrupted(config_file, tmp_path, whole)
     assert sorted(expected) == list(range(1, 9))
-    command = [sys.executable, "-m", "awareness.cli.app", "train", "--config", str(config_file)]
     folder = tmp_path / "trained"
-    for stop in (3, 6):  # in the middle between two checkpoints
-        process = subprocess.Popen(
-            [*command, "--resume", "latest"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 120
-        while len(losses(folder)) < stop and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
+    for stop in (1, 5):  # before the first checkpoint, and in the middle between two
+        process = started(config_file)
+        wait_for_step(process, folder, stop)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
     said = []
-    _, done = trained(config_file, resume="latest", say=said.append)
+    _, done = trained(config_file, say=said.append)
     assert losses(folder) == expected
     assert done.steps == 8 and done.validation == pytest.approx(
         min(m["eval_loss"] for m in read_log(folder) if "eval_loss" in m)
     )
+    assert any(re.match("continues at step [46] of 8, from ", line) for line in said)
     assert not any("step 3 of" in line for line in said)  # it went on, and did not begin again
+
+
+def test_ctrl_c_and_sigterm_save_the_step_and_the_same_command_goes_on_from_it(config_file, tmp_path):
+    long = ["training.max_steps=24", "training.save_steps=20", "training.eval_steps=9"]
+    config, _ = trained(config_file, *long, f"output_dir={tmp_path / 'whole'}")
+    expected, folder = losses(config.output_dir), tmp_path / "trained"
+    step = 0
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = started(config_file, *long)
+        wait_for_step(process, folder, step + 2)
+        process.send_signal(number)
+        said = process.communicate()[1]
+        assert process.returncode == code, said
+        before, step = step, max(losses(folder))
+        assert before + 2 <= step < 24 and (folder / f"checkpoint-{step}/complete.json").exists()
+        assert f"step {step} of 24 is saved; the same command goes on from there" in said
+        assert "it stops at once" in said and "the same command again, which continues from there" in said
+        assert not before or f"continues at step {before} of 24, from {folder}/checkpoint-{before}" in said
+        assert not (folder / "final").exists()
+    said = []
+    _, done = trained(config_file, *long, say=said.append)
+    assert f"continues at step {step} of 24, from {folder}/checkpoint-{step}" in said
+    assert losses(folder) == expected and done.steps == 24
+    measured = [[m for m in read_log(f) if "eval_loss" in m] for f in (folder, config.output_dir)]
+    assert measured[0] == measured[1] and len(measured[0]) == 3
 
 
 def test_a_damaged_checkpoint_is_skipped_and_the_losses_are_the_same(config_file, tmp_path, whole):
@@ -173,24 +209,44 @@ def test_a_damaged_checkpoint_is_skipped_and_the_losses_are_the_same(config_file
 
 def test_resuming_before_anything_was_saved_or_logged_begins(config_file, tmp_path):
     """A known fault: resuming with no loss yet."""
-    config, _ = trained(config_file, "training.max_steps=1", "training.logging_steps=50", resume="latest")
+    said = []
+    short = ["training.max_steps=1", "training.logging_steps=50"]
+    config, first = trained(config_file, *short, resume="latest", say=said.append)
     assert list(losses(config.output_dir)) == [1]
-    trained(config_file, "training.max_steps=1", "training.logging_steps=50", resume="latest")
-    assert list(losses(config.output_dir)) == [1]
+    assert f"{config.output_dir} has no checkpoint yet: the run starts from the beginning" in said
+    _, again = trained(config_file, *short, resume="latest")
+    assert list(losses(config.output_dir)) == [1] and again.loss == first.loss
 
 
-def test_a_run_does_not_overwrite_another(config_file):
-    trained(config_file, "training.max_steps=1", "training.save_steps=1")
-    with pytest.raises(UsageError, match="already holds a run"):
-        trained(config_file, "training.max_steps=1")
-    with pytest.raises(UsageError, match="its steps was 1, now it is 2"):
-        trained(config_file, "training.max_steps=2", resume="latest")
-    with pytest.raises(UsageError, match="its rates was"):
-        trained(config_file, "training.max_steps=1", "training.lora_lr=0.5", resume="latest")
-    with pytest.raises(UsageError, match="its samples was"):
-        trained(config_file, "training.max_steps=1", "data.kinds={constant: 1}", resume="latest")
-    with pytest.raises(UsageError, match="its settings was"):
-        trained(config_file, "training.max_steps=1", "losses.citation_coefficient=0.5", resume="latest")
+def test_a_run_does_not_overwrite_another(config_file, capfd):
+    """Through the command line: what differs is named, the finished run too, and the hints work."""
+    one = ["train", "--config", str(config_file), "--set", "training.max_steps=1"]
+    assert run(one) == 0
+    capfd.readouterr()
+    assert run(one) == 2
+    err = capfd.readouterr().err
+    assert "trained is finished: step 1 of 1\n" in err and "--resume latest --set training.max_steps=2, or" in err
+    other = ["--set", "data.kinds={constant: 1}", "--set", "losses.citation_coefficient=0.5"]
+    for resume in ([], ["--resume", "latest"]):
+        assert run([*one, "--set", "training.lora_lr=0.5", *other, *resume]) == 2
+        err = capfd.readouterr().err
+        assert ("is of another run" if resume else "already holds a run") in err
+        assert "\n  losses.citation_coefficient was 0.0, now 0.5\n  training.lora_lr was 0.0003, now 0.5\n" in err
+        assert "\n  data.kinds.which was 1.0, now absent\n" in err
+        options = shlex.split(err.partition("try: ")[2].partition(", or ")[0])
+        assert run([*one, "--set", "training.lora_lr=0.5", *other, *options, "--resume", "latest"]) == 0
+        capfd.readouterr()
+
+
+def test_a_source_that_changed_is_named(config_file, sources, capfd):
+    """It has as many lines and chunks as before."""
+    command = ["train", "--config", str(config_file), "--set", "training.max_steps=2", "--set"]
+    assert run([*command, "training.save_steps=1"]) == 0
+    path = sources / "two/two/core.py"
+    path.write_text(path.read_text().replace("Alpha", "Omega"))
+    assert run([*command, "training.save_steps=2", "--resume", "latest"]) == 2
+    err = capfd.readouterr().err
+    assert "is of another run, of which this differs:\n  data.sources: two has changed\n" in err
 
 
 # Evaluation, precision, what is kept

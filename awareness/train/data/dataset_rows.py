@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import xxhash
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
@@ -80,6 +81,15 @@ class TextStream:
 
     def __len__(self) -> int:
         return self._length
+
+    def digest(self) -> str:
+        """Of the tokens of all documents, in hex. It does not depend on how they are stored in parts."""
+        lengths, tokens = xxhash.xxh3_128(), xxhash.xxh3_128()
+        for name in sorted(self._data.column_names):
+            for part in self._data.data.column(name).chunks:
+                lengths.update(part.value_lengths().to_numpy())
+                tokens.update(part.flatten().to_numpy())
+        return lengths.hexdigest() + tokens.hexdigest()
 
     def __getitem__(self, i: int) -> TextRow:
         if not 0 <= i < self._length:

@@ -361,3 +361,12 @@ def test_a_template_that_refuses_the_roles_is_named_with_the_row(tmp_path):
 def test_every_column_but_the_one_that_is_asked_for_is_left_alone(tmp_path, tokenizer):
     name = jsonl(tmp_path / "set.jsonl", [{"text": 1, "body": "hello"}])
     assert documents_of(pretraining(name, tokenizer, text_field="body")[0].ids, tokenizer) == ["hello"]
+
+
+def test_the_digest_is_that_of_the_tokens(tmp_path, tokenizer):
+    """Equal texts in another file have the same; other texts, ends and orders do not."""
+    texts = ["ab", "c", "defg"]
+    lists = [texts, texts, ["ab", "c", "defh"], ["a", "bc", "defg"], ["c", "ab", "defg"]]
+    streams = [pretraining(documents(tmp_path / str(i), own), tokenizer) for i, own in enumerate(lists)]
+    digests = [stream.digest() for stream in streams]
+    assert digests[0] == digests[1] and len(set(digests)) == 4
