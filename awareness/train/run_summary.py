@@ -27,7 +27,7 @@ def run_summary(
     computes = str(module.decoder.get_input_embeddings().weight.dtype).removeprefix("torch.")
     return (
         f"training {sizes.total():,} parameters of {base} ({parts}): {config.training.max_steps:,} steps, {samples:,} "
-        f"samples, {_size(report)}, {trainer.args.device} in {computes}, into {config.output_dir}"
+        f"samples, {_size(report)}, {trainer.args.device.type} in {computes}, into {config.output_dir}"
         + (f", from {resumed.name}" if resumed else "")
     )
 
