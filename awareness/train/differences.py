@@ -7,7 +7,6 @@ checkpoint). A group that an older version of the program did not save is not co
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 from awareness.config.decoder import OF_ANY_BASE, ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.config.training import DataConfig, LossConfig, TrainingConfig
+from awareness.train.processes import is_same_batch
 
 STEPS = "training.max_steps"
 _PLACES = {
@@ -131,7 +131,7 @@ def _of_batch(saved: Any, now: Any) -> Iterator[Difference]:
     """A step of as many samples learns the same ones, however they are dealt."""
     if isinstance(saved, list) and isinstance(now, list) and len(saved) == len(now) == len(_BATCH):
         for key, was, is_now in zip(_BATCH, saved, now, strict=True):
-            if was != is_now and math.prod(saved) != math.prod(now):
+            if was != is_now and not is_same_batch(saved, now):
                 yield Difference(f"{key} was {was}, now {is_now}", key, f"{key}={was}")
     elif saved != now:
         yield Difference(f"the samples of a step were {_shown(saved)}, now {_shown(now)}", _BATCH[0])

@@ -186,7 +186,6 @@ def _finish(config: TrainConfig, run: Prepared, seconds: float, say: Callable[[s
     if state.best_metric is not None and config.training.save_best_model:
         trainer.load_best()
         validation, best_step = float(state.best_metric), state.best_global_step
-    tensors = trainer.trained_tensors()
     done = TrainedMemory(
         config.output_dir / FINAL,
         sum(p.numel() for p in module.trainable().values()),
@@ -197,8 +196,8 @@ def _finish(config: TrainConfig, run: Prepared, seconds: float, say: Callable[[s
         seconds,
         run.unused,
     )
+    tensors, dtype = trainer.trained_tensors(), DTYPES[config.training.save_precision]
     if trainer.args.should_save:
-        dtype = DTYPES[config.training.save_precision]
         how: dict[str, Any] = {"reads": _reads(config), "dtype": dtype, "tensors": tensors, "record": run.record}
         save_checkpoint(done.output, module, run.base.folder, config.model, **how)
         if picture := draw_run(config.output_dir, say):
@@ -315,9 +314,7 @@ def _of_repositories(
         options: dict[str, Any] = {"cache": _cache("prepared"), "models": models, "progress": progress, "say": say}
         made = prepare_samples(pools, writing, count=most, seed=seed, **options)
         written[split] = [kind.report for kind in made]
-        sources.extend(
-            _source(f"samples of {kind.kind}", split, [repr(each) for each in kind.samples]) for kind in made
-        )
+        sources.extend(_written(kind.report, split) for kind in made)
         prepared = {kind.kind: kind.samples for kind in made}
         return SampleStream(
             pools, data.kinds, curriculum=chunks, length=length, group=group, seed=seed, prepared=prepared
@@ -340,6 +337,12 @@ def _of_repositories(
 def _source(name: str, split: str, texts: Sequence[str]) -> dict[str, Any]:
     """As differences.py compares it."""
     return {"name": name, "split": split, "size": len(texts), "digest": digest(*texts)}
+
+
+def _written(report: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """Samples that a model wrote, as a source."""
+    name = f"{split} samples of {report['kind']}"
+    return {"name": name, "split": split, "size": report["samples"], "digest": report["digest"]}
 
 
 def _texts(repository: SourceRepository) -> list[str]:

@@ -331,13 +331,6 @@ class MemoryTrainer(Trainer):
             complete(self.folder / f"checkpoint-{self.state.global_step}", self.about, stopped_early)
             rotate(self.folder, self.config.save_total_limit)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Every process writes its own file: when the first one has written the tensors, which replace the folder, and
-        before it lists the files."""
-        self.accelerator.wait_for_everyone()
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
-
     def load_best(self) -> None:
         """Load the tensors of the best evaluation into the module."""
         reshard(self._step)

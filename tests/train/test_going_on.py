@@ -141,6 +141,25 @@ def test_early_stopping_ends_a_run_until_it_has_more_patience(command, tmp_path)
     assert (code, result["steps"]) == (0, 5) and "continues at step 3 of 8" in err
 
 
+def test_a_checkpoint_of_an_earlier_version_goes_on(command, tmp_path):
+    """It has fewer groups of settings, fewer settings, and a best model that does not say of which step it is."""
+    _, whole, _ = command(f"output_dir={tmp_path / 'whole'}")
+    command("training.max_steps=4")
+    folder = tmp_path / "trained"
+    path = folder / "checkpoint-4/complete.json"
+    content = json.loads(path.read_text())
+    about = content["about"]
+    about["steps"] = 8
+    del about["precision"], about["texts"], about["reading"], about["sources"], about["samples"]["written_by"]
+    assert set(about) == {"base", "memory", "data", "settings", "samples", "rates", "batch", "steps", "seed"}
+    path.write_text(json.dumps(content))
+    for name in ("result.json", "best/evaluation.json"):
+        (folder / name).unlink()
+    code, result, err = command()
+    assert code == 0 and "continues at step 4 of 8" in err
+    assert (result["steps"], result["best_step"]) == (8, whole["best_step"])
+
+
 def test_the_best_model_is_that_of_the_state(tmp_path):
     """It may be of a later step than the checkpoint, of another folder, or gone."""
     state = json.dumps({"global_step": 6, "best_global_step": 4, "log_history": []})
