@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from awareness.config.training import TrainConfig
     from awareness.evals.compare import Run
 
+_SHARED = ("perplexity",)
+"""The measures that several processes share."""
 _PULL = functools.partial(pull_model, reporter=render.REPORTER)
 app = typer.Typer(no_args_is_help=True, help="Measure whether the memory is read, and how well.")
 ModelOption = Annotated[
@@ -59,7 +63,13 @@ def _run(
         make_writable(out)
     repos = [repo] if isinstance(repo, Path) else repo or ()
     stored = quant.value if quant else DEFAULT_QUANT
-    report = measure(Setup(repos, model, checkpoint or (), _names(arms), stored, seed, render.REPORTER))
+    setup = Setup(repos, model, checkpoint or (), _names(arms), stored, seed, render.REPORTER)
+    if "RANK" in os.environ:
+        report = _one_of_several(measure, setup)
+        if report is None:
+            return
+    else:
+        report = measure(setup)
     written = report.write(out) if out else []
     if format is options.Format.json:
         render.data(dict(report.json))
@@ -73,6 +83,23 @@ def _run(
             render.note(note)
     if written:
         render.note(f"wrote {', '.join(written)} to {out}")
+
+
+def _one_of_several(measure: Callable[[Setup], Report], setup: Setup) -> Report | None:
+    """Measures in a process that a launcher started. The first one reports; None for the others."""
+    from awareness.train.processes import number_of_processes, one_of_several, process_index
+
+    name = getattr(getattr(measure, "func", measure), "__name__", "")
+    if process_index():
+        render.set_volume(quiet=True)
+    with one_of_several():
+        if number_of_processes() > 1 and name not in _SHARED:
+            raise UsageError(
+                f"eval {name} runs in one process; a launcher started {number_of_processes()}",
+                hint=f"awareness eval {name}, without the launcher",
+            )
+        report = measure(setup)
+    return None if process_index() else report
 
 
 def _command(*, without: tuple[str, ...] = (), **changed: Any) -> Callable[[Callable[..., Report]], Any]:
@@ -150,14 +177,52 @@ def perplexity(
     samples: Annotated[int, Option("--samples", "-n", min=1, help="Maximum lines per repository.")] = 50,
     chunks: Annotated[int, Option(min=1, help="Chunks in memory, including the one with the definition.")] = 4,
     chunk_tokens: ChunkTokensOption = 120,
+    processes: Annotated[
+        int | None,
+        Option(
+            "--processes", min=1, help="Share the lines among this number of processes, each on a GPU if there are."
+        ),
+    ] = None,
 ) -> Report:
     """Measure the perplexity of Python lines that depend on another file, with and without that file in memory.
 
     Conditions: gold (the chunk with the definition, among others), shuffled (only others, the control), none.
+    torchrun and accelerate launch work, too.
     """
+    if number := _to_start(processes):
+        from awareness.train.processes import launch
+
+        raise typer.Exit(launch(number, sys.argv[1:]))
     from awareness.evals.perplexity import measure
 
     return measure(setup, samples=samples, chunks=chunks, chunk_tokens=chunk_tokens)
+
+
+def _to_start(wanted: int | None) -> int:
+    """The number of processes that this one has to start; 0 if it measures itself. Raises UsageError."""
+    if wanted in (None, 1) and not {"RANK", "MASTER_ADDR"} & os.environ.keys():
+        return 0
+    import torch
+
+    from awareness.train.processes import (
+        asked_of_accelerate,
+        is_of_accelerate,
+        number_of_processes,
+        started_by_launcher,
+    )
+
+    if started_by_launcher():
+        if wanted not in (None, number_of_processes()):
+            raise UsageError(
+                f"--processes {wanted}, but the launcher started {number_of_processes()}", hint="without --processes"
+            )
+        return 0
+    if wanted is None and is_of_accelerate():  # without GPUs it starts one, whatever it was asked for
+        wanted = asked_of_accelerate()
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted is not None and gpus and wanted > gpus:
+        raise UsageError(f"--processes {wanted}, but the number of GPUs here is {gpus}", hint=f"--processes {gpus}")
+    return 0 if wanted is None or wanted == 1 else wanted
 
 
 @_command(arms="joint")

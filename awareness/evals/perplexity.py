@@ -6,6 +6,9 @@ control: does that definition help, or any code?); `none`. A reader that reads n
 
 Perplexity is exp(-sum of log p / number of tokens) over all cases (Jelinek et al. 1977), of the line and of the name in
 it, given what stands before it; the interval is a bootstrap over cases.
+
+Several processes (`torchrun`) share the cases: each reads a part with readers of its own, and all get all likelihoods,
+in the order of the cases, so that the report is that of one process.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from awareness.evals.intervals import RESAMPLES, TAILS, Estimate
 from awareness.evals.readers import Reader
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.setup import Setup
+from awareness.evals.several_processes import gathered, share_of_this_process
 from awareness.index.files.repository import SourceFile
 from awareness.model.token_offsets import token_starts
 from awareness.train.samples.next_lines import LineCase, make_cases
@@ -94,14 +98,18 @@ def read_lines(
     if not fitting:
         raise UsageError(f"none of {len(cases)} cases fits the prompt of every arm", hint="fewer --chunks")
     columns = [(reader, how) for reader in readers for how in (CONDITIONS if reader.reads != "none" else ("none",))]
-    likelihoods: Likelihoods = {(reader.name, how): [] for reader, how in columns}
-    for i, case in enumerate(fitting):
+    own = share_of_this_process(fitting)
+    rows: list[list[Likelihood]] = []
+    for i, case in enumerate(own):
         texts = {"gold": case.sample.texts, "shuffled": case.shuffled, "none": ()}
+        row = []
         for j, (reader, how) in enumerate(columns):
             line, name = (reader.nll(sample, texts=texts[how]) for sample in (case.sample, case.named))
-            likelihoods[reader.name, how].append(Likelihood(line, name))
-            progress("reading lines", i * len(columns) + j + 1, len(fitting) * len(columns))
-    return fitting, likelihoods
+            row.append(Likelihood(line, name))
+            progress("reading lines", i * len(columns) + j + 1, len(own) * len(columns))
+        rows.append(row)
+    every = gathered(rows)
+    return fitting, {(reader.name, how): [row[j] for row in every] for j, (reader, how) in enumerate(columns)}
 
 
 def _row(reader: str, condition: str, likelihoods: Sequence[Likelihood], seed: int) -> Perplexity:

@@ -67,7 +67,7 @@ def to_start(config: TrainConfig) -> int:
         return 0
     wanted = config.training.num_gpus
     if is_of_accelerate():
-        asked = _asked_of_accelerate()
+        asked = asked_of_accelerate()
         if "num_gpus" not in config.training.model_fields_set:
             if asked is None:
                 raise UsageError(
@@ -95,7 +95,7 @@ def is_of_accelerate() -> bool:
     return "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ and not started_by_launcher()
 
 
-def _asked_of_accelerate() -> int | None:
+def asked_of_accelerate() -> int | None:
     """The N of its command line, which is the parent process's; None if it has none (a file of `accelerate config`)."""
     import psutil  # accelerate requires it
 
