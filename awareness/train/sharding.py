@@ -3,7 +3,7 @@ tensors by name, which any number of processes can continue from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from awareness.config.training import TrainingConfig
 from awareness.model import hf
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.sharded import reshard, spread_like, whole
-from awareness.train.processes import number_of_processes
+from awareness.train.processes import number_of_processes, process_index
 
 
 def is_to_be_sharded(config: TrainingConfig) -> bool:
@@ -66,20 +66,28 @@ def parameters_held(module: nn.Module) -> tuple[int, int]:
 
 
 def gathered(module: MemoryDecoder) -> dict[str, Tensor]:
-    """The trained tensors by name, whole, on the CPU. Every process has to call this."""
+    """The trained tensors by name, whole, on the CPU. Every process has to call this; the first one gets them, and the
+    others nothing, as they would need the memory for it."""
     reshard(module)
-    return {name: whole(parameter.detach()).cpu() for name, parameter in module.trainable().items()}
+    return _kept((name, parameter.detach()) for name, parameter in module.trainable().items())
 
 
 def optimizer_state(optimizer: Optimizer, names: Mapping[nn.Parameter, str]) -> dict[str, Any]:
     """`state_dict` of the optimizer with whole tensors on the CPU, and `names`: of its parameters, in order. Every
-    process has to call this."""
+    process has to call this; only the first one gets the tensors."""
     state = optimizer.state_dict()
-    whole_state = {
-        place: {key: whole(value).cpu() if isinstance(value, Tensor) else value for key, value in own.items()}
-        for place, own in state["state"].items()
-    }
+    whole_state = {place: _kept(own.items()) for place, own in state["state"].items()}
     return {**state, "state": whole_state, "names": _names(optimizer, names)}
+
+
+def _kept(tensors: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Gather one tensor after the other; in the first process, what each is."""
+    kept = {}
+    for name, value in tensors:
+        full = whole(value) if isinstance(value, Tensor) else value
+        if process_index() == 0:
+            kept[name] = full.cpu() if isinstance(full, Tensor) else full
+    return kept
 
 
 def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any], names: Mapping[nn.Parameter, str]) -> None:
