@@ -280,7 +280,7 @@ def _turns(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     else:
         text = "\n\n".join([_SYSTEM, *(f"{user}\n{reply}" for user, reply in examples), f"{_MARK}\n"])
     before, after = text.split(_MARK)
-    return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))  # type: ignore[return-value]
+    return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))
 
 
 def _good(results: Sequence[Result]) -> list[int]:
