@@ -119,8 +119,8 @@ def train_memory(
     process trains in `output_dir`.
     """
     began = time.perf_counter()
-    config = with_processes(config)
     resume = resume or config.training.resume_from_checkpoint
+    config = with_processes(config)
     with alone_in(config.output_dir) if process_index() == 0 else contextlib.nullcontext():
         find_start(config, resume, _of_settings(config), lambda _: None, checks_files=False)
         run = prepare(config, pull=pull, progress=progress, say=say)
