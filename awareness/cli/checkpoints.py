@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from awareness.model.load import Decoder
     from awareness.model.memory_decoder import MemoryDecoder
     from awareness.train.data.repostack import SourceRepository
-    from awareness.train.resume import SavedStep
+    from awareness.train.resuming.saved_steps import SavedStep
     from awareness.types import Chunk
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect, merge and export training checkpoints.")
@@ -276,7 +276,7 @@ def prune(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Delete old and damaged checkpoints of a training run; the final and the best one stay."""
-    from awareness.train.resume import outdated, rotate
+    from awareness.train.resuming.saved_steps import outdated, rotate
 
     before = {saved.path: saved.bytes for saved in _steps(run)}
     deleted = [saved.path for saved in outdated(run, keep)] if dry_run else rotate(run, keep)
@@ -292,7 +292,7 @@ def prune(
 
 def _steps(run: Path) -> list[SavedStep]:
     """Raises UsageError for a folder that is not the output of a training run."""
-    from awareness.train.resume import saved_steps
+    from awareness.train.resuming.saved_steps import saved_steps
 
     steps = saved_steps(run)
     if not steps and not (run / "log.jsonl").is_file():

@@ -307,7 +307,7 @@ def compare(
     """
     from awareness.evals.compare import measure
     from awareness.train.log import LOG, draw_losses
-    from awareness.train.run import held_out_samples
+    from awareness.train.run_data import held_out_samples
 
     configs = _compared(config, settings, runs)
     first = next(iter(configs.values()))
@@ -323,7 +323,7 @@ def _compared(files: list[Path] | None, settings: list[str] | None, runs: Path |
     """Name of a run -> its settings. Raises UsageError for files that cannot be compared, and for a run that is there
     already with other settings."""
     from awareness.config.training_files import COMPARED
-    from awareness.train.finished_run import must_be_of
+    from awareness.train.resuming.finished_run import must_be_of
 
     configs: dict[str, TrainConfig] = {}
     for path in files or map(Path, COMPARED):

@@ -14,7 +14,7 @@ from awareness.errors import UsageError
 from awareness.index.files.own.own_files import PICTURE_SOFTWARE
 from awareness.model.model_files import ModelFolder
 from awareness.train.log import loss_axes, smooth
-from awareness.train.run import prepare
+from awareness.train.preparation import prepare
 from awareness.train.setting_checks import check_settings, rates_of_what_is_trained
 from awareness.train.tell_unused import tell_unused
 from awareness.types import Progress, silent

@@ -2,7 +2,8 @@
 
 Inherited: the loop, accumulation, mixed precision, clipping, DDP and FSDP, early stopping, trackers, and the saving of
 optimizer, scheduler, scaler and RNG. Its own: a learning rate for each part, a scheduler with a floor, atomic
-checkpoints of the trained tensors alone (resume.py), evaluation by tokens, and a log of every step (log.py).
+checkpoints of the trained tensors alone (resuming/saved_steps.py), evaluation by tokens, and a log of every step
+(log.py).
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_
 from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.sharded import reshard
-from awareness.train.going_on import note_best
 from awareness.train.log import RunLog
-from awareness.train.resume import complete, rotate
-from awareness.train.run_start import early_stopping
+from awareness.train.resuming.going_on import note_best
+from awareness.train.resuming.run_start import early_stopping
+from awareness.train.resuming.saved_steps import complete, rotate
 from awareness.train.sharding import (
     fsdp_arguments,
     gathered,

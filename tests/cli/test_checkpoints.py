@@ -206,7 +206,7 @@ def test_export_of_a_memory(capfd, sample, trained, model_folder, tmp_path):
 
 
 def test_list_and_prune(tmp_path, capfd):
-    from awareness.train.resume import complete
+    from awareness.train.resuming.saved_steps import complete
 
     for step in (2, 4, 6):
         write_tree(tmp_path / f"checkpoint-{step}", {"weights": "w" * step})

@@ -23,7 +23,7 @@ from awareness.config.unused import (
 )
 from awareness.model.model_files import find
 from awareness.train.log import read_log
-from awareness.train.run import prepare
+from awareness.train.preparation import prepare
 from tests.train.conftest import config_file, sources
 
 __all__ = ["config_file", "sources"]

@@ -11,7 +11,7 @@ import pytest
 from awareness.config.read import read_config
 from awareness.model.model_files import find
 from awareness.train.data.data_sources import project
-from awareness.train.run import prepare
+from awareness.train.preparation import prepare
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -250,7 +250,7 @@ def _quick() -> Iterator[None]:
     """Without the picture, which has tests of its own, and with little to collect between two runs."""
     gc.freeze()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("awareness.train.run.draw_losses", lambda runs, path: None)
+        patch.setattr("awareness.train.run.draw_run", lambda folder, say: None)
         yield
     gc.unfreeze()
 

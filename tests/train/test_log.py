@@ -16,7 +16,8 @@ from awareness.config.read import read_config
 from awareness.model.model_files import find
 from awareness.train import log as module
 from awareness.train.log import draw_losses, draw_run, read_log
-from awareness.train.run import prepare, train_memory
+from awareness.train.preparation import prepare
+from awareness.train.run import train_memory
 from awareness.train.trainer import learning_rate_factor
 
 TERMS = ["losses.citation_coefficient=0.5", "losses.sparsity_coefficient=0.5"]

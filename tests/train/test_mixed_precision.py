@@ -23,7 +23,7 @@ from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.model_files import find
 from awareness.train.batch_memory import MemoryMaker
 from awareness.train.log import read_log
-from awareness.train.run import prepare
+from awareness.train.preparation import prepare
 from awareness.train.step import Rows, TrainingStep
 from tests.train.conftest import Numbers
 

@@ -23,8 +23,9 @@ from awareness.model.checkpoint import load_checkpoint
 from awareness.model.model_files import find
 from awareness.train import processes
 from awareness.train.log import read_log
+from awareness.train.preparation import prepare
 from awareness.train.processes import changed_split, is_same_batch, to_start, with_processes
-from awareness.train.run import prepare, train_memory
+from awareness.train.run import train_memory
 from awareness.train.sharding import is_to_be_sharded, parameters_held
 from awareness.train.trainer import arguments
 

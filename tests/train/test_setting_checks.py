@@ -13,7 +13,7 @@ import yaml
 from awareness.cli.app import run
 from awareness.config.read import read_config
 from awareness.model.model_files import find
-from awareness.train import run as training_run
+from awareness.train import preparation
 from awareness.train.setting_checks import check_settings
 
 BANK = {"num_memory_tokens": 8}
@@ -49,7 +49,7 @@ def refused(written, capfd, monkeypatch):
     def refused(memory: dict, **sections) -> tuple[list[str], list[str]]:
         path = written(memory, **sections)
         with monkeypatch.context() as patch:
-            patch.setattr(training_run, "build_memory_decoder", never)
+            patch.setattr(preparation, "build_memory_decoder", never)
             assert run(["train", "--config", path]) == 2
         first, *lines, hint = capfd.readouterr().err.splitlines()
         words = shlex.split(hint.removeprefix("  try: "))

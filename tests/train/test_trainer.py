@@ -23,7 +23,8 @@ from awareness.errors import UsageError
 from awareness.model.checkpoint import Checkpoint, load_checkpoint
 from awareness.model.model_files import find
 from awareness.train.log import read_log
-from awareness.train.run import prepare, train_memory
+from awareness.train.preparation import prepare
+from awareness.train.run import train_memory
 from awareness.train.trainer import learning_rate_factor, learning_rate_of
 
 

@@ -14,7 +14,8 @@ from awareness.config.training import TrainingConfig
 from awareness.errors import UsageError
 from awareness.model.model_files import find
 from awareness.train.log import read_log
-from awareness.train.run import prepare, train_memory
+from awareness.train.preparation import prepare
+from awareness.train.run import train_memory
 from awareness.train.trainer import arguments
 
 

@@ -18,7 +18,7 @@ from awareness.cli.app import run
 from awareness.config.read import read_config
 from awareness.model.load import load
 from awareness.model.model_files import find
-from awareness.train.run import prepare
+from awareness.train.preparation import prepare
 from awareness.train.samples import teacher_samples
 from awareness.train.samples.mixture import SampleStream
 from awareness.train.samples.pool import Pool

@@ -15,9 +15,9 @@ import torch
 from transformers import TrainerControl
 
 from awareness.train import interruption
-from awareness.train.interruption import Interruption
 from awareness.train.log import read_log
-from awareness.train.resume import saved_step
+from awareness.train.resuming.interruption import Interruption
+from awareness.train.resuming.saved_steps import saved_step
 
 
 def at_step_end(stopping):

@@ -9,9 +9,9 @@ import pytest
 
 from awareness.cli.app import run
 from awareness.errors import IndexLocked, StorageFailed
-from awareness.train.run_lock import alone_in
+from awareness.train.resuming.run_lock import alone_in
 
-HOLD = "import sys; from awareness.train.run_lock import *; from pathlib import Path\n"
+HOLD = "import sys; from awareness.train.resuming.run_lock import *; from pathlib import Path\n"
 HOLD += "with alone_in(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from awareness.config.read import read_config
 from awareness.errors import UsageError
-from awareness.train.resume import complete
-from awareness.train.run import _of_settings
-from awareness.train.run_start import RunStart, find_start
+from awareness.train.preparation import settings_about
+from awareness.train.resuming.run_start import RunStart, find_start
+from awareness.train.resuming.saved_steps import complete
 from tests.conftest import write_tree
 
 
@@ -23,7 +23,7 @@ def run(config_file):
         folder = read_config(config_file, []).output_dir
 
         def save(self, *steps, settings=(), folder=None, stopped_early=None):
-            about = _of_settings(read_config(config_file, list(settings)))
+            about = settings_about(read_config(config_file, list(settings)))
             for step in steps:
                 path = (folder or self.folder) / f"checkpoint-{step}"
                 write_tree(path, {"weights": "w", "trainer_state.json": json.dumps({"global_step": step})})
@@ -35,7 +35,7 @@ def run(config_file):
 
         def start(self, *settings, resume=None, warn=pytest.fail):
             config = read_config(config_file, list(settings))
-            return find_start(config, resume, _of_settings(config), warn)
+            return find_start(config, resume, settings_about(config), warn)
 
         def refused(self, *settings, resume=None):
             """(message, details, hint)"""

@@ -16,8 +16,8 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from awareness.config.training import TrainingConfig
 from awareness.model.checkpoint import WEIGHTS, written_aside
 from awareness.train.log import LOG, read_log
-from awareness.train.resume import PREFIX, SavedStep
-from awareness.train.run_start import BEST
+from awareness.train.resuming.run_start import BEST
+from awareness.train.resuming.saved_steps import PREFIX, SavedStep
 
 _EVALUATION = "evaluation.json"  # in the folder of the best model
 

@@ -6,15 +6,15 @@ import copy
 import shlex
 
 from awareness.config.read import read_config
-from awareness.train.differences import differences, restored
-from awareness.train.run import _of_settings
+from awareness.train.preparation import settings_about
+from awareness.train.resuming.differences import differences, restored
 
 SOURCE = {"name": "one", "split": "train", "size": 9, "digest": "a"}
 
 
 def about(config_file, *settings, **groups):
     known = {"base": "f1", "memory": "m1", "data": "d1", "sources": [SOURCE, {**SOURCE, "name": "two"}]}
-    return {**_of_settings(read_config(config_file, list(settings))), **known, **groups}
+    return {**settings_about(read_config(config_file, list(settings))), **known, **groups}
 
 
 def lines(saved, now):
@@ -137,7 +137,7 @@ def test_a_base_model_is_compared_by_its_weights(config_file):
 
 
 def test_a_part_is_compared_before_anything_is_read(config_file):
-    part = _of_settings(read_config(config_file, ["training.seed=3", "model=elsewhere"]))
+    part = settings_about(read_config(config_file, ["training.seed=3", "model=elsewhere"]))
     assert lines(about(config_file), part) == ["training.seed was 0, now 3"]
 
 

@@ -1,7 +1,7 @@
 """Compare the settings and the data of a saved run with those of now, key by key.
 
-Both are an `about`: the groups of values that decide the losses of a run (run.py makes it, resume.py keeps it in every
-checkpoint). A group that an older version of the program did not save is not compared.
+Both are an `about`: the groups of values that decide the losses of a run (preparation.py makes it, saved_steps.py keeps
+it in every checkpoint). A group that an older version of the program did not save is not compared.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ from awareness.cli.app import run
 from awareness.config.read import read_config
 from awareness.model.checkpoint import Checkpoint
 from awareness.model.model_files import find
-from awareness.train.going_on import bring_best, has_best, last_loss, note_best
 from awareness.train.log import read_log
-from awareness.train.resume import saved_step
-from awareness.train.run import prepare, train_memory
+from awareness.train.preparation import prepare
+from awareness.train.resuming.going_on import bring_best, has_best, last_loss, note_best
+from awareness.train.resuming.saved_steps import saved_step
+from awareness.train.run import train_memory
 from awareness.train.trainer import learning_rate_factor
 from tests.conftest import write_tree
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from awareness.config.training import TrainConfig, TrainingConfig
 from awareness.errors import UsageError
-from awareness.train.differences import STEPS, Difference, differences, restored
 from awareness.train.log import LOG
-from awareness.train.resume import SavedStep, saved_step, saved_steps
+from awareness.train.resuming.differences import STEPS, Difference, differences, restored
+from awareness.train.resuming.saved_steps import SavedStep, saved_step, saved_steps
 
 FINAL, BEST, RESULT = "final", "best", "result.json"
 """Of an output folder: the checkpoint for use, the one of the best evaluation, and what a finished run returned."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from awareness.train.resume import complete, rotate, saved_step, saved_steps
+from awareness.train.resuming.saved_steps import complete, rotate, saved_step, saved_steps
 from tests.conftest import write_tree
 
 ABOUT = {"base": "tiny", "steps": 10}
