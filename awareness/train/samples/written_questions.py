@@ -306,7 +306,7 @@ _SPAN = re.compile(r"`([^`\n]+)`|\"([^\"\n]{1,60})\"|'([^'\n]{2,60})'")
 _NAME_IN_TEXT = re.compile(r"\b(?:\w+_\w*|_\w+|[a-z]+[A-Z]\w*|[A-Z]\w*[a-z]\w*[A-Z]\w*|\w+(?:\.\w+)+|\d+(?:\.\d+)?)\b")
 _YES_NO = re.compile(r"(?:is|are|was|were|does|do|did|can|could|will|would|has|have|had|should|must|may)\b", re.I)
 _VAGUE = re.compile(
-    r"\b(?:(?:this|these|the (?:given|following|above|provided)) \w+|the (?:code|snippet|chunk|example)"
+    r"\b(?:(?:this|these|the following) \w+|the (?:(?:given|provided) )?(?:code|snippet|chunk|example)"
     r"|(?:the|this) (?:function|method|class|variable|code) (?:do|does|is|return|returns|have|has|used)\b"
     r"|above|below|snippet)\b",
     re.I,

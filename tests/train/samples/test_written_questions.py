@@ -83,6 +83,7 @@ GOOD = ("Which exception does `Pool.acquire` raise when the pool is shut?", "It 
     [
         (FACT, *GOOD, ""),
         (FACT, GOOD[0], "`PoolClosed`.", ""),
+        (FACT, "Which exception does `Pool.acquire` raise when the given pool is shut?", GOOD[1], ""),
         (FREE, "Why does `Pool.acquire` retry?", "A peer may close an idle connection at any time.", ""),
         (FACT, "Which exception does `Pool.acquire` raise when it", GOOD[1], "no question"),
         (FACT, "`Pool.acquire` raises what?", GOOD[1], "no question"),
