@@ -11,11 +11,15 @@ from awareness.cli.streams import ReaderGone
 from awareness.engine.units import duration, quantity
 from awareness.types import Progress
 
+_RARER = 12
+"""The lines of an activity that takes long come up to this many times more rarely."""
+
 
 @contextmanager
 def lines(say: Callable[[str], None], every: Callable[[], float]) -> Iterator[Progress]:
-    """Yields the callback that updates the progress. say: prints a line. every: seconds between two lines; a line also
-    comes when nothing has moved for so long. Raises ReaderGone if nobody reads the lines any more."""
+    """Yields the callback that updates the progress. say: prints a line. every: seconds between two lines, at least; of
+    an activity that takes long they get rarer. A line also comes when nothing has moved for so long.
+    Raises ReaderGone if nobody reads the lines any more."""
     shown = _Lines(say, every)
     try:
         yield shown.move
@@ -55,7 +59,7 @@ class _Lines:
             raise self._gone
 
     def _watch(self) -> None:
-        while not self.ended.wait(max(0.05, self._printed + self._every() - time.monotonic())):
+        while not self.ended.wait(max(0.05, self._printed + self._pause() - time.monotonic())):
             with self._lock:
                 if self.ended.is_set():
                     return
@@ -67,9 +71,14 @@ class _Lines:
 
     def _print_if_due(self) -> None:
         now = time.monotonic()
-        if now - self._printed >= self._every():
+        if now - self._printed >= self._pause():
             self._printed = now
             self._say(f"{self._what}: {self._state(now - self._began)}")
+
+    def _pause(self) -> float:
+        """Seconds from one line to the next: a twentieth of the time that the activity has taken, within limits."""
+        least = self._every()
+        return max(least, min(_RARER * least, (time.monotonic() - self._began) / 20))
 
     def _state(self, elapsed: float) -> str:
         done, total = quantity(self._done, self._what), self._total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import time
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from awareness.cli import render
 from awareness.cli.bar import shown
-from awareness.cli.lines import lines
+from awareness.cli.lines import _Lines, lines
 from awareness.cli.streams import ReaderGone
 
 
@@ -39,6 +40,23 @@ def test_what_changes_meanwhile_is_shown_and_the_time_goes_on():
         move("validating", 0, 10)
     assert "training · loss 1.5: 25 of 100, about 3 s for the rest" in said
     assert "validating: 0 of 10, 1 s so far" in said
+
+
+def test_lines_of_a_long_activity_get_rarer(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("awareness.cli.lines.time.monotonic", lambda: now[0])
+    said = []
+    shown_as = _Lines(said.append, lambda: 5.0)
+    shown_as.ended.set()  # no line by the clock
+    times = []
+    for second in range(7200):
+        now[0] = 1000.0 + second
+        before = len(said)
+        shown_as.move("training", second, 7200)
+        if len(said) > before:
+            times.append(second)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert gaps == sorted(gaps) and gaps[0] == 5 and gaps[-1] == 60 and len(gaps) < 180
 
 
 def test_a_bar_keeps_its_time_where_only_what_it_shows_changes():
