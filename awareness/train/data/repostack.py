@@ -105,6 +105,8 @@ def read_stack(
     """
     sources = find_sources(data.sources)
     _refuse_tests(sources, data.test)
+    if isinstance(data.validation, list):  # before minutes of reading
+        _named(data.validation, sources, "the sources")
     read: dict[Source, SourceRepository] = {}
     reports: dict[Source, SourceReport] = {}
     with _fetching(sources, fetch) as fetched:
@@ -224,20 +226,25 @@ def _validation(wanted: float | list[str], sources: Sequence[Source], seed: int)
     """
     projects = sorted({source.project for source in sources})
     if isinstance(wanted, list):
-        chosen: set[str] = set()
-        for name in wanted:
-            named = {source.project for source in sources if source.is_called(name)}
-            if not named:
-                raise UsageError(
-                    f"data.validation: '{name}' is none of the sources with chunks that may be learned from: "
-                    + ", ".join(source.name for source in sources),
-                    hint="--set data.validation=0.1 chooses a tenth of them, or name one, with or without its version",
-                )
-            chosen |= named
+        chosen = _named(wanted, sources, "the sources with chunks that may be learned from")
     else:
         count = min(max(1, round(wanted * len(projects))), len(projects) - 1) if wanted and projects else 0
         chosen = set(random.Random(f"{seed}/validation").sample(projects, count))
     return {source for source in sources if source.project in chosen}
+
+
+def _named(names: Sequence[str], sources: Sequence[Source], what: str) -> set[str]:
+    """The projects with these names. Raises UsageError for a name that is of none of `sources`."""
+    projects: set[str] = set()
+    for name in names:
+        named = {source.project for source in sources if source.is_called(name)}
+        if not named:
+            raise UsageError(
+                f"data.validation: '{name}' is none of {what}: " + ", ".join(source.name for source in sources),
+                hint="--set data.validation=0.1 chooses a tenth of them, or name one, with or without its version",
+            )
+        projects |= named
+    return projects
 
 
 def _near_duplicates(

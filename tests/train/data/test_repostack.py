@@ -417,9 +417,14 @@ def test_validation_is_by_name(three, name):
     assert [source.split for source in stack.report.sources] == ["train", "validation", "train"]
 
 
-def test_validation_by_an_unknown_source_or_by_all_is_refused(three):
+def test_validation_by_an_unknown_source_or_by_all_is_refused(three, monkeypatch):
+    """An unknown name is told before anything is read."""
+    reading = []
+    monkeypatch.setattr("awareness.train.data.repostack._read", lambda *source: reading.append(source))
     with pytest.raises(UsageError, match=r"data.validation: 'bee-2.0' is none of .*: ant-1.0, bee-1.0, cat-1.0"):
         read(three, validation=["bee-2.0"])
+    assert not reading
+    monkeypatch.undo()
     with pytest.raises(UsageError, match="of 3 sources 3 are permitted, 3 of them for validation"):
         read(three, validation=["ant", "bee", "cat"])
 
