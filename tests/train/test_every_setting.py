@@ -42,7 +42,7 @@ CHAPTERS = f"{BANK} memory.use_chapters=true memory.num_chapters=8 memory.top_k_
 LOSSES = f"{CHAPTERS} memory.use_auxiliary_loss=true"
 LORA = "memory.use_memory_adapter=false memory.use_both_memory_and_lora=false memory.use_lora=true data.reads=text"
 VALIDATED = "training.eval_samples=2 training.max_steps=3"
-STOPPED = f"{VALIDATED} training.eval_steps=1 training.memory_lr=0 training.gate_lr=0 training.lora_lr=0"
+STOPPED = f"{VALIDATED} training.eval_steps=1 training.early_stopping_threshold=1000"
 KL = "losses.kl_coefficient=1"
 TEXTS = (
     "data=null training.dataset_name=TEXTS training.training_mode=pretraining training.max_length=40"
@@ -65,10 +65,10 @@ CASES = {
     "memory.memory_init_std": ("0.5", BANK),
     "memory.memory_dropout": ("0.5", TANH),
     "memory.use_low_rank_projections": ("true", f"{TANH} memory.projection_rank=4"),
-    "memory.projection_rank": ("2", f"{TANH} memory.use_low_rank_projections=true"),
+    "memory.projection_rank": ("2", f"{TANH} memory.use_low_rank_projections=true memory.projection_rank=4"),
     "memory.gca_start_layer": ("4", ""),
     "memory.memory_layer_placement": ("last_k", "memory.memory_layer_k=2"),
-    "memory.memory_layer_k": ("3", "memory.memory_layer_placement=last_k"),
+    "memory.memory_layer_k": ("3", "memory.memory_layer_placement=last_k memory.memory_layer_k=2"),
     "memory.memory_layer_n": ("3", "memory.memory_layer_placement=every_n"),
     "memory.memory_layer_indices": ("[1]", "memory.memory_layer_placement=custom 'memory.memory_layer_indices=[2, 3]'"),
     "memory.encoder": ("projected", ""),
@@ -121,14 +121,14 @@ CASES = {
     "model.norm_eps": ("0.1", SCRATCH),
     "model.use_rms_norm": ("false", SCRATCH),
     "data.sources": ("[SOURCES/one]", "data.validation=0"),
-    "data.validation": ("[three]", ""),
+    "data.validation": ("[three]", VALIDATED),
     "data.licences": ("[]", "data.sources=[SOURCES/*,UNLICENSED]"),
     "data.chunk_tokens": ("200", ""),
     "data.chunks_per_source": ("5", ""),
     "data.near_duplicates": ("0.2", ""),
     "data.kinds": ("{uuid: 1}", ""),
     "data.chunks": ("[5]", ""),
-    "data.reads": ("text", ""),
+    "data.reads": ("none", LORA),
     "losses.answer_coefficient": ("0.5", ""),
     "losses.kl_coefficient": ("0.5", ""),
     "losses.kl_top_k": ("2", KL),
@@ -155,7 +155,7 @@ CASES = {
     "training.weight_decay": ("0.5", TANH),
     "training.max_grad_norm": ("0.001", ""),
     "training.scheduler": ("linear", "training.max_steps=4"),
-    "training.min_lr_ratio": ("0.5", ""),
+    "training.min_lr_ratio": ("0.5", "training.max_steps=4"),
     "training.mixed_precision": ("bf16", ""),
     "training.save_precision": ("fp32", ""),
     "training.save_steps": ("1", ""),
@@ -183,6 +183,7 @@ ELSEWHERE = {
     "data.test",
     "data.latent_cache",
     "data.written",
+    "data.written_by",
     "training.distributed_strategy",
     "training.num_gpus",
     "training.fsdp_sharding_strategy",

@@ -208,5 +208,5 @@ def test_extends(config_file, tmp_path):
     with pytest.raises(UsageError, match="extends itself"):
         read_config(above, [])
     above.write_text("extends: nowhere.yaml\n")
-    with pytest.raises(UsageError, match=r"nowhere\.yaml can't be read"):
+    with pytest.raises(UsageError, match=r"above\.yaml: extends: nowhere\.yaml does not exist"):
         read_config(above, [])

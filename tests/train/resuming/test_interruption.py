@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import TrainerControl
 
-from awareness.train import interruption
 from awareness.train.log import read_log
+from awareness.train.resuming import interruption
 from awareness.train.resuming.interruption import Interruption
 from awareness.train.resuming.saved_steps import saved_step
 
