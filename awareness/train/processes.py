@@ -6,7 +6,6 @@ process knows by its environment that it was started by one of them.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -214,28 +213,3 @@ def _mark(launcher: int) -> Path:
     import psutil  # accelerate requires it
 
     return Path(tempfile.gettempdir()) / f"awareness-{launcher}-{psutil.Process(launcher).create_time():.2f}.failed"
-
-
-def is_same_batch(saved: object, now: object) -> bool:
-    """Whether a step learns as many samples: each is [batch_size, gradient_accumulation_steps, num_gpus]. Sample i is a
-    function of i alone, so the steps then learn the same samples."""
-    sizes = [value for value in (saved, now) if isinstance(value, list) and len(value) == 3]
-    return len(sizes) == 2 and _product(sizes[0]) == _product(sizes[1])
-
-
-def _product(factors: Sequence[int]) -> int:
-    batch, accumulated, processes = factors
-    return batch * accumulated * processes
-
-
-def changed_split(checkpoint: Path, batch: Sequence[int]) -> str | None:
-    """A line about a resumed run that deals the samples of a step differently from its checkpoint; None if it deals
-    them alike. batch: as in `is_same_batch`."""
-    saved = json.loads((checkpoint / "complete.json").read_text("utf-8"))["about"].get("batch")
-    if saved == list(batch) or not is_same_batch(saved, list(batch)):
-        return None
-    before, now = (" x ".join(map(str, sizes)) for sizes in (saved, batch))
-    return (
-        f"resumed with batch x accumulation x processes {now}, which were {before}: each step learns the same samples;"
-        " dropout and rounding differ"
-    )

@@ -18,7 +18,7 @@ from awareness.model.checkpoint import begin_with, save_checkpoint
 from awareness.model.model_files import ModelFolder
 from awareness.train.log import SETTINGS, draw_run
 from awareness.train.preparation import DTYPES, Prepared, prepare, reads_of, settings_about
-from awareness.train.processes import changed_split, process_index, with_processes
+from awareness.train.processes import process_index, with_processes
 from awareness.train.resuming.going_on import GoingOn, bring_best, bring_log, has_best, last_loss
 from awareness.train.resuming.interruption import Interruption
 from awareness.train.resuming.run_lock import alone_in
@@ -68,8 +68,6 @@ def train_memory(
         start = find_start(config, resume, trainer.about, say)
         for line in start.lines:
             say(line)
-        if start.saved is not None and (changed := changed_split(start.saved.path, trainer.about["batch"])):
-            say(changed)
         trainer.accelerator.wait_for_everyone()  # all have chosen before anything is written
         if trainer.args.should_save:
             _begin_output(config, run.report, start.saved)

@@ -24,7 +24,7 @@ from awareness.model.model_files import find
 from awareness.train import processes
 from awareness.train.log import read_log
 from awareness.train.preparation import prepare
-from awareness.train.processes import changed_split, is_same_batch, to_start, with_processes
+from awareness.train.processes import to_start, with_processes
 from awareness.train.run import train_memory
 from awareness.train.sharding import is_to_be_sharded, parameters_held
 from awareness.train.trainer import arguments
@@ -201,14 +201,6 @@ def test_fsdp_sharding_strategy(tmp_path, monkeypatch, strategy):
         assert made.fsdp_plugin_args["transformer_cls_names_to_wrap"] == "Qwen3DecoderLayer"
         with pytest.raises(UsageError, match="adafactor cannot be sharded by FSDP"):
             arguments(TrainingConfig(**settings, optimizer="adafactor"), tmp_path, validates=False)
-
-
-def test_what_counts_as_the_same_batch(tmp_path):
-    assert is_same_batch([4, 1, 1], [2, 1, 2]) and is_same_batch([4, 1, 1], [1, 4, 1])
-    assert not is_same_batch([4, 1, 1], [4, 1, 2]) and not is_same_batch(None, [4, 1, 2])
-    (tmp_path / "complete.json").write_text(json.dumps({"about": {"batch": [4, 1, 1]}}))
-    assert changed_split(tmp_path, [4, 1, 1]) is None
-    assert "2 x 1 x 2, which were 4 x 1 x 1" in (changed_split(tmp_path, [2, 1, 2]) or "")
 
 
 # Launchers, and how they end

@@ -7,6 +7,7 @@ it in every checkpoint). A group that an older version of the program did not sa
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,6 @@ from typing import Any
 from awareness.config.decoder import OF_ANY_BASE, ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.config.training import DataConfig, LossConfig, TrainingConfig
-from awareness.train.processes import is_same_batch
 
 STEPS = "training.max_steps"
 _PLACES = {
@@ -129,12 +129,35 @@ def _of_kinds(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Diff
 
 def _of_batch(saved: Any, now: Any) -> Iterator[Difference]:
     """A step of as many samples learns the same ones, however they are dealt."""
-    if isinstance(saved, list) and isinstance(now, list) and len(saved) == len(now) == len(_BATCH):
+    if _is_split(saved) and _is_split(now):
         for key, was, is_now in zip(_BATCH, saved, now, strict=True):
             if was != is_now and not is_same_batch(saved, now):
                 yield Difference(f"{key} was {was}, now {is_now}", key, f"{key}={was}")
     elif saved != now:
         yield Difference(f"the samples of a step were {_shown(saved)}, now {_shown(now)}", _BATCH[0])
+
+
+def is_same_batch(saved: Any, now: Any) -> bool:
+    """Whether a step learns as many samples: each is [batch_size, gradient_accumulation_steps, num_gpus]. Sample i is a
+    function of i alone, so the steps then learn the same samples."""
+    return _is_split(saved) and _is_split(now) and math.prod(saved) == math.prod(now)
+
+
+def changed_split(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """A line about a run that deals the samples of a step differently from its checkpoint; None if it deals them alike.
+    saved, now: each an `about`."""
+    before, after = saved.get("batch"), now.get("batch")
+    if before == after or not is_same_batch(before, after):
+        return None
+    was, is_now = (" x ".join(map(str, sizes)) for sizes in (before, after))
+    return (
+        f"resumed with batch x accumulation x processes {is_now}, which were {was}: each step learns the same samples;"
+        " dropout and rounding differ"
+    )
+
+
+def _is_split(sizes: Any) -> bool:
+    return isinstance(sizes, list) and len(sizes) == len(_BATCH)
 
 
 def _of_base(saved: Mapping[str, Any], now: Mapping[str, Any], found: Sequence[Difference]) -> Iterator[Difference]:

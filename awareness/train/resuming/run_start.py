@@ -14,7 +14,7 @@ from typing import Any
 from awareness.config.training import TrainConfig, TrainingConfig
 from awareness.errors import UsageError
 from awareness.train.log import LOG
-from awareness.train.resuming.differences import STEPS, Difference, differences, restored
+from awareness.train.resuming.differences import STEPS, Difference, changed_split, differences, restored
 from awareness.train.resuming.saved_steps import SavedStep, saved_step, saved_steps
 
 FINAL, BEST, RESULT = "final", "best", "result.json"
@@ -168,6 +168,8 @@ def _after(saved: SavedStep, config: TrainConfig, about: Mapping[str, Any]) -> R
         stages = " and the stages of data.chunks" if config.data is not None and len(config.data.chunks) > 1 else ""
         line = f"{STEPS} was {was}: from here on the learning rates{stages} follow {training.max_steps} steps"
         lines.append(line)
+    if dealt := changed_split(saved.about, about):
+        lines.append(dealt)
     return RunStart(saved, ends, tuple(lines))
 
 

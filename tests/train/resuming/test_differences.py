@@ -7,7 +7,7 @@ import shlex
 
 from awareness.config.read import read_config
 from awareness.train.preparation import settings_about
-from awareness.train.resuming.differences import differences, restored
+from awareness.train.resuming.differences import changed_split, differences, is_same_batch, restored
 
 SOURCE = {"name": "one", "split": "train", "size": 9, "digest": "a"}
 
@@ -149,3 +149,11 @@ def test_a_step_of_as_many_samples_is_the_same(config_file):
         "training.gradient_accumulation_steps was 1, now 2",
         "training.num_gpus was 1, now 3",
     ]
+
+
+def test_what_counts_as_the_same_batch():
+    assert is_same_batch([4, 1, 1], [2, 1, 2]) and is_same_batch([4, 1, 1], [1, 4, 1])
+    assert not is_same_batch([4, 1, 1], [4, 1, 2]) and not is_same_batch(None, [4, 1, 2])
+    saved = {"batch": [4, 1, 1]}
+    assert changed_split(saved, {"batch": [4, 1, 1]}) is None
+    assert "2 x 1 x 2, which were 4 x 1 x 1" in (changed_split(saved, {"batch": [2, 1, 2]}) or "")
