@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class ChangedSetting:
 
 def changed_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[ChangedSetting]:
     """first, second: sections of sections of JSON values. A list counts as one value."""
-    before, now = dict(_flat("", first)), dict(_flat("", second))
+    before, now = flat(first), flat(second)
     keys = dict.fromkeys((*before, *now))
     pairs = ((key, before.get(key, ABSENT), now.get(key, ABSENT)) for key in keys)
     return [ChangedSetting(key, was, is_now) for key, was, is_now in pairs if was != is_now]
@@ -33,8 +33,13 @@ def changed_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> lis
 
 def first_lines(changed: Sequence[ChangedSetting], count: int = 5) -> str:
     """The first `count` differences in one line, and how many more there are."""
-    more = [f"and {len(changed) - count} more"] if len(changed) > count else []
-    return "; ".join([*(setting.line for setting in changed[:count]), *more])
+    return few([setting.line for setting in changed], count)
+
+
+def few(lines: Sequence[str], count: int) -> str:
+    """The first `count` lines in one, and how many more there are."""
+    more = [f"and {len(lines) - count} more"] if len(lines) > count else []
+    return "; ".join([*lines[:count], *more])
 
 
 def shown(value: Any) -> str:
@@ -43,9 +48,10 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping) or not value:
-        yield place, value
-        return
-    for name, inner in value.items():
-        yield from _flat(f"{place}.{name}" if place else str(name), inner)
+def flat(section: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Full key -> value, of the settings below `place`. A list is one value, and so is a mapping with nothing in it."""
+    settings: dict[str, Any] = {}
+    for name, value in section.items():
+        key = f"{place}.{name}" if place else name
+        settings |= flat(value, key) if isinstance(value, Mapping) and value else {key: value}
+    return settings

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from awareness.config.setting_changes import few
 from awareness.config.training import TrainConfig
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.index.chunks.chunking import TokenStarts
@@ -141,8 +142,4 @@ def changed_memory(start_from: Path, record: MemoryRecord) -> str | None:
     if before is None:
         return f"start_from {start_from}: it is unknown which memory it was trained with"
     lines = before.differences(record)
-    return f"start_from {start_from} was trained with another memory: {_few(lines)}" if lines else None
-
-
-def _few(lines: Sequence[str], count: int = 3) -> str:
-    return "; ".join([*lines[:count], *([f"and {len(lines) - count} more"] if len(lines) > count else [])])
+    return f"start_from {start_from} was trained with another memory: {few(lines, 3)}" if lines else None

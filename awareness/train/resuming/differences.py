@@ -15,6 +15,7 @@ from typing import Any
 
 from awareness.config.decoder import OF_ANY_BASE, ModelConfig
 from awareness.config.memory import MemoryConfig
+from awareness.config.setting_changes import ABSENT, flat
 from awareness.config.training import DataConfig, LossConfig, TrainingConfig
 
 STEPS = "training.max_steps"
@@ -31,7 +32,6 @@ _PLACES = {
 _BATCH = ("training.batch_size", "training.gradient_accumulation_steps", "training.num_gpus")
 _KINDS, _BASE = "data.kinds", "model.base_model_name"
 _DECIDE_WHAT_IS_READ = {f"training.{name}" for name in ("seed", "dataset_split", "text_field", "max_length")}
-_ABSENT = "absent"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differ
     found: list[Difference] = []
     for group, place in _PLACES.items():
         if group in saved and group in now:
-            found += _of_settings(_flat(place, saved[group]), _flat(place, now[group]))
+            found += _of_settings(_settings(place, saved[group]), _settings(place, now[group]))
     found = [replace(each, setting=_model_of(saved)) if each.key.startswith("model.") else each for each in found]
     found += _of_kinds(saved, now)
     if "batch" in saved and "batch" in now:
@@ -64,18 +64,13 @@ def restored(found: Sequence[Difference]) -> str:
 
 
 def default_of(key: str) -> Any:
-    """The default of a setting of a training, `_ABSENT` for one that has none or is unknown."""
-    return _DEFAULTS.get(key, _ABSENT)
+    """The default of a setting of a training, `ABSENT` for one that has none or is unknown."""
+    return _DEFAULTS.get(key, ABSENT)
 
 
-def _flat(place: str, value: Any) -> dict[str, Any]:
-    """Full key -> value. A list is one value, and so are the weights of kinds, which have no defaults."""
-    if not isinstance(value, Mapping) or place == _KINDS:
-        return {place: value}
-    flat: dict[str, Any] = {}
-    for name, inner in value.items():
-        flat |= _flat(f"{place}.{name}" if place else name, inner)
-    return flat
+def _settings(place: str, value: Any) -> dict[str, Any]:
+    """Full key -> value, of a section or of one setting."""
+    return flat(value, place) if isinstance(value, Mapping) else {place: value}
 
 
 def _defaults() -> dict[str, Any]:
@@ -92,7 +87,7 @@ def _defaults() -> dict[str, Any]:
         "training": TrainingConfig().model_dump(mode="json"),
         "data": json.loads(json.dumps(data)),
     }
-    return _flat("", sections)
+    return flat(sections)
 
 
 _DEFAULTS = _defaults()
@@ -100,7 +95,7 @@ _DEFAULTS = _defaults()
 
 def _of_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     for key in dict.fromkeys((*saved, *now)):
-        if key in (_KINDS, _BASE):  # compared by _of_kinds and _of_base
+        if key == _BASE or key.startswith(f"{_KINDS}."):  # compared by _of_base and _of_kinds
             continue
         if key not in now:
             line = f"{key} was {_shown(saved[key])}; this version of the program has no such setting"
@@ -108,7 +103,7 @@ def _of_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[D
             continue
         was = saved[key] if key in saved else default_of(key)
         if was != now[key]:
-            setting = None if was == _ABSENT else f"{key}={_shown(was)}"
+            setting = None if was == ABSENT else f"{key}={_shown(was)}"
             yield Difference(f"{key} was {_shown(was)}, now {_shown(now[key])}", key, setting)
 
 
@@ -119,7 +114,7 @@ def _of_kinds(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Diff
         return
     whole = f"{_KINDS}={json.dumps(before)}"
     for kind in dict.fromkeys((*before, *after)):
-        was, is_now = before.get(kind, _ABSENT), after.get(kind, _ABSENT)
+        was, is_now = before.get(kind, ABSENT), after.get(kind, ABSENT)
         if was != is_now:
             setting = f"{_KINDS}.{kind}={was}" if list(before) == list(after) else whole
             yield Difference(f"{_KINDS}.{kind} was {_shown(was)}, now {_shown(is_now)}", f"{_KINDS}.{kind}", setting)
@@ -193,7 +188,7 @@ def _of_data(saved: Mapping[str, Any], now: Mapping[str, Any], found: Sequence[D
         return []
     else:
         changed = [Difference("data.sources: what is read from them is not what it was", "data.sources")]
-    reading = list(_of_settings(_flat("data", saved.get("reading", {})), _flat("data", now.get("reading", {}))))
+    reading = list(_of_settings(flat(saved.get("reading", {}), "data"), flat(now.get("reading", {}), "data")))
     if "reading" in saved and reading:
         return reading
     return [] if any(d.key in _DECIDE_WHAT_IS_READ for d in found) else changed
@@ -223,4 +218,4 @@ def _of_sources(
 
 def _shown(value: Any) -> str:
     """As a YAML file has it."""
-    return value if value == _ABSENT else json.dumps(value)
+    return value if value == ABSENT else json.dumps(value)
