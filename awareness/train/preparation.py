@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from awareness.config.unused import UnusedSetting
 from awareness.model.checkpoint import begin_with, save_checkpoint
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder, build_memory_decoder
-from awareness.model.memory_record import MemoryRecord
 from awareness.model.model_files import ModelFolder
 from awareness.train.log import RunLog
 from awareness.train.repository_memory import changed_memory, record_of
@@ -39,13 +38,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The parts of a run before its first step."""
+    """The parts of a run before its first step. report: what was read. save: (folder, tensors, dtype) writes a
+    checkpoint, as `save_checkpoint`."""
 
     module: MemoryDecoder
     base: Decoder
     trainer: MemoryTrainer
     report: Mapping[str, Any]
-    record: MemoryRecord
+    save: Callable[..., None]
     unused: tuple[UnusedSetting, ...]
 
 
@@ -81,10 +81,11 @@ def prepare(
         say(line)
     step = TrainingStep(module, config.losses, data.memory, data.teacher)
 
-    def save(folder: Path, tensors: Mapping[str, Tensor] | None) -> None:
-        save_checkpoint(
-            folder, module, base.folder, config.model, reads=reads_of(config), tensors=tensors, record=record
-        )
+    reads = "none" if config.data is None else config.data.reads
+
+    def save(folder: Path, tensors: Mapping[str, Tensor] | None, dtype: torch.dtype | None = None) -> None:
+        how: dict[str, Any] = {"reads": reads, "record": record, "tensors": tensors, "dtype": dtype}
+        save_checkpoint(folder, module, base.folder, config.model, **how)
 
     trainer = MemoryTrainer(
         step,
@@ -98,11 +99,7 @@ def prepare(
         about=_about(config, base, data),
         log=log,
     )
-    return Prepared(module, base, trainer, data.report, record, unused)
-
-
-def reads_of(config: TrainConfig) -> Literal["memory", "text", "none"]:
-    return config.data.reads if config.data else "none"
+    return Prepared(module, base, trainer, data.report, save, unused)
 
 
 def _about(config: TrainConfig, base: Decoder, data: RunData) -> dict[str, Any]:

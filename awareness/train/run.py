@@ -14,10 +14,10 @@ from transformers import TrainerState
 
 from awareness.config.training import TrainConfig
 from awareness.config.unused import UnusedSetting
-from awareness.model.checkpoint import begin_with, save_checkpoint
+from awareness.model.checkpoint import begin_with
 from awareness.model.model_files import ModelFolder
 from awareness.train.log import SETTINGS, draw_run
-from awareness.train.preparation import DTYPES, Prepared, prepare, reads_of, settings_about
+from awareness.train.preparation import DTYPES, Prepared, prepare, settings_about
 from awareness.train.processes import process_index, with_processes
 from awareness.train.resuming.going_on import GoingOn, bring_best, bring_log, has_best, last_loss
 from awareness.train.resuming.interruption import Interruption
@@ -119,14 +119,14 @@ def _train(config: TrainConfig, run: Prepared, start: RunStart, say: Callable[[s
 
 def _finish(config: TrainConfig, run: Prepared, seconds: float, say: Callable[[str], None]) -> TrainedMemory:
     """Write `final/`, the picture and the result."""
-    trainer, module, state = run.trainer, run.module, run.trainer.state
+    trainer, state = run.trainer, run.trainer.state
     validation, best_step = None, None
     if state.best_metric is not None and config.training.save_best_model:
         trainer.load_best()
         validation, best_step = float(state.best_metric), state.best_global_step
     done = TrainedMemory(
         config.output_dir / FINAL,
-        sum(p.numel() for p in module.trainable().values()),
+        sum(p.numel() for p in run.module.trainable().values()),
         state.global_step,
         last_loss(config.output_dir, state, config.training.logging_steps),
         validation,
@@ -134,10 +134,9 @@ def _finish(config: TrainConfig, run: Prepared, seconds: float, say: Callable[[s
         seconds,
         run.unused,
     )
-    tensors, dtype = trainer.trained_tensors(), DTYPES[config.training.save_precision]
+    tensors = trainer.trained_tensors()
     if trainer.args.should_save:
-        how: dict[str, Any] = {"reads": reads_of(config), "dtype": dtype, "tensors": tensors, "record": run.record}
-        save_checkpoint(done.output, module, run.base.folder, config.model, **how)
+        run.save(done.output, tensors, DTYPES[config.training.save_precision])
         if picture := draw_run(config.output_dir, say):
             say(f"losses: {picture}")
         partial = config.output_dir / f".{RESULT}"
