@@ -151,7 +151,7 @@ def test_a_setting_that_nothing_reads_would_be_found(section):
 
 
 def test_properties_are_read_and_what_is_read_by_them_alone_is_known():
-    names = {"has_memory", "has_lora", "off_switch"}
+    names = {"has_memory", "has_bank", "has_lora", "off_switch"}
     assert set(properties()) == {("MemoryConfig", name) for name in names} <= reads()
     by_properties = {"vanilla_mode", "use_memory_adapter", "use_lora", "use_both_memory_and_lora"}
     assert not {("MemoryConfig", name) for name in by_properties} & reads()

@@ -102,6 +102,10 @@ class MemoryConfig(Section):
         return "vanilla_mode" if self.vanilla_mode else "use_memory_adapter"
 
     @property
+    def has_bank(self) -> bool:
+        return self.has_memory and self.num_memory_tokens > 0
+
+    @property
     def has_lora(self) -> bool:
         return (self.use_lora or self.use_both_memory_and_lora) and not self.vanilla_mode
 

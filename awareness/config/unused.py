@@ -53,10 +53,6 @@ class _Use:
         return self.config.model.base_model_name is None or not self.config.model.freeze_base_model
 
     @property
-    def has_bank(self) -> bool:
-        return self.memory.has_memory and self.memory.num_memory_tokens > 0
-
-    @property
     def reads_memory(self) -> bool:
         """Whether samples come with a memory of their repository."""
         return self.memory.has_memory and self.config.data is not None and self.config.data.reads == "memory"
@@ -64,7 +60,7 @@ class _Use:
     @property
     def has_projections(self) -> bool:
         """Whether the adapter has projections: of the tanh form, or of a bank."""
-        return self.memory.has_memory and (self.memory.memory_form == "tanh" or self.has_bank)
+        return self.memory.has_memory and (self.memory.memory_form == "tanh" or self.memory.has_bank)
 
     @property
     def learns_encoder(self) -> bool:
@@ -156,7 +152,7 @@ def _no_adapter(use: _Use) -> str:
 
 
 def _no_bank(use: _Use) -> str:
-    return _no_adapter(use) or ("" if use.has_bank else "there is no bank (memory.num_memory_tokens is 0)")
+    return _no_adapter(use) or ("" if use.memory.has_bank else "there is no bank (memory.num_memory_tokens is 0)")
 
 
 def _no_memory_read(use: _Use) -> str:
@@ -177,7 +173,7 @@ def _nothing_read(use: _Use) -> str:
         return why
     return (
         ""
-        if use.has_bank or use.reads_memory
+        if use.memory.has_bank or use.reads_memory
         else "neither a memory nor a bank is read (data.reads, memory.num_memory_tokens)"
     )
 
@@ -204,7 +200,7 @@ def _nothing_random(use: _Use) -> str:
     memory, random = use.memory, use.memory.memory_init == "zero"
     blocks = memory.memory_form == "tanh" and random
     heads = memory.encoder == "projected" and (random or memory.encoder_model is not None)
-    drawn = use.has_bank or blocks or heads
+    drawn = use.memory.has_bank or blocks or heads
     return _no_adapter(use) or ("" if drawn else "nothing of this adapter starts at random")
 
 

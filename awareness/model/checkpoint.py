@@ -63,7 +63,7 @@ class Checkpoint(Section):
     def _is_consistent(self) -> Checkpoint:
         if self.model.base_model_name not in (None, self.base):
             raise ValueError(f"base '{self.base}' is not base_model_name '{self.model.base_model_name}'")
-        if self.bank != "none" and not (self.memory.has_memory and self.memory.num_memory_tokens):
+        if self.bank != "none" and not self.memory.has_bank:
             raise ValueError(f"bank {self.bank}, but the settings have none")
         return self
 

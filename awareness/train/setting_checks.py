@@ -52,11 +52,6 @@ def reads_chunks(config: TrainConfig) -> bool:
     return config.data is not None and config.data.reads == "memory"
 
 
-def has_bank(config: TrainConfig) -> bool:
-    """Whether a bank is learned."""
-    return config.memory.has_memory and config.memory.num_memory_tokens > 0
-
-
 def rates_of_what_is_trained(config: TrainConfig) -> dict[str, float]:
     """Name -> learning rate, of the parts that are trained and get a gradient. An adapter without anything to read gets
     none, and LoRA of an adapter is off then."""
@@ -107,7 +102,7 @@ def what_is_learned(config: TrainConfig) -> Iterator[Conflict]:
         coefficients += [losses.kl_coefficient]
     if reads_chunks(config) and memory.has_memory:
         coefficients += [losses.citation_coefficient, losses.sparsity_coefficient]
-    if has_bank(config) and memory.use_chapters:
+    if config.memory.has_bank and memory.use_chapters:
         coefficients += [
             memory.use_load_balance_loss * memory.load_balance_coefficient,
             memory.use_auxiliary_loss * memory.auxiliary_loss_coefficient,
@@ -138,7 +133,7 @@ def sizes_of_memory(config: TrainConfig, shape: DecoderShape) -> Iterator[Confli
     if wrong:
         return
     memory, readers = config.memory, len(memory_layers(shape.num_layers, config.memory))
-    for name, is_used in (("latent", reads_chunks(config)), ("memory", has_bank(config))):
+    for name, is_used in (("latent", reads_chunks(config)), ("memory", config.memory.has_bank)):
         k = getattr(memory, f"{name}_sharing_k")
         if is_used and getattr(memory, f"{name}_sharing") == "every_k_layers" and k > readers:
             key = f"memory.{name}_sharing_k"
@@ -168,7 +163,7 @@ def _layers(config: TrainConfig, shape: DecoderShape) -> Iterator[Conflict]:
 
 def _ranks(config: TrainConfig, shape: DecoderShape) -> Iterator[Conflict]:
     memory, width = config.memory, config.memory.memory_dim or shape.hidden_size
-    if has_bank(config) and memory.use_low_rank_memory:
+    if config.memory.has_bank and memory.use_low_rank_memory:
         tokens, is_product = memory.num_memory_tokens, memory.low_rank_mode == "factorized"
         full = min(tokens, width) if is_product else width
         if memory.memory_rank > full:
@@ -179,7 +174,7 @@ def _ranks(config: TrainConfig, shape: DecoderShape) -> Iterator[Conflict]:
         ranks = []
         if memory.memory_form == "tanh":
             ranks += [shape.full_rank("q_proj", "o_proj")]
-        if has_bank(config):
+        if config.memory.has_bank:
             low = memory.use_low_rank_memory and memory.low_rank_mode == "reduced_dim"
             ranks += [min(memory.memory_rank if low else width, shape.linears["k_proj"][1])]
         if ranks and memory.projection_rank > max(ranks):
