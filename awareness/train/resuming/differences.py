@@ -141,7 +141,7 @@ def is_same_batch(saved: Any, now: Any) -> bool:
 def changed_split(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """A line about a run that deals the samples of a step differently from its checkpoint; None if it deals them alike.
     saved, now: each an `about`."""
-    before, after = saved.get("batch"), now.get("batch")
+    before, after = saved.get("batch", ()), now.get("batch", ())
     if before == after or not is_same_batch(before, after):
         return None
     was, is_now = (" x ".join(map(str, sizes)) for sizes in (before, after))
