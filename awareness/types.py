@@ -54,6 +54,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def numbered(number: int, noun: str) -> str:
+    """`1 chunk`, `1,700 chunks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 TITLE = " > "
 """Between the titles of a symbol (`Guide > Setup`), and between a title and a name of code (`cell 3 > Model.fit`)."""
 

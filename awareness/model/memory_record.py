@@ -16,7 +16,7 @@ from pydantic import ValidationError, field_validator
 from awareness.config.base import Section
 from awareness.config.training import DataConfig
 from awareness.errors import UsageError
-from awareness.types import MemorySpec, digest, printable
+from awareness.types import MemorySpec, digest, numbered, printable
 
 MEMORY_RECORD = "memory.json"
 FORMAT_VERSION = 1
@@ -88,8 +88,8 @@ class MemoryRecord(Section):
         parts = []
         for split in ("train", "validation"):
             own = [source for source in self.sources if source.split == split]
-            kept = _number(sum(source.kept for source in own), "chunk")
-            parts.append(f"{kept} of {_number(len(own), 'source')} for {split}")
+            kept = numbered(sum(source.kept for source in own), "chunk")
+            parts.append(f"{kept} of {numbered(len(own), 'source')} for {split}")
         return f"{', '.join(parts)}, digest {self.digest[:16]}"
 
     def write(self, folder: Path) -> None:
@@ -128,15 +128,11 @@ class MemoryRecord(Section):
         return lines
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + "s" * (count != 1)
-
-
 def _named(record: MemoryRecord) -> str:
     spec = record.spec
     if spec is None:
         return "none"
-    layers = _number(len(spec.layers), "layer")
+    layers = numbered(len(spec.layers), "layer")
     return f"{spec.encoder} of {printable(record.base)}, {layers}, {spec.dtype} ({spec.key[:12]})"
 
 

@@ -14,8 +14,8 @@ from awareness.index.files.repository import Repository
 from awareness.model.memory_record import MemoryRecord, RecordedSource
 from awareness.model.model_files import ModelFolder
 from awareness.train.data.data_sources import Source, fetch_wheel, find_sources, read_source
-from awareness.train.data.prepared_sources import PreparedSources
-from awareness.train.data.repostack import RepoStack, SourceRepository, content_digest, read_stack
+from awareness.train.data.prepared_sources import PreparedSources, content_digest
+from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
 from awareness.types import MemorySpec, Progress, digest, silent
 
 PYPI = "pypi:"

@@ -34,10 +34,9 @@ class PreparedSources:
     cache: DiskCache
     tokenizer: str
 
-    def chunks_key(self, files: Mapping[str, bytes], chunk_tokens: int) -> str:
-        """files: path -> bytes, all that were read of a source."""
-        parts = (part for path in sorted(files) for part in (path, files[path]))
-        return digest("chunks", making(), self.tokenizer, str(chunk_tokens), *parts)
+    def chunks_key(self, content: str, chunk_tokens: int) -> str:
+        """content: `content_digest` of a source."""
+        return digest("chunks", making(), self.tokenizer, str(chunk_tokens), content)
 
     def chunks(self, key: str) -> tuple[int, tuple[Chunk, ...]] | None:
         """(number of files of source code, their chunks), None if they are not kept."""
@@ -70,6 +69,11 @@ class PreparedSources:
 def prepared_sources(model: Path) -> PreparedSources:
     """What this user's cache keeps for the tokenizer in a model's folder."""
     return PreparedSources(DiskCache(cache_dir() / "sources-prepared"), digest((model / "tokenizer.json").read_bytes()))
+
+
+def content_digest(files: Mapping[str, bytes]) -> str:
+    """Of all files that were read of a source. files: path -> bytes."""
+    return digest(*(part for path in sorted(files) for part in (path, files[path])))
 
 
 @cache

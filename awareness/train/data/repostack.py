@@ -24,8 +24,8 @@ from awareness.index.chunks.chunking import TokenStarts, sized_chunks
 from awareness.train.data.data_sources import Source, fetch_wheel, find_sources, project, read_source, source_text
 from awareness.train.data.licences import is_permitted, licence_of
 from awareness.train.data.near_duplicates import NearDuplicates
-from awareness.train.data.prepared_sources import Dropped, PreparedSources
-from awareness.types import Chunk, Progress, digest, silent
+from awareness.train.data.prepared_sources import Dropped, PreparedSources, content_digest
+from awareness.types import Chunk, Progress, numbered, silent
 
 EXAMPLES = 3  # near duplicates of each source in the report
 
@@ -184,7 +184,8 @@ def _read(
     files = read_source(source, fetch)
     licence = licence_of(files)
     is_refused = not is_permitted(licence, data.licences)
-    key = prepared.chunks_key(files, data.chunk_tokens) if prepared and not is_refused else ""
+    content = content_digest(files)
+    key = prepared.chunks_key(content, data.chunk_tokens) if prepared and not is_refused else ""
     if prepared and key and (kept := prepared.chunks(key)) is not None:
         number, chunks = kept
         how = ", from the cache"
@@ -194,16 +195,12 @@ def _read(
         chunks = () if is_refused else tuple(_cut(texts, token_starts, data.chunk_tokens))
         if prepared and key:
             prepared.keep_chunks(key, number, chunks)
-    cut = "left out, as data.licences does not permit it" if is_refused else _number(len(chunks), "chunk")
+    cut = "left out, as data.licences does not permit it" if is_refused else numbered(len(chunks), "chunk")
     seconds = time.perf_counter() - began
-    say(f"{source.name}: {licence}, {_number(number, 'file')}, {cut}, {seconds:.1f} s{how}")
+    say(f"{source.name}: {licence}, {numbered(number, 'file')}, {cut}, {seconds:.1f} s{how}")
     split = "refused" if is_refused else "train"
     report = SourceReport(source.name, licence, number, len(chunks), 0, 0, split=split)
-    return SourceRepository(source.name, licence, chunks, content_digest(files)), report
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + "s" * (number != 1)
+    return SourceRepository(source.name, licence, chunks, content), report
 
 
 def _cut(texts: Mapping[str, str], token_starts: TokenStarts, chunk_tokens: int) -> Iterator[Chunk]:
@@ -212,11 +209,6 @@ def _cut(texts: Mapping[str, str], token_starts: TokenStarts, chunk_tokens: int)
         for chunk, tokens in sized_chunks(path, text, token_starts, max_tokens=chunk_tokens):
             if 4 * tokens >= chunk_tokens:
                 yield chunk
-
-
-def content_digest(files: Mapping[str, bytes]) -> str:
-    """Of all files that were read of a source. files: path -> bytes."""
-    return digest(*(part for path in sorted(files) for part in (path, files[path])))
 
 
 def _validation(wanted: float | list[str], sources: Sequence[Source], seed: int) -> set[Source]:

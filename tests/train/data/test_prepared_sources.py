@@ -6,7 +6,7 @@ import pytest
 
 from awareness.train.data import prepared_sources as module
 from awareness.train.data.disk_cache import DiskCache
-from awareness.train.data.prepared_sources import PreparedSources, making, prepared_sources
+from awareness.train.data.prepared_sources import PreparedSources, content_digest, making, prepared_sources
 from awareness.types import Chunk, digest
 from tests.conftest import write_tree
 
@@ -19,14 +19,24 @@ def prepared(tmp_path) -> PreparedSources:
     return PreparedSources(DiskCache(tmp_path / "cache"), "tokenizer")
 
 
+def key_of(prepared, files, chunk_tokens):
+    return prepared.chunks_key(content_digest(files), chunk_tokens)
+
+
 def test_the_key_of_chunks_is_of_every_byte_the_size_the_tokenizer_and_the_code(prepared, monkeypatch):
-    keys = [prepared.chunks_key(FILES, 64), prepared.chunks_key(FILES, 65)]
-    keys += [prepared.chunks_key({**FILES, "a.py": b"a = 2\n"}, 64), prepared.chunks_key({**FILES, "c.py": b""}, 64)]
+    keys = [key_of(prepared, FILES, 64), key_of(prepared, FILES, 65)]
+    keys += [
+        key_of(prepared, {**FILES, "a.py": b"a = 2\n"}, 64),
+        key_of(prepared, {**FILES, "c.py": b""}, 64),
+    ]
     moved = {"LICENSE": b"MIT", "c.py": b"a = 1\n", "b.py": b"b = 2\n"}
-    keys += [prepared.chunks_key(moved, 64), PreparedSources(prepared.cache, "other").chunks_key(FILES, 64)]
-    assert prepared.chunks_key(dict(reversed(FILES.items())), 64) == keys[0]
+    keys += [
+        key_of(prepared, moved, 64),
+        key_of(PreparedSources(prepared.cache, "other"), FILES, 64),
+    ]
+    assert key_of(prepared, dict(reversed(FILES.items())), 64) == keys[0]
     monkeypatch.setattr(module, "making", lambda: "other code")
-    assert len({*keys, prepared.chunks_key(FILES, 64)}) == 7
+    assert len({*keys, key_of(prepared, FILES, 64)}) == 7
 
 
 def test_the_code_that_cuts_is_part_of_the_key(tmp_path, monkeypatch):
