@@ -1,4 +1,4 @@
-"""JSON values on disk, each under a digest of what it was made of: what is dear to make is made once.
+"""JSON values on disk, each under a digest of what it was made of: what is expensive to make is made once.
 
 An entry is one gzip file, whose checksum is read with it. A value is written beside its place and then renamed, so no
 reader sees half of one. The folder is the user's alone, and has a limit: what was used longest ago is deleted first.
