@@ -20,7 +20,8 @@ class MemoryConfig(Section):
     Parts. use_memory_adapter, use_lora: one of the two, or both with use_both_memory_and_lora. vanilla_mode: a control
     without memory and LoRA.
 
-    Layers. memory_form: `joint` softmax or a `tanh` gated block. memory_block_variant (tanh): A between self-attention
+    Layers. memory_form: `joint` softmax or a `tanh` gated block. learn_sharpness (joint): a factor of each head on the
+    scores of the memory. memory_block_variant (tanh): A between self-attention
     and MLP, B after the MLP with an MLP of its own. memory_init: `copy` the projections of the layer's self-attention,
     or `zero`: random ones, W_o zero. wo_init_zero: follows memory_init by default. memory_layer_placement: all, the
     first or last memory_layer_k, every memory_layer_n-th, or memory_layer_indices (custom). Layers below
@@ -40,6 +41,7 @@ class MemoryConfig(Section):
     use_memory_adapter: bool = True
 
     memory_form: Literal["joint", "tanh"] = "tanh"
+    learn_sharpness: bool = False
     memory_block_variant: Literal["A", "B"] = "A"
     memory_init: Literal["copy", "zero"] = "copy"
     wo_init_zero: bool | None = None

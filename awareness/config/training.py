@@ -27,7 +27,8 @@ class DataConfig(Section):
     training. reads: how the decoder gets the chunks: as memory, as text in the prompt, or not at all. written: number
     of samples that models write before training, for each of the kinds `written` and `distractors`. written_by: the
     model that writes those of `written`, with any vocabulary; null for the base model. latent_cache: bytes of latents
-    that are kept in RAM.
+    that are kept in RAM. latents_on_disk: bytes of latents of the sources' chunks that are kept in the user's cache for
+    later trainings.
     """
 
     sources: list[str] = Field(min_length=1, examples=[["./my/repo"]])
@@ -43,6 +44,7 @@ class DataConfig(Section):
     written: int = Field(default=0, ge=0)
     written_by: str | None = None
     latent_cache: int = Field(default=2 << 30, ge=0)
+    latents_on_disk: int = Field(default=0, ge=0)
 
     def conflicts(self) -> Iterator[Conflict]:
         if not any(self.kinds.values()):

@@ -87,7 +87,8 @@ def build_adapter(model: PreTrainedModel, config: MemoryConfig) -> MemoryAdapter
     blocks: dict[int, MemoryBlock | JointGates] = {}
     for i in layers:
         if config.memory_form == "joint":
-            blocks[i] = JointGates(decoder[i], with_bank=config.num_memory_tokens > 0)
+            with_bank, with_sharpness = config.num_memory_tokens > 0, config.learn_sharpness
+            blocks[i] = JointGates(decoder[i], with_bank=with_bank, with_sharpness=with_sharpness)
         else:
             blocks[i] = MemoryBlock(
                 decoder[i],

@@ -7,7 +7,8 @@ No projection is wrapped, so `generate()`, the KV cache and padding work as they
 
 b_h is a learned bias per head, 0 at the start. With `lse` the log-sum-exp of a side's scores, this equals
 `(1 - a)·o_self + a·o_mem` with `a = sigmoid(lse_mem + b_h - lse_self)` (FlashAttention's merge of blocks, Dao et al.
-2022, section 3.1). So there are three ways to compute it: concatenated (one SDPA call with a mask or bias over the
+2022, section 3.1). A head may also have a sharpness s_h, which multiplies the memory's scores: q·K_mem becomes
+s_h·q·K_mem. So there are three ways to compute it: concatenated (one SDPA call with a mask or bias over the
 memory's columns; differentiable, with dropout), merged (one call per side, nothing is copied) and prefixed (one causal
 call, for a memory much shorter than the prompt). Merging takes a kernel that returns the lse: the CPU's fused one, or
 plain matrix products, which are differentiable.
@@ -53,20 +54,25 @@ class LayerMemory:
     """What one layer reads of a memory.
 
     key, value: [B or 1, H_kv, M, D], keys rotated. mask: [B, M], True where a row may look, or None. bias: [H, 1 or M],
-    added to the scores of a head, or None.
+    added to the scores of a head, or None. sharpness: [H], multiplies the scores of a head, or None.
     """
 
     key: Tensor
     value: Tensor
     mask: Tensor | None = None
     bias: Tensor | None = None
+    sharpness: Tensor | None = None
 
     @property
     def tokens(self) -> int:
         return self.key.shape[2]
 
+    def sharpened(self, query: Tensor) -> Tensor:
+        """query [B, H, T, D], so that its products with the keys are the memory's scores."""
+        return query if self.sharpness is None else query * self.sharpness.to(query.dtype)[:, None, None]
+
     def beside(self, other: LayerMemory) -> LayerMemory:
-        """Both memories, this one's tokens first."""
+        """Both memories, this one's tokens first. Neither has a sharpness."""
         parts, rows = (self, other), max(self.key.shape[0], other.key.shape[0])
         key, value = (
             torch.cat([side.expand(rows, -1, -1, -1) for side in sides], dim=2)
@@ -157,7 +163,8 @@ def attention_forward(
             without_bank = attend_self(own, scale, merging)[0]
         if bank is None or gate is None:
             return without_bank
-        if merging is not fused_cpu and kernel == "auto" and isinstance(bank, LayerMemory):
+        alike = isinstance(bank, LayerMemory) and (memory is None or memory.sharpness is None)
+        if merging is not fused_cpu and kernel == "auto" and alike and isinstance(bank, LayerMemory):
             joined = attend_concatenated(own, bank if memory is None else memory.beside(bank), scale, dropout)
         else:
             lse = attend_self(own, scale, merging)[1]
@@ -178,7 +185,7 @@ def _with_memory(
 ) -> Tensor:
     """Prompt and memory in one softmax, in the fastest of the three ways: [B, H, T, D]."""
     length = own.query.shape[2]
-    if kernel == "auto":
+    if kernel == "auto" and memory.sharpness is None:
         bare = own.mask is None and memory.mask is None and memory.bias is None
         if bare and own.key.shape[2] == length >= memory.tokens * 4:
             return attend_prefixed(own, memory, scale, dropout)
@@ -275,7 +282,7 @@ def attend_memory(query: Tensor, memory: LayerMemory, scale: float, kernel: Kern
     """The memory alone: (output [B, H, T, D], lse [B, H, T, 1]); a row without memory gives 0 and -inf."""
     key, value = (side.expand(query.shape[0], -1, -1, -1) for side in (memory.key, memory.value))
     bias = None if memory.mask is None else _additive(memory.mask[:, None, None], query)
-    output, lse = kernel(query, key, value, bias, causal=False, scale=scale)
+    output, lse = kernel(memory.sharpened(query), key, value, bias, causal=False, scale=scale)
     return output, lse if memory.bias is None else lse + memory.bias.float()[:, None]
 
 
@@ -339,7 +346,9 @@ def _joined(memory: LayerMemory, key: Tensor, value: Tensor) -> tuple[Tensor, Te
 def memory_probabilities(query: Tensor, memory: LayerMemory, own_lse: Tensor | None, scale: float) -> Tensor:
     """[B, H, T, M] float32: attention weights of the memory, in one softmax with the columns that gave `own_lse`."""
     batch, heads, length, _ = query.shape
-    scores = (fold(query, memory.key.shape[1]) @ memory.key.mT).float().view(batch, heads, length, -1) * scale
+    scores = (fold(memory.sharpened(query), memory.key.shape[1]) @ memory.key.mT).float().view(
+        batch, heads, length, -1
+    ) * scale
     if memory.bias is not None:
         scores = scores + memory.bias.float()[:, None]
     if memory.mask is not None:

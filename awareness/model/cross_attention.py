@@ -155,11 +155,13 @@ class MemoryBlock(nn.Module):
 
 
 class JointGates(nn.Module):
-    """What the joint form learns in a layer: bias b_h of the repository's memory [H], and gate g_h of the bank [H]."""
+    """What the joint form learns in a layer: bias b_h of the repository's memory [H], its sharpness s_h as 1 + a number
+    [H] that begins at 0, and gate g_h of the bank [H]."""
 
-    def __init__(self, layer: Any, *, with_bank: bool) -> None:
+    def __init__(self, layer: Any, *, with_bank: bool, with_sharpness: bool = False) -> None:
         super().__init__()
         own = hf.attention_parts(layer)
         heads = own.query.weight.shape[0] // own.head_dim
         self.bias = nn.Parameter(torch.zeros(heads))
+        self.sharpness = nn.Parameter(torch.zeros(heads)) if with_sharpness else None
         self.bank_gate = nn.Parameter(torch.zeros(heads)) if with_bank else None

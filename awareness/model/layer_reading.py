@@ -85,7 +85,8 @@ class LayerReading:
         parts: list[LayerMemory | BankPart] = []
         if (memory := self._memory_for(len(hidden_states))) is not None:
             bias = None if self.gates is None else self.gates.bias[:, None]
-            parts.append(replace(memory, value=self._dropped(memory.value), bias=bias))
+            sharpness = None if self.gates is None or self.gates.sharpness is None else 1.0 + self.gates.sharpness
+            parts.append(replace(memory, value=self._dropped(memory.value), bias=bias, sharpness=sharpness))
         if self.bank is not None:
             parts.append(self._bank_part(self.bank, hidden_states, norm, call))
         return parts

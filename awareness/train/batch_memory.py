@@ -14,6 +14,7 @@ from awareness.model.latent_cache import LatentCache
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.quantisation import to_tensor
+from awareness.train.latent_disk import LatentDisk
 from awareness.types import SINK, Memory, Sample
 
 
@@ -36,6 +37,7 @@ class MemoryMaker:
 
     passes: the number of forward passes that this process needs for a batch -> that every process makes. With FSDP each
     pass gathers weights from all processes, so a process with fewer passes would leave the others waiting forever.
+    disk: where latents are kept for later trainings.
     """
 
     def __init__(self, module: MemoryDecoder, base: Decoder, cache_bytes: int) -> None:
@@ -45,6 +47,7 @@ class MemoryMaker:
         self._layers, self._sink = spec.layers, to_tensor(self.encoder.sink, spec.raw)
         self.passes: Callable[[int], int] | None = None
         self.cache: LatentCache[Tensor] | None = None
+        self.disk: LatentDisk | None = None
         if not module.learns_to_encode:
             self.cache = LatentCache(self._encode_alone, lambda latent: latent.nbytes, cache_bytes)
 
@@ -89,8 +92,13 @@ class MemoryMaker:
         """[2, L, H_kv, T, D] of each text. In a batch its bits would depend on the other texts, and a run that was
         resumed would differ from one that was not."""
         for text in texts:
-            with torch.no_grad():
-                yield self.encoder.keys_values([text])[0].detach().contiguous()
+            latent = None if self.disk is None else self.disk.get(text)
+            if latent is None:
+                with torch.no_grad():
+                    latent = self.encoder.keys_values([text])[0].detach().contiguous()
+                if self.disk is not None:
+                    self.disk.put(text, latent)
+            yield latent
 
     def _joined(self, parts: Sequence[Tensor]) -> Memory:
         adapter = self.module.adapter

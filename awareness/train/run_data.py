@@ -23,6 +23,7 @@ from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
 from awareness.train.data.prepared_sources import prepared_sources
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
+from awareness.train.latent_disk import LatentDisk
 from awareness.train.samples.authors import authors
 from awareness.train.samples.mixture import KINDS, SampleStream
 from awareness.train.samples.pool import Pool
@@ -118,6 +119,12 @@ def repository_data(
             validation = stream(stack.validation, "validation", length, training.seed + 1, data.chunks[-1:], most)
     report = {**asdict(stack.report), **({"written": written} if writing else {})}
     memory = MemoryMaker(module, base, data.latent_cache) if data.reads == "memory" else None
+    if memory is not None and memory.cache is not None and data.latents_on_disk:
+        texts = {
+            chunk.encoded_text for side in (stack.train, stack.validation) for each in side for chunk in each.chunks
+        }
+        options: dict[str, Any] = {"limit": data.latents_on_disk, "dtype": base.model.dtype}
+        memory.disk = LatentDisk(_cache("latents.db"), memory.encoder.spec, texts, **options)
     with_system = memory is None or NEUTRAL.trained(config.memory.memory_form).system_with_memory
     rows = Rows(base.tokenizer, data.reads, with_system)
     return RunData(train, validation, rows, report, sources, memory, _teacher(config, pull), stack)

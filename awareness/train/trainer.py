@@ -46,7 +46,7 @@ from awareness.train.step import TrainingStep
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 PARTS = ("memory", "gate", "lora", "base")
 OPTIMIZER_STATE, SCHEDULER_STATE = "optimizer.pt", "scheduler.pt"
-_NO_DECAY = ("bias", "norm.weight", "gate")
+_NO_DECAY = ("bias", "norm.weight", "gate", "sharpness")
 """Endings of the names of parameters without weight decay."""
 
 
@@ -57,7 +57,7 @@ def part_of(name: str) -> str:
         return "lora"
     if not name.startswith("adapter."):
         return "base"
-    return "gate" if name.endswith((".gate", ".bank_gate")) or is_memory_bias(name) else "memory"
+    return "gate" if name.endswith((".gate", ".bank_gate", ".sharpness")) or is_memory_bias(name) else "memory"
 
 
 def learning_rate_of(name: str, config: TrainingConfig) -> float:

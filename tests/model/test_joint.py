@@ -8,7 +8,9 @@ import threading
 import pytest
 import torch
 
+from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
+from awareness.model.adapter import build_adapter
 from awareness.model.assemble import assemble
 from awareness.model.attention import (
     LayerMemory,
@@ -231,3 +233,22 @@ def test_unfused_model_with_memory_is_refused(model, tokenizer):
     memory = memory_of(model, encoder_of(model, tokenizer), CHUNK)
     with pytest.raises(UsageError, match="cannot read memory"), attached(unfuse(model), memory):
         pass
+
+
+def test_sharpness_of_all_heads_is_a_factor_on_the_keys(model, tokenizer):
+    config = MemoryConfig(memory_form="joint", num_memory_tokens=0, learn_sharpness=True, gca_start_layer=0)
+    encoder = encoder_of(model, tokenizer)
+    memory, adapter = memory_of(model, encoder, CHUNK), build_adapter(model, config)
+    with attached(model, memory, adapter=adapter):
+        plain = logits(model, PROMPT)
+    for block in adapter.blocks.values():
+        block.sharpness.data.fill_(0.5)
+    with attached(model, memory, adapter=adapter):
+        sharpened = logits(model, PROMPT)
+        model(PROMPT).logits.sum().backward()
+    by_keys = Memory({layer: 1.5 * key for layer, key in memory.keys.items()}, memory.values, memory.spans)
+    with attached(model, by_keys):
+        want = logits(model, PROMPT)
+    assert torch.allclose(sharpened, want, atol=1e-4)
+    assert not torch.allclose(sharpened, plain, atol=1e-2)
+    assert all(block.sharpness.grad.abs().sum() > 0 for block in adapter.blocks.values())
