@@ -78,6 +78,13 @@ def test_no_validation_repository_is_trained_on(path):
     assert {"rich", "click", "starlette", "scrapy"} <= {project(name) for name in data.test}
 
 
+def test_the_adapter_of_the_default_model_learned_from_no_project_that_anyone_measures_on():
+    data = read_config(ROOT / "configs/qwen-memory.yaml", []).data
+    sources = {project(source.removeprefix("pypi:").partition("==")[0]) for source in data.sources}
+    assert not sources & ({project(name) for name in MEASURED_ELSEWHERE} | evaluated_on())
+    assert set(MEASURED_ELSEWHERE) & {"flask", "requests", "pytest"} <= {project(name) for name in data.test}
+
+
 @pytest.mark.parametrize("path", ON_REPOSITORIES, ids=lambda path: path.stem)
 def test_the_files_run_on_a_tiny_qwen3(path, sources, model_folder, tmp_path):
     """`--set model=…`: the path of Qwen3, with the settings of the file, on small sources."""

@@ -13,11 +13,32 @@ from dataclasses import dataclass, replace
 
 from awareness.errors import UsageError
 from awareness.train.samples.code_questions import QUESTIONS, unanswerable_question
+from awareness.train.samples.hops import HOPS
 from awareness.train.samples.needles import NEEDLES, unanswerable_needle
 from awareness.train.samples.pool import Kind, Pool
 from awareness.types import Sample
 
-KINDS: dict[str, Kind] = {**NEEDLES, **QUESTIONS}
+NOT_SAID = "The code above does not say."
+"""What a model is taught to answer where no chunk holds the answer."""
+
+
+def unanswerable(rng: random.Random, pool: Pool) -> tuple[str, tuple[str, ...]] | None:
+    """A question that no chunk answers, and names that no distractor may mention."""
+    make = unanswerable_question if rng.random() < 0.5 else unanswerable_needle
+    return make(rng, pool) or unanswerable_needle(rng, pool)
+
+
+def unknown(rng: random.Random, pool: Pool, count: int) -> Sample | None:
+    """A question whose answer is not in the chunks. The answer says so."""
+    drawn = unanswerable(rng, pool)
+    if drawn is None:
+        return None
+    question, names = drawn
+    texts, _ = pool.scattered(rng, (), count, set().union(*(pool.mentioning(name) for name in names)))
+    return Sample(texts, (), question, NOT_SAID) if texts else None
+
+
+KINDS: dict[str, Kind] = {**NEEDLES, **QUESTIONS, **HOPS, "unknown": unknown}
 PREPARED_KINDS = ("written", "distractors")
 _TRIES = 16  # pools that are tried for a kind before another kind is drawn
 
@@ -114,8 +135,7 @@ def _with_distractors(rng: random.Random, pool: Pool, drawn: PreparedSample, cou
 
 def distractor_questions(rng: random.Random, pool: Pool) -> PreparedSample | None:
     """A question that no chunk answers. Its answer is filled in later, by the model without memory."""
-    make = unanswerable_question if rng.random() < 0.5 else unanswerable_needle
-    drawn = make(rng, pool) or unanswerable_needle(rng, pool)
+    drawn = unanswerable(rng, pool)
     if drawn is None:
         return None
     question, without = drawn

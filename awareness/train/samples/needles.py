@@ -19,7 +19,7 @@ from awareness.train.samples.vocabulary import NOUNS, cased, listed
 from awareness.types import Chunk, Sample
 
 
-class _Draft:
+class Draft:
     """Chunks drawn from a pool, and lines written into them.
 
     first: a chunk. hosts: the chunks in the language of `first`.
@@ -74,7 +74,7 @@ def hidden(make: Make, least: int = 0, most: int = 3, share: float = 0.25) -> Ki
     """One needle to ask for; a `share` of the samples holds `least` to `most` others like it."""
 
     def kind(rng: random.Random, pool: Pool, count: int) -> Sample | None:
-        draft = _Draft(rng, pool, count)
+        draft = Draft(rng, pool, count)
         draft.draw_host()
         gold, stem = draft.first, stem_of(rng, pool)
         needle = _fresh(rng, pool, make, draft.chunks[gold], stem, ())
@@ -98,7 +98,7 @@ def hidden(make: Make, least: int = 0, most: int = 3, share: float = 0.25) -> Ki
 
 def multi_value(rng: random.Random, pool: Pool, count: int) -> Sample | None:
     """One name that gets several values, asked for in their order."""
-    draft = _Draft(rng, pool, count)
+    draft = Draft(rng, pool, count)
     number = rng.randint(2, 4)
     draft.draw_host()
     places = sorted([draft.first, *rng.choices(draft.hosts, k=number - 1)])
@@ -121,7 +121,7 @@ def multi_value(rng: random.Random, pool: Pool, count: int) -> Sample | None:
 def multi_query(rng: random.Random, pool: Pool, count: int) -> Sample | None:
     """Two names, asked for at once; their needles lie in one or two chunks."""
     make = PLAIN[rng.choice(["constant", "string", "version"])]
-    draft = _Draft(rng, pool, count)
+    draft = Draft(rng, pool, count)
     draft.draw_host()
     places, needles = [draft.first, rng.choice(draft.hosts)], list[Needle]()
     for place in places:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+from awareness.model.presets import NEUTRAL
 from awareness.model.prompts import BRIEFLY
 from awareness.train.samples.templates import Phrasings
 from awareness.types import Chunk, Sample
@@ -122,16 +123,16 @@ def with_question(rng: random.Random, phrasings: Phrasings, sample: Sample) -> S
 def ask(rng: random.Random, phrasings: Phrasings) -> tuple[str, str, str]:
     """One way to ask and answer: (question, answer_prefix, answer).
 
-    Half of the answers complete a prefix (`NAME = `). The others are whole sentences, or the bare answer where the
-    question asks for nothing else.
+    A third of the questions end with the instruction of `awareness ask`, and get a whole sentence. Of the others, the
+    answers complete a prefix (`NAME = `), are sentences, or are bare where the question asks for nothing else.
     """
     question = rng.choice(phrasings.questions)
     if question.endswith("?") and rng.random() < 0.1:  # as typed in a hurry
         question = question[:1].lower() + question[1:-1] if question[:2].istitle() else question[:-1]
     stop = "" if question.endswith(("?", ".")) else "."
     only = f"{stop} Answer with the {phrasings.noun} only."
-    tail = rng.choices(["", f"{stop}{BRIEFLY}", only], [4, 1, 1])[0]
-    if rng.random() < 0.5:
+    tail = rng.choices(["", f"{stop}{BRIEFLY}", only, NEUTRAL.brief], [3, 1, 1, 3])[0]
+    if tail != NEUTRAL.brief and rng.random() < 0.6:
         prefix = rng.choice(phrasings.prefixes)
         rest = phrasings.after(prefix)
         if prefix.endswith(" ") and rng.random() < 0.3:  # the space can also belong to the first token of the answer

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from awareness.model.presets import NEUTRAL
 from awareness.train.samples import needle_shapes as shapes
 from awareness.train.samples.dialects import dialect_of
 from awareness.train.samples.literals import a_token
@@ -227,8 +228,10 @@ def test_a_question_has_many_phrasings():
     said = Counter(ask(random.Random(seed), fact) for seed in range(3000))
     prefixed = sum(n for (_, prefix, _), n in said.items() if prefix)
     told = sum(n for (question, _, _), n in said.items() if question.endswith(("sentence.", "only.")))
-    assert 0.45 < prefixed / 3000 < 0.55
-    assert 0.28 < told / 3000 < 0.39
+    as_ask = sum(n for (question, _, _), n in said.items() if question.endswith(NEUTRAL.brief))
+    assert 0.32 < prefixed / 3000 < 0.43
+    assert 0.2 < told / 3000 < 0.3 < as_ask / 3000 < 0.43
+    assert {(prefix, answer) for q, prefix, answer in said if q.endswith(NEUTRAL.brief)} == {("", "X is abc.")}
     assert {(prefix, answer) for _, prefix, answer in said} == {
         ("X = ", '"abc"'),
         ("X =", ' "abc"'),
@@ -245,6 +248,8 @@ def test_a_question_has_many_phrasings():
         "what is X",
         "what is X. Answer in one sentence.",
         "what is X. Answer with the value only.",
+        f"What is X?{NEUTRAL.brief}",
+        f"what is X{NEUTRAL.brief}",
     }
 
 

@@ -42,14 +42,14 @@ def asked_for(monkeypatch, module_with_template, make) -> set[str]:
 
 
 def test_training_asks_for_every_template_that_is_not_held_out_and_for_no_other(monkeypatch):
-    from awareness.train.samples import code_questions, needle_shapes, needles
+    from awareness.train.samples import code_questions, hops, needle_shapes, needles
 
     def make():
         for kind in mixture.KINDS.values():
             for seed in range(200):
                 kind(random.Random(seed), Pool(POOL.chunks), 3)
 
-    used = asked_for(monkeypatch, (needle_shapes, needles, code_questions), make)
+    used = asked_for(monkeypatch, (needle_shapes, needles, code_questions, hops), make)
     assert not used & HELD_OUT
     rare = {"raises_two", "docstring_quoted", "which_quoted", "usage"}
     assert set(templates()) - HELD_OUT - {"reference_constant"} - rare <= used
