@@ -90,7 +90,8 @@ def load_trained(checkpoint: Path, weights: str | None = "none", reporter: Repor
     with reporter.progress() as progress:
         progress("loading the model", 0, None)
         module, decoder = load_for_use(checkpoint, pull=lambda name: pull_known(name, reporter))
-    decoder, used = _with_weights(decoder, weights, reporter, is_trained=True)
+    trains_base = any(p.requires_grad and "lora_" not in name for name, p in decoder.model.named_parameters())
+    decoder, used = _with_weights(decoder, weights, reporter, is_trained=trains_base)
     return LoadedModel(decoder, "none", used, module)
 
 
@@ -100,8 +101,8 @@ def _with_weights(
     """The decoder with the weights it decodes with, and their name.
 
     Packed weights stand beside the published ones, which still make the latents (weights.py). Where the published ones
-    are replaced, the decoder makes other latents, so its fingerprint says so. is_trained: the weights may differ from
-    those of the folder, so the packed file that is kept for the folder is neither read nor written.
+    are replaced, the decoder makes other latents, so its fingerprint says so. is_trained: the weights differ from those
+    of the folder, so the packed file that is kept for the folder is neither read nor written.
     """
     from awareness.model.weights import is_packed, quantise_weights
 

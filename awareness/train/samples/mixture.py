@@ -12,14 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from awareness.errors import UsageError
+from awareness.model.prompts import NOT_SAID
 from awareness.train.samples.code_questions import QUESTIONS, unanswerable_question
 from awareness.train.samples.hops import HOPS
 from awareness.train.samples.needles import NEEDLES, unanswerable_needle
 from awareness.train.samples.pool import Kind, Pool
 from awareness.types import Sample
-
-NOT_SAID = "The code above does not say."
-"""What a model is taught to answer where no chunk holds the answer."""
 
 
 def unanswerable(rng: random.Random, pool: Pool) -> tuple[str, tuple[str, ...]] | None:

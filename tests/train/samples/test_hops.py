@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from awareness.model.prompts import NOT_SAID
 from awareness.train.samples.hops import HOPS
-from awareness.train.samples.mixture import NOT_SAID, unknown
+from awareness.train.samples.mixture import unknown
 from awareness.train.samples.pool import Pool
 from awareness.types import Chunk
 
