@@ -1,0 +1,82 @@
+"""How an arm is written: a reader, and after each `@` another model for it or a setting of its reading.
+
+    text                            the default model
+    text@qwen2.5-coder-1.5b         another model
+    joint@recompute=0.15            a setting of reading
+    joint@qwen2.5-coder-1.5b@recompute=0.15
+
+readers.py opens what is written here. `SETTINGS` has the settings that there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from awareness.errors import UsageError
+
+_SETTING = re.compile(r"(?P<key>[a-z_]+)=(?P<value>.*)")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a number, both included."""
+
+    low: float
+    high: float
+
+
+SETTINGS: dict[str, Bounds] = {}
+"""Setting of reading -> what it may be."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """name: as it was typed, and as reports name it. reader: `none`, `text`, `joint` or that of a checkpoint. model: by
+    name, None for that of the evaluation. settings: of reading; those that are not named are as in `ask`."""
+
+    name: str
+    reader: str
+    model: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+
+def parse_arms(names: Sequence[str], settings: Mapping[str, Bounds] = SETTINGS) -> list[Arm]:
+    """Raises UsageError. settings: those that may be named."""
+    return [_parsed(name, settings) for name in dict.fromkeys(names)]
+
+
+def _parsed(name: str, known: Mapping[str, Bounds]) -> Arm:
+    reader, *parts = name.split("@")
+    model: str | None = None
+    settings: dict[str, float] = {}
+    for part in parts:
+        if setting := _SETTING.fullmatch(part):
+            key = setting["key"]
+            if key in settings:
+                raise UsageError(f"arm {name} has {key} twice", hint=f"--arms {reader}@{key}={setting['value']}")
+            settings[key] = _number(name, key, setting["value"], known)
+        elif not part or model is not None:
+            what = "nothing after an @" if not part else f"two models, {model} and {part}"
+            raise UsageError(f"arm {name} has {what}", hint=f"--arms {'@'.join(filter(None, (reader, model)))}")
+        else:
+            model = part
+    return Arm(name, reader, model, settings)
+
+
+def _number(name: str, key: str, value: str, known: Mapping[str, Bounds]) -> float:
+    if key not in known:
+        there_are = f"there are {', '.join(known)}" if known else "there are none"
+        raise UsageError(f"arm {name}: unknown setting {key}; {there_are}", hint=f"--arms {name.split('@')[0]}")
+    bounds = known[key]
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not bounds.low <= number <= bounds.high:  # false for no number, too
+        raise UsageError(
+            f"arm {name}: {key} is {value or 'empty'}, not a number from {bounds.low:g} to {bounds.high:g}",
+            hint=f"--arms {name.split('@')[0]}@{key}={bounds.high:g}",
+        )
+    return number
