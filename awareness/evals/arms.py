@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from awareness.errors import UsageError
 
@@ -39,7 +40,7 @@ class Arm:
     name: str
     reader: str
     model: str | None = None
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_arms(names: Sequence[str], settings: Mapping[str, Bounds] = SETTINGS) -> list[Arm]:

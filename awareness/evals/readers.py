@@ -2,12 +2,12 @@
 
 `none` (the question alone), `text` (the chunks in the prompt) and `joint` (the chunks as memory, untrained) share one
 decoder. A checkpoint brings its own decoder and is named by how it was trained (`Checkpoint.arm`). `bm25` has no
-decoder: it ranks the chunks by the words of the question. The command line and the JSON call a reader an arm.
+decoder: it ranks the chunks by the words of the question. The command line and the JSON call a reader an arm (arms.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,42 +16,46 @@ from typing import Literal
 import torch
 from torch.nn.functional import cross_entropy
 
-from awareness.engine.models import pull_known
+from awareness.engine.models import load_model, load_trained, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
+from awareness.evals.arms import Arm, parse_arms
 from awareness.index.search.routing_index import rank_by_words
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
+from awareness.model.answering import Answer, answer
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
-from awareness.model.checkpoint import Checkpoint, load_for_use
+from awareness.model.checkpoint import Checkpoint
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import Generation, generate
 from awareness.model.latent_cache import LatentCache
-from awareness.model.load import Decoder, load
+from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import ReadingSettings, settings_of
 from awareness.model.prompts import answer_ids, sample_ids
-from awareness.types import Chunk, KVEncoder, Latent, Memory, Sample
+from awareness.types import Chunk, KVEncoder, Latent, Memory, MemorySpec, Sample
 
 Reads = Literal["memory", "text", "none"]
 UNTRAINED: dict[str, Reads] = {"none": "none", "text": "text", "joint": "memory"}
 """Readers of the decoder without training, and how each gets the chunks."""
-CACHE_BYTES = 1 << 30  # of latents that each reader keeps
+CACHE_BYTES = 1 << 30  # of latents that readers keep, those with the same latents together
 
 
 @dataclass(frozen=True)
 class Reader:
     """reads: how the chunks of a sample reach the decoder. encoder: only with `memory`. module: what a checkpoint
-    trained, None for the decoder without training."""
+    trained, None for the decoder without training. kept: latents, shared by readers with the same; by default its
+    own."""
 
     name: str
     reads: Reads
     decoder: Decoder
     encoder: KVEncoder | None = None
     module: MemoryDecoder | None = None
+    kept: LatentCache[Latent] | None = None
 
     def __post_init__(self) -> None:
         if (self.reads == "memory") != (self.encoder is not None):
@@ -72,7 +76,7 @@ class Reader:
     def _latents(self) -> LatentCache[Latent]:
         """Measures draw the chunks of their samples from one pool, so many texts come again."""
         assert self.encoder is not None
-        return LatentCache(self.encoder.encode, lambda latent: len(latent.data), CACHE_BYTES)
+        return self.kept or cache_of(self.encoder)
 
     @cached_property
     def retrieval_layers(self) -> list[int]:
@@ -84,12 +88,31 @@ class Reader:
         """The texts as `ask` attaches them, each span named by its place in `texts`; None if this reader has none."""
         return self._assemble(self._latents.get(texts)) if self.encoder is not None and texts else None
 
-    def _assemble(self, latents: Sequence[Latent]) -> Memory | None:
+    def attach(self, latents: Sequence[Latent]) -> Memory | None:
+        """The latents of chunks, the best chunk first, as `ask` attaches them: the best last, next to the question, and
+        each span named by the place of its chunk."""
+        return self._assemble(latents[::-1], [str(place) for place in reversed(range(len(latents)))])
+
+    def _assemble(self, latents: Sequence[Latent], names: Sequence[str] | None = None) -> Memory | None:
         if self.encoder is None:
             return None
         reads = None if self.adapter is None else self.adapter.sets
         spec, sink, sharpness = self.encoder.spec, self.encoder.sink, self.settings.sharpness
-        return assemble(self.decoder.model, spec, sink, latents, sharpness=sharpness, reads=reads)
+        return assemble(self.decoder.model, spec, sink, latents, names, sharpness=sharpness, reads=reads)
+
+    def answer(self, question: str, chunks: Sequence[Chunk], memory: Memory | None, *, max_new_tokens: int) -> Answer:
+        """The answer of `ask`. chunks: the best first. memory: of these chunks, as `attach` makes it."""
+        texts = [chunk.encoded_text for chunk in reversed(chunks)] if self.reads == "text" else ()
+        return answer(
+            self.decoder,
+            self.settings,
+            question,
+            () if self.reads == "none" else chunks,
+            memory,
+            texts=texts,
+            max_new_tokens=max_new_tokens,
+            adapter=self.adapter,
+        )
 
     def prompt(self, sample: Sample) -> list[int]:
         """Token ids."""
@@ -152,10 +175,15 @@ class Bm25:
 
     def rank(self, sample: Sample) -> list[int]:
         """Places in `sample.texts`, best first; texts without any of the words last, in order."""
-        return rank_by_words(sample.question, [_chunk_of(text) for text in sample.texts])
+        return rank_by_words(sample.question, [chunk_of(text) for text in sample.texts])
 
 
-def _chunk_of(text: str) -> Chunk:
+def cache_of(encoder: KVEncoder) -> LatentCache[Latent]:
+    """An empty one, which encodes what it does not have."""
+    return LatentCache(encoder.encode, lambda latent: len(latent.data), CACHE_BYTES)
+
+
+def chunk_of(text: str) -> Chunk:
     """The inverse of `Chunk.encoded_text`, without the lines' numbers."""
     header, _, body = text.partition("\n")
     path, _, symbol = header.removeprefix("# file: ").partition(" · ")
@@ -168,31 +196,52 @@ def open_readers(
     *,
     model: ModelFolder,
     quant: str = "none",
+    weights: str | None = "none",
     reporter: Reporter = SILENT,
 ) -> list[Reader]:
-    """The readers of `names` in their order, then those of the checkpoints that are not among them.
+    """The readers of `names` (arms.py) in their order, then those of the checkpoints that no name is about.
 
-    model: of the `UNTRAINED` readers, which share one decoder. quant: how latents are stored. Raises UsageError for an
-    unknown name.
+    model: of the `UNTRAINED` readers that name none; those of one model share one decoder. quant: how latents are
+    stored. weights: what the decoders decode with, None for the choice of `ask`. Raises UsageError.
     """
     trained = _named(checkpoints)
-    if unknown := [name for name in names if name not in UNTRAINED and name not in trained]:
+    arms = parse_arms(names)
+    for arm in arms:
+        _check(arm, trained)
+    arms += [Arm(name, name) for name in trained if name not in {arm.reader for arm in arms}]
+    opened: dict[tuple[str, str | None], Reader] = {}
+    decoders: dict[str | None, Decoder] = {}
+    caches: dict[MemorySpec, LatentCache[Latent]] = {}
+    readers = []
+    for arm in arms:
+        if (arm.reader, arm.model) not in opened:
+            if arm.reader in trained:
+                reader = _trained_reader(arm.reader, trained[arm.reader], quant, weights, reporter)
+            else:
+                if arm.model not in decoders:
+                    folder = model if arm.model is None else pull_model(arm.model, reporter)
+                    decoders[arm.model] = load_model(folder, weights=weights, reporter=reporter).decoder
+                reader = _untrained_reader(arm.reader, decoders[arm.model], quant)
+            if reader.encoder is not None:
+                kept = caches.setdefault(reader.encoder.spec, cache_of(reader.encoder))
+                reader = replace(reader, kept=kept)
+            opened[arm.reader, arm.model] = reader
+        reader = opened[arm.reader, arm.model]
+        if arm.settings and reader.reads != "memory":
+            raise UsageError(f"arm {arm.name}: {arm.reader} has no memory to read", hint=f"--arms {arm.reader}")
+        readers.append(replace(reader, name=arm.name, **arm.settings))
+    return readers
+
+
+def _check(arm: Arm, trained: Mapping[str, Path]) -> None:
+    """Raises UsageError."""
+    if arm.reader in trained and arm.model is not None:
+        raise UsageError(f"arm {arm.name}: a checkpoint has a model of its own", hint=f"--arms {arm.reader}")
+    if arm.reader not in UNTRAINED and arm.reader not in trained:
         raise UsageError(
-            f"unknown arm {', '.join(unknown)}; there are {', '.join((*UNTRAINED, *trained))}",
+            f"unknown arm {arm.reader}; there are {', '.join((*UNTRAINED, *trained))}",
             hint="--checkpoint FOLDER adds the arm that was trained there",
         )
-    readers: dict[str, Reader] = {}
-    if untrained := [name for name in names if name in UNTRAINED]:
-        decoder = load(model)
-        for name in untrained:
-            encoder = None
-            if UNTRAINED[name] == "memory":
-                own = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=model.fingerprint, quant=quant)
-                encoder = own.for_many()  # as `index` makes latents
-            readers[name] = Reader(name, UNTRAINED[name], decoder, encoder)
-    for name, checkpoint in trained.items():
-        readers[name] = _trained_reader(name, checkpoint, quant, reporter)
-    return [readers[name] for name in dict.fromkeys((*names, *trained))]
 
 
 def _named(checkpoints: Sequence[Path]) -> dict[str, Path]:
@@ -207,10 +256,20 @@ def _named(checkpoints: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def _trained_reader(name: str, checkpoint: Path, quant: str, reporter: Reporter) -> Reader:
-    reporter.detail(f"loading {checkpoint}")
+def _untrained_reader(name: str, decoder: Decoder, quant: str) -> Reader:
+    encoder = None
+    if UNTRAINED[name] == "memory":
+        fingerprint = decoder.folder.fingerprint
+        own = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint=fingerprint, quant=quant)
+        encoder = own.for_many()  # as `index` makes latents
+    return Reader(name, UNTRAINED[name], decoder, encoder)
+
+
+def _trained_reader(name: str, checkpoint: Path, quant: str, weights: str | None, reporter: Reporter) -> Reader:
     reads = Checkpoint.read(checkpoint).reads
-    module, decoder = load_for_use(checkpoint, pull=lambda name: pull_known(name, reporter))
+    loaded = load_trained(checkpoint, weights, reporter)
+    module, decoder = loaded.trained, loaded.decoder
+    assert module is not None
     if reads == "memory" and module.adapter is None:
         reads = "none"
     return Reader(name, reads, decoder, module.encoder(decoder, quant) if reads == "memory" else None, module)

@@ -70,14 +70,16 @@ class Setup:
         """Those of all repositories, as `source_chunks` gives them."""
         return [c for repository in self.repositories for c in source_chunks(repository, self.folder, chunk_tokens)]
 
-    def open_readers(self, *, without: Sequence[str] = ()) -> list[Reader]:
-        """Loads the readers of these names and those of the checkpoints. Raises UsageError."""
+    def open_readers(self, *, without: Sequence[str] = (), weights: str | None = "none") -> list[Reader]:
+        """Loads the readers of these names and those of the checkpoints. weights: what they decode with, None for the
+        choice of `ask`. Raises UsageError."""
         from awareness.evals.readers import open_readers
 
         if not self.reader_names and not self.checkpoints:
             raise UsageError("no arms to compare", hint="--arms none,text,joint, or --checkpoint FOLDER")
         names = [name for name in self.reader_names if name not in without]
-        return open_readers(names, self.checkpoints, model=self.folder, quant=self.quant, reporter=self.reporter)
+        options: dict[str, Any] = {"quant": self.quant, "weights": weights, "reporter": self.reporter}
+        return open_readers(names, self.checkpoints, model=self.folder, **options)
 
     def progress(self) -> AbstractContextManager[Progress]:
         return self.reporter.progress()

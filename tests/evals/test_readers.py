@@ -11,6 +11,7 @@ from awareness.config.decoder import ModelConfig
 from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.evals.readers import Bm25, Reader, open_readers
+from awareness.model.answering import answer
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord
 from awareness.model.checkpoint import save_checkpoint
@@ -220,6 +221,45 @@ def test_two_that_were_trained_alike_are_named_by_their_folders(trained, model_f
     assert [reader.name for reader in opened([], both, model_folder)] == ["tanh (one)", "tanh (two)"]
     with pytest.raises(UsageError, match="would both be the arm tanh \\(one\\)"):
         opened([], [both[0], both[0]], model_folder)
+
+
+def test_an_arm_with_a_model_has_its_own_decoder(model_folder):
+    there = f"text@{model_folder}"
+    text, joint, other, again = opened(["text", "joint", there, f"none@{model_folder}"], [], model_folder)
+    assert (other.name, other.reads) == (there, "text")
+    assert text.decoder is joint.decoder is not other.decoder
+    assert other.decoder is again.decoder
+    assert other.nll(SAMPLE) == text.nll(SAMPLE)
+
+
+def test_a_checkpoint_is_not_added_where_an_arm_is_about_it(trained, model_folder):
+    folder = trained("j", memory_form="joint", use_both_memory_and_lora=True, lora_rank=2)
+    assert [reader.name for reader in opened(["joint+lora", "none"], [folder], model_folder)] == ["joint+lora", "none"]
+    with pytest.raises(UsageError, match="a checkpoint has a model of its own") as caught:
+        opened([f"joint+lora@{model_folder}"], [folder], model_folder)
+    assert caught.value.hint == "--arms joint+lora"
+
+
+def test_readers_with_the_same_latents_encode_a_text_once(trained, model_folder):
+    """LoRA is off while chunks are encoded."""
+    folder = trained("j", memory_form="joint", use_both_memory_and_lora=True, lora_rank=2)
+    joint, lora = opened(["joint"], [folder], model_folder)
+    joint.memory(TEXTS[:2])
+    assert lora.kept.missing(TEXTS) == [TEXTS[2]]
+
+
+def test_an_answer_is_that_of_ask(readers, decoder):
+    joint, chunks = readers["joint"], [Chunk("a.py", 1, 1, "", "limit = 3"), Chunk("b.py", 1, 1, "", "x = 1")]
+    latents = list(joint.encoder.encode([chunk.encoded_text for chunk in chunks]))
+    memory = joint.attach(latents)
+    assert [span.name for span in memory.spans] == ["sink", "1", "0"]  # the best is next to the question
+    got = joint.answer("What is limit?", chunks, memory, max_new_tokens=6)
+    expected = answer(decoder, joint.settings, "What is limit?", chunks, memory, max_new_tokens=6)
+    assert (got.sentences, got.generation.text) == (expected.sentences, expected.generation.text)
+    texts = [chunk.encoded_text for chunk in reversed(chunks)]
+    got = readers["text"].answer("What is limit?", chunks, None, max_new_tokens=6)
+    expected = answer(decoder, joint.settings, "What is limit?", chunks, texts=texts, max_new_tokens=6)
+    assert got.generation.text == expected.generation.text
 
 
 def test_unknown_readers(model_folder):
