@@ -18,7 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import table
-from questions import QUESTIONS, Question, listed, load_questions, matches, normal
+from questions import QUESTIONS, listed, load_questions
+
+from awareness.errors import UsageError
+from awareness.evals.short_questions import ShortQuestion, matches, normal
 
 MOST_LINES = 30  # in a place
 MOST_DERIVED = 0.1  # share of all questions
@@ -32,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         questions = load_questions(options.questions, options.split)
-    except ValueError as error:
+    except UsageError as error:
         sys.exit(str(error))
     counts(questions)
     problems = format_problems(questions) + place_problems(questions, options.checkouts)
@@ -41,7 +44,7 @@ def main() -> None:
     sys.exit(1 if problems else 0)
 
 
-def counts(questions: Sequence[Question]) -> None:
+def counts(questions: Sequence[ShortQuestion]) -> None:
     """Print the number of questions by repository, then by language."""
     known = listed()
     rows: Counter[tuple[str, str, str]] = Counter()
@@ -56,7 +59,7 @@ def counts(questions: Sequence[Question]) -> None:
     table(("language", "questions"), [*sorted(languages.items()), ("all", len(questions))])
 
 
-def format_problems(questions: Sequence[Question]) -> list[str]:
+def format_problems(questions: Sequence[ShortQuestion]) -> list[str]:
     """Return one line for each problem that needs no code to be found."""
     problems = [] if questions else ["there are no questions"]
     known = listed()
@@ -81,7 +84,7 @@ def format_problems(questions: Sequence[Question]) -> list[str]:
     return problems
 
 
-def place_problems(questions: Sequence[Question], checkouts: Path) -> list[str]:
+def place_problems(questions: Sequence[ShortQuestion], checkouts: Path) -> list[str]:
     """Return one line for each place that is missing or does not hold the answer."""
     problems = []
     for question in questions:
