@@ -34,10 +34,12 @@ _BM25 = Bm25()
 
 @dataclass(frozen=True)
 class Case:
-    """A question, and how deep its needle lies: 0 in the first chunk, 1 in the last, next to the question."""
+    """A question, and how deep its needle lies: 0 in the first chunk, 1 in the last, next to the question. without: the
+    texts of the same chunks, in which the answer is not."""
 
     sample: Sample
     depth: float
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,11 @@ def share_found(sample: Sample, text: str) -> float:
     """The share of the sample's values that the first line of `text` holds, each as a whole word."""
     first_line = next(iter(text.strip().splitlines()), "")
     values = sample.answer.split(LIST_MARK)
-    return sum(_is_in(value, first_line) for value in values) / len(values)
+    return sum(is_in(value, first_line) for value in values) / len(values)
 
 
-def _is_in(value: str, line: str) -> bool:
+def is_in(value: str, line: str) -> bool:
+    """Whether `line` holds the value as a whole word."""
     return re.search(rf"(?<![\w/-]){re.escape(value)}(?![\w/-])", line) is not None
 
 
@@ -146,19 +149,34 @@ def make_cases(
 
 
 def _make_case(rng: random.Random, pool: Sequence[Chunk], chunks: int, depth: float, gold: int, shape: str) -> Case:
-    """The first block of the needle lies in the chunk `gold`, further ones anywhere."""
+    """The first block of the needle lies in the chunk `gold`, further ones anywhere, or in chunks of their own."""
     drawn = rng.sample(pool, chunks)
     needle = SHAPES[shape](rng, "\n".join(chunk.text for chunk in drawn))
+    if needle.is_apart:
+        if chunks < (least := len(needle.blocks)):
+            raise UsageError(f"--chunks {chunks}, but {shape} lies in {least} chunks", hint=f"--chunks {least}")
+        others = rng.sample([place for place in range(chunks) if place != gold], len(needle.blocks) - 1)
+    else:
+        others = [rng.randrange(chunks) for _ in needle.blocks[1:]]
+    places = [gold, *others]
     hidden = {place: chunk.text.split("\n") for place, chunk in enumerate(drawn)}
-    places = [gold] + [rng.randrange(chunks) for _ in needle.blocks[1:]]
-    for place, block in zip(places, needle.blocks, strict=True):
+    without = {place: list(lines) for place, lines in hidden.items()}
+    left_out = 1 if needle.is_apart else needle.golds
+    for i, (place, block) in enumerate(zip(places, needle.blocks, strict=True)):
         at = rng.randint(0, len(hidden[place]))
         hidden[place][at:at] = block
-    texts = [chunk.encoded_text for chunk in drawn]
-    for place in places:
-        texts[place] = f"{drawn[place].header}\n" + "\n".join(hidden[place]) + "\n"
+        if i >= left_out:
+            without[place][at:at] = block
     golds = tuple(sorted(set(places[: needle.golds])))
-    return Case(Sample(tuple(texts), golds, needle.question, needle.answer, needle.answer_prefix, kind=shape), depth)
+    texts, texts_without = (
+        tuple(
+            f"{chunk.header}\n" + "\n".join(lines[place]) + "\n" if place in places else chunk.encoded_text
+            for place, chunk in enumerate(drawn)
+        )
+        for lines in (hidden, without)
+    )
+    sample = Sample(texts, golds, needle.question, needle.answer, needle.answer_prefix, kind=shape)
+    return Case(sample, depth, texts_without)
 
 
 def _places(chunks: int, samples: int) -> list[tuple[float, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -40,7 +41,7 @@ def test_the_constant_of_a_seed_is_the_one_of_all_earlier_figures():
     assert (sample.answer_prefix, sample.answer, sample.gold) == ("AUTH_BUDGET = ", "3025", (0,))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in GROUPS["two_hop"]])
 def test_gold_chunks_and_no_others_hold_the_answer(shape):
     for case in make_cases(POOL, chunks=8, samples=10, seed=3, shapes=[shape]):
         sample = case.sample
@@ -52,6 +53,36 @@ def test_gold_chunks_and_no_others_hold_the_answer(shape):
         assert not any(value in sample.question + sample.answer_prefix for value in values)
         touched = {i for i, text in enumerate(sample.texts) if text not in HAY}
         assert (touched > holders) if shape == "multi_key" and len(touched) > 1 else (touched == holders)
+
+
+@pytest.mark.parametrize("shape", GROUPS["two_hop"])
+def test_two_hops_lie_in_two_chunks_and_one_of_three_values_is_meant(shape):
+    for case in make_cases(POOL, chunks=8, samples=10, seed=3, shapes=[shape]):
+        sample = case.sample
+        touched = tuple(i for i, text in enumerate(sample.texts) if text not in HAY)
+        assert touched == sample.gold and len(touched) == 2
+        (holder,) = (i for i, text in enumerate(sample.texts) if sample.answer in text)
+        added = set(sample.texts[holder].split("\n")) - set("\n".join(HAY).split("\n"))
+        values = [line for line in added if re.search(r'"[0-9a-f]{8}"| = \d{4}$|return \d{4}', line)]
+        assert len(values) == 3
+        assert sample.answer not in sample.question + sample.answer_prefix
+        first = depths_of(8)[case.depth]
+        changed = [i for i, (a, b) in enumerate(zip(sample.texts, case.without, strict=True)) if a != b]
+        assert changed == [first]  # the block that says what the names are is left out
+
+
+def test_two_hops_need_two_chunks():
+    with pytest.raises(UsageError, match="--chunks 1, but hop_call lies in 2 chunks"):
+        make_cases(POOL, chunks=1, samples=1, seed=0, shapes=["hop_call"])
+
+
+@pytest.mark.parametrize("shape", GROUPS["held-out"])
+def test_the_same_chunks_without_the_answer(shape):
+    for case in make_cases(POOL, chunks=8, samples=5, seed=3, shapes=[shape]):
+        sample = case.sample
+        assert not any(value in text for value in sample.answer.split(LIST_MARK) for text in case.without)
+        changed = {i for i, (a, b) in enumerate(zip(sample.texts, case.without, strict=True)) if a != b}
+        assert changed == set(sample.gold)
 
 
 def test_other_needles_of_the_shape_lie_around_the_one_that_is_asked_for():
@@ -102,7 +133,9 @@ def test_shapes_by_name_and_group():
         "multi_query",
         "constant",
     ]
-    assert set(shapes_named(["held-out"])) == set(SHAPES) - {"single", "constant"} == set(GROUPS["held-out"])
+    others = {"single", "constant", *shapes_named(["two_hop"])}
+    assert set(shapes_named(["held-out"])) == set(SHAPES) - others == set(GROUPS["held-out"])
+    assert len(others) == 5
     with pytest.raises(UsageError, match="unknown needle shape hexx"):
         shapes_named(["hex", "hexx"])
 

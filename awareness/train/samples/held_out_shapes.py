@@ -2,7 +2,8 @@
 
 Training sees the shape of `constant`, the known reference. It has no line and no wording of the others. Those that
 begin with `multi_` are RULER's (Hsieh et al. 2024, section 3), on hexadecimal strings; `single` is `hex` under RULER's
-name. Where needles lie is decided in evals/needle.py.
+name. Those that begin with `hop_` need two places: one has three values, the other says which of them is meant; who
+reads only the first is right one time in three. Where needles lie is decided in evals/needle.py.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ LIST_MARK = '", "'
 @dataclass(frozen=True)
 class HeldOutNeedle:
     """blocks: lines of code. Each block is hidden in a chunk; the first `golds` blocks hold the answer. answer: several
-    values are joined by `LIST_MARK`."""
+    values are joined by `LIST_MARK`. is_apart: no two blocks may lie in one chunk."""
 
     blocks: tuple[tuple[str, ...], ...]
     question: str
     answer_prefix: str
     answer: str
     golds: int = 1
+    is_apart: bool = False
 
 
 Shape = Callable[[Random, str], HeldOutNeedle]
@@ -116,6 +118,54 @@ def multi_query(rng: Random, code: str) -> HeldOutNeedle:
     return HeldOutNeedle(blocks, filled.questions[0], filled.prefixes[0], filled.answer, golds=2)
 
 
+def hop_import(rng: Random, code: str) -> HeldOutNeedle:
+    """A value under the name that another file imports it by: the file that imports does not have the value."""
+    values = _assignments(rng, code, 3)
+    imported = rng.choice(list(values))
+    module = _fresh(lambda: f"{rng.choice(_THINGS)}_{rng.choice(_THINGS)}", code)
+    alias = _fresh(lambda: f"{rng.choice(_STATES)}_{rng.choice(_SECOND)}".upper(), code + " ".join(values))
+    defined = tuple(f'{name} = "{value}"' for name, value in values.items())
+    return _two_hops("hop_import", defined, values[imported], module=module, imported=imported, alias=alias)
+
+
+def hop_override(rng: Random, code: str) -> HeldOutNeedle:
+    """A method of a base class returns an attribute; a subclass sets that attribute, and others."""
+    thing, other = rng.sample(_THINGS, 2)
+    base = _fresh(lambda: f"{thing}_{rng.choice(_FIRST)}".title().replace("_", ""), code)
+    sub = _fresh(lambda: f"{other}_{rng.choice(_FIRST)}".title().replace("_", ""), code + base)
+    names, method = rng.sample(_SECOND, 3), _fresh(lambda: f"{rng.choice(_STATES)}_{_word(rng)}", code)
+    read, own = rng.choice(names), dict(zip(names, rng.sample(range(1000, 10000), 3), strict=True))
+    before = {name: rng.randint(100, 999) for name in names}
+    defined = (
+        f"class {base}:",
+        *(f"    {name} = {value}" for name, value in before.items()),
+        "",
+        f"    def {method}(self):",
+        f"        return self.{read}",
+    )
+    sets = {f"line_{i}": f"    {name} = {value}" for i, (name, value) in enumerate(own.items())}
+    return _two_hops("hop_override", defined, str(own[read]), base=base, sub=sub, method=method, **sets)
+
+
+def hop_call(rng: Random, code: str) -> HeldOutNeedle:
+    """A name is set to what a function returns; the function is in another file, among two others."""
+    names: dict[str, int] = {}
+    while len(names) < 3:
+        name = _fresh(lambda: f"{rng.choice(_STATES)}_{rng.choice(_THINGS)}_{_word(rng)}", code)
+        names[name] = rng.randint(1000, 9999)
+    function = rng.choice(list(names))
+    name = _constant_name(rng, code)
+    defined = tuple(line for f, value in names.items() for line in (f"def {f}():", f"    return {value}", ""))[:-1]
+    return _two_hops("hop_call", defined, str(names[function]), function=function, name=name)
+
+
+def _two_hops(kind: str, defined: tuple[str, ...], answer: str, **fields: str) -> HeldOutNeedle:
+    """defined: the block with the value among others. The template's lines say which of them is meant."""
+    filled = template(kind, held_out=True).fill(answer, **fields)
+    blocks = (defined, tuple(filled.lines))
+    return HeldOutNeedle(blocks, filled.questions[0], filled.prefixes[0], answer, golds=2, is_apart=True)
+
+
 SHAPES: dict[str, Shape] = {
     "hex": hexadecimal,
     "error_code": error_code,
@@ -128,10 +178,14 @@ SHAPES: dict[str, Shape] = {
     "multi_query": multi_query,
     "single": hexadecimal,
     "constant": constant,
+    "hop_import": hop_import,
+    "hop_override": hop_override,
+    "hop_call": hop_call,
 }
 GROUPS = {
-    "held-out": tuple(name for name in SHAPES if name not in ("single", "constant")),
+    "held-out": tuple(name for name in SHAPES if name not in ("single", "constant") and not name.startswith("hop_")),
     "ruler": ("single", "multi_key", "multi_value", "multi_query"),
+    "two_hop": ("hop_import", "hop_override", "hop_call"),
 }
 
 
