@@ -38,7 +38,8 @@ ArmsOption = Annotated[
     str,
     Option(
         help="How the model gets the chunks, separated by commas: none, text, joint (untrained). `eval needle` also has"
-        " bm25 (ranks the chunks by words). Those of --checkpoint are added."
+        " bm25 (ranks the chunks by words). text@MODEL is another model, joint@KEY=NUMBER another setting of reading."
+        " Those of --checkpoint are added."
     ),
 ]
 ChunkTokensOption = Annotated[int, Option(min=32, help="Maximum tokens of a chunk.")]
@@ -160,7 +161,8 @@ def needle(
         str,
         Option(
             help="Shapes of needles, separated by commas: held-out (none is in the training data), ruler (RULER's four"
-            " forms), constant (the reference, which is in the training data), or shapes by name."
+            " forms), two_hop (answers need two places), constant (the reference, which is in the training data), or"
+            " names of shapes."
         ),
     ] = "held-out",
 ) -> Report:
@@ -169,6 +171,50 @@ def needle(
     from awareness.evals.needle import measure
 
     return measure(setup, samples=samples, chunks=numbers, chunk_tokens=chunk_tokens, shapes=_names(shapes))
+
+
+@_command(repo=Path("."))
+def refusals(
+    setup: Setup,
+    samples: Annotated[int, Option("--samples", "-n", min=1, help="Questions for each number of chunks.")] = 20,
+    chunks: Annotated[str, Option(help="Numbers of chunks, separated by commas.")] = "4,16",
+    chunk_tokens: ChunkTokensOption = 120,
+    shapes: Annotated[str, Option(help="As for `eval needle`.")] = "held-out",
+    max_new_tokens: Annotated[int, Option(min=1, help="Tokens to generate.")] = 32,
+) -> Report:
+    """Ask what the chunks do not say: does the model say so, and does it answer where they do say it?
+
+    Every question is asked as `awareness ask` asks, with the invented lines that answer it and without them.
+    """
+    numbers = _numbers(chunks, "--chunks")
+    from awareness.evals.refusals import measure
+
+    size = {"samples": samples, "chunks": numbers, "chunk_tokens": chunk_tokens, "max_new_tokens": max_new_tokens}
+    return measure(setup, shapes=_names(shapes), **size)
+
+
+@_command()
+def answers(
+    setup: Setup,
+    questions: Annotated[list[Path], Option(help="A file of questions, one JSON object a line; repeatable.")],
+    top_k: Annotated[str, Option("--top-k", "-k", help="Numbers of chunks, separated by commas.")] = "8",
+    samples: Annotated[
+        int | None, Option("--samples", "-n", min=1, help="Maximum questions per repository. Default: all.")
+    ] = None,
+    max_new_tokens: Annotated[int, Option(min=1, help="Tokens to generate.")] = 128,
+    weights: options.WeightsOption = None,
+) -> Report:
+    """Count right answers to short questions, as `awareness ask` answers them, and measure how long one waits.
+
+    A line of --questions: {"question": "what is the default port", "expected": "5000.", "contains": ["5000"], "place":
+    "src/cli.py:880-890"}. An answer is right if it holds a string of `contains`. place: the lines that say it. The file
+    is named after the folder of the repository, or a line has "repo".
+    """
+    numbers = _numbers(top_k, "--top-k")
+    from awareness.evals.answers import measure
+
+    size = {"top_k": numbers, "samples": samples, "max_new_tokens": max_new_tokens}
+    return measure(setup, questions=questions, weights=weights.value if weights else None, **size)
 
 
 @_command()

@@ -93,6 +93,36 @@ def lines(
     panel.set_title(what, fontsize=9)
 
 
+def waiting(panel: Axes, by_reader: Mapping[str, Mapping[int, tuple[float, Estimate]]], *, what: str) -> None:
+    """A curve for each reader, reader -> number of chunks -> (seconds to the first token, height), over the time on a
+    logarithmic axis, with the number of chunks at each point; 0 for a reader without chunks. what: the y axis."""
+    styles = styles_of(list(by_reader))
+    for reader, points in by_reader.items():
+        ordered = sorted(points.items())
+        colour, marker = styles[reader]
+        panel.errorbar(
+            [seconds for _, (seconds, _) in ordered],
+            [height.mean for _, (_, height) in ordered],
+            yerr=_errors([height for _, (_, height) in ordered]),
+            label=reader,
+            color=colour,
+            marker=marker,
+            markersize=6,
+            elinewidth=0.8,
+            capsize=2,
+        )
+        for number, (seconds, height) in ordered:
+            if number:
+                at = (seconds, height.mean)
+                panel.annotate(str(number), at, xytext=(5, 5), textcoords="offset points", fontsize=8, color=colour)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.set_xlabel("seconds to the first token; at each point the number of chunks", fontsize=9)
+    panel.set_ylabel(what, fontsize=9)
+    panel.set_ylim(-0.03, 1.03)
+    panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+
+
 def bars(panel: Axes, heights: Mapping[tuple[str, str], Estimate], kinds: Sequence[str], *, what: str) -> None:
     """heights: (reader, kind) -> height. The bars of a reader stand side by side. what: title of the panel."""
     readers = list(dict.fromkeys(reader for reader, _ in heights))

@@ -121,6 +121,12 @@ class Reader:
         chunks = sample.texts if self.reads == "text" else ()
         return sample_ids(self.decoder.tokenizer, sample, chunks=chunks, with_system=with_system)
 
+    def answer_about(self, question: str, texts: Sequence[str], *, max_new_tokens: int) -> Answer:
+        """`answer` from texts of chunks in reading order, the last next to the question."""
+        chunks = [chunk_of(text) for text in reversed(texts)]
+        memory = self.attach(self._latents.get(texts)[::-1]) if self.encoder is not None and texts else None
+        return self.answer(question, chunks, memory, max_new_tokens=max_new_tokens)
+
     def fits(self, sample: Sample) -> bool:
         """True if prompt and answer fit the positions that the decoder was trained on. Memory takes none of them."""
         needed = len(self.prompt(sample)) + len(answer_ids(self.decoder.tokenizer, sample))
@@ -187,7 +193,7 @@ def chunk_of(text: str) -> Chunk:
     """The inverse of `Chunk.encoded_text`, without the lines' numbers."""
     header, _, body = text.partition("\n")
     path, _, symbol = header.removeprefix("# file: ").partition(" · ")
-    return Chunk(path, 1, 1, symbol, body)
+    return Chunk(path, 1, 1, symbol, body.removesuffix("\n"))
 
 
 def open_readers(

@@ -22,11 +22,14 @@ QUESTIONS = [
     {"question": "What does acquire return?", "answer": "an idle one", "gold": ["src/pool.py:1-5"]},
     {"question": "Which?", "answer": "none", "gold": ["x.py"], "repo": "elsewhere"},
 ]
+SHORT = {"question": "How is a cookie signed?", "expected": "hmac", "contains": ["hmac"], "place": "src/auth.py:1-3"}
 KEYS = {
     "needle": "arms grid intervals which_chunk shapes model seed samples chunk_tokens quant repository",
     "perplexity": "perplexity cases model quant seed samples chunks chunk_tokens repositories",
     "retrieval": "retrieval retrieval_layers cases shuffled model quant seed samples chunks chunk_tokens repositories",
     "qa": "qa answers questions model quant seed samples top_k max_new_tokens",
+    "answers": "answers rows questions repositories model quant seed samples max_new_tokens second_stage threads",
+    "refusals": "refusals answers model quant seed samples chunk_tokens max_new_tokens shapes repository",
     "latency": "latency model quant seed rounds decode chunk_tokens repository latents",
 }
 
@@ -36,13 +39,15 @@ def evaluate(sample, model_folder, tmp_path, capfd):
     """Runs a measure on the sample repository and checks its report: -> the JSON."""
     write_tree(sample, FILES)
     git(sample, "add", "-A")
+    (tmp_path / "short.jsonl").write_text(json.dumps(SHORT) + "\n")
     questions = tmp_path / "q.jsonl"
     questions.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
 
     def evaluate(name: str, *arguments: str) -> dict:
         out = tmp_path / "out"
         line = ["eval", name, "--repo", str(sample), "--model", str(model_folder), "--out", str(out)]
-        line += [str(questions) if argument == "QUESTIONS" else argument for argument in arguments]
+        files = {"QUESTIONS": str(questions), "SHORT": str(tmp_path / "short.jsonl")}
+        line += [files.get(argument, argument) for argument in arguments]
         assert run([*line, "--format", "json"]) == 0
         result = json.loads(capfd.readouterr().out)
         assert json.loads((out / f"{name}.json").read_text()) == {"made_by": "awareness", **result}
@@ -104,6 +109,30 @@ def test_qa(evaluate):
     assert result["samples"] == 2 and len(result["answers"]) == 4
 
 
+def test_answers(evaluate):
+    arguments = ["--questions", "SHORT", "--top-k", "1,2", "--max-new-tokens", "2", "--arms", "none,text,joint"]
+    result = evaluate("answers", *arguments)
+    scores = {(score["arm"], score["top_k"]): score for score in result["answers"]}
+    assert list(scores) == [("none", 0), ("text", 1), ("joint", 1), ("text", 2), ("joint", 2)]
+    assert scores["joint", 1]["bytes"] < scores["joint", 2]["bytes"] and scores["text", 2]["bytes"] == 0
+    assert scores["joint", 2]["of_text"] > 0 and scores["joint", 2]["minus_text"]["n"] == 1
+    assert all(row["is_found"] == (row["top_k"] > 0) for row in result["rows"])
+
+
+def test_refusals_of_two_hops(evaluate):
+    shapes = ["--shapes", "two_hop", "--max-new-tokens", "2", "--arms", "joint"]
+    result = evaluate("refusals", "--samples", "2", "--chunks", "2", "--chunk-tokens", "200", *shapes)
+    assert [score["chunks"] for score in result["refusals"]] == [2]
+    assert result["shapes"] == ["hop_import", "hop_override", "hop_call"]
+    assert [answer["is_answerable"] for answer in result["answers"]] == [True, False] * 2
+
+
+def test_an_invalid_question_is_named_by_its_line(evaluate, tmp_path, capfd):
+    (tmp_path / "short.jsonl").write_text(json.dumps(SHORT) + "\n{}\n")
+    assert run(["eval", "answers", "--questions", str(tmp_path / "short.jsonl")]) == 2
+    assert "short.jsonl:2: 'question' must be a str that is not empty" in " ".join(capfd.readouterr().err.split())
+
+
 def test_latency(evaluate):
     result = evaluate("latency", "--tokens", "200", "--rounds", "1", "--decode", "2", "--chunk-tokens", "40")
     assert [row["arm"] for row in result["latency"]] == ["none", "text", "joint"]
@@ -142,7 +171,8 @@ def test_questions_without_an_answer_are_refused(tmp_path, capfd):
 def test_help_imports_neither_torch_nor_numpy():
     code = (
         "import sys; from awareness.cli.app import run\n"
-        "codes = [run(['eval', *name, '--help']) for name in ([], ['needle'], ['qa'], ['compare'])]\n"
+        "names = 'needle answers refusals qa compare'.split()\n"
+        "codes = [run(['eval', *name, '--help']) for name in ([], *([name] for name in names))]\n"
         "sys.exit(any(codes) or any(name in sys.modules for name in ('torch', 'numpy', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
