@@ -204,13 +204,15 @@ class Memory:
     """The latents chosen for one question, in order, ready to attend to.
 
     keys, values: decoder layer -> [B or 1, num_kv_heads, M, head_dim], keys after RoPE. spans: the source of each
-    token. mask: bool [B, M], True where a row may attend, or None if every row attends to all. M may be 0.
+    token. mask: bool [B, M] or [B, T, M], True where a row, or each of its T tokens, may attend, or None if every row
+    attends to all. M may be 0. sharpness: the factor that the chunks' keys were multiplied by.
     """
 
     keys: Mapping[int, torch.Tensor]
     values: Mapping[int, torch.Tensor]
     spans: tuple[Span, ...] = ()
     mask: torch.Tensor | None = None
+    sharpness: float = 1.0
 
     @property
     def tokens(self) -> int:

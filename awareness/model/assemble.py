@@ -72,6 +72,7 @@ def joined(
         keys={layer: keys[place[source]][None] for layer, source in reads.items()},
         values={layer: values[place[source]][None] for layer, source in reads.items()},
         spans=spans,
+        sharpness=sharpness,
     )
 
 

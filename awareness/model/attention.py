@@ -53,8 +53,9 @@ class Prompt(NamedTuple):
 class LayerMemory:
     """What one layer reads of a memory.
 
-    key, value: [B or 1, H_kv, M, D], keys rotated. mask: [B, M], True where a row may look, or None. bias: [H, 1 or M],
-    added to the scores of a head, or None. sharpness: [H], multiplies the scores of a head, or None.
+    key, value: [B or 1, H_kv, M, D], keys rotated. mask: [B, M] or [B, T, M], True where a row, or each of its tokens,
+    may look, or None. bias: [H, 1 or M], added to the scores of a head, or None. sharpness: [H], multiplies them before,
+    or None.
     """
 
     key: Tensor
@@ -70,6 +71,13 @@ class LayerMemory:
     def sharpened(self, query: Tensor) -> Tensor:
         """query [B, H, T, D], so that its products with the keys are the memory's scores."""
         return query if self.sharpness is None else query * self.sharpness.to(query.dtype)[:, None, None]
+
+    @property
+    def columns(self) -> Tensor | None:
+        """bool [B, 1, 1 or T, M]: the mask beside the scores."""
+        if self.mask is None:
+            return None
+        return self.mask[:, None] if self.mask.dim() == 3 else self.mask[:, None, None]
 
     def beside(self, other: LayerMemory) -> LayerMemory:
         """Both memories, this one's tokens first. Neither has a sharpness."""
@@ -281,7 +289,7 @@ def attend_part(part: LayerMemory | BankPart, query: Tensor, scale: float, kerne
 def attend_memory(query: Tensor, memory: LayerMemory, scale: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
     """The memory alone: (output [B, H, T, D], lse [B, H, T, 1]); a row without memory gives 0 and -inf."""
     key, value = (side.expand(query.shape[0], -1, -1, -1) for side in (memory.key, memory.value))
-    bias = None if memory.mask is None else _additive(memory.mask[:, None, None], query)
+    bias = None if memory.columns is None else _additive(memory.columns, query)
     output, lse = kernel(memory.sharpened(query), key, value, bias, causal=False, scale=scale)
     return output, lse if memory.bias is None else lse + memory.bias.float()[:, None]
 
@@ -306,8 +314,8 @@ def attend_concatenated(own: Prompt, memory: LayerMemory, scale: float, dropout:
     batch, heads, length, head_dim = query.shape
     kv_heads, group = key.shape[1], heads // key.shape[1]
     visible = torch.ones(batch, 1, length, memory.tokens, dtype=torch.bool, device=query.device)
-    if memory.mask is not None:
-        visible &= memory.mask[:, None, None, :]
+    if memory.columns is not None:
+        visible &= memory.columns
     own_mask = _own_mask(attention_mask, length, key).expand(batch, 1, -1, -1)
     mask = torch.cat([visible, own_mask], dim=-1).repeat(1, 1, group, 1)  # [B, 1, G·T, M+S]
     if memory.bias is not None:
@@ -346,13 +354,12 @@ def _joined(memory: LayerMemory, key: Tensor, value: Tensor) -> tuple[Tensor, Te
 def memory_probabilities(query: Tensor, memory: LayerMemory, own_lse: Tensor | None, scale: float) -> Tensor:
     """[B, H, T, M] float32: attention weights of the memory, in one softmax with the columns that gave `own_lse`."""
     batch, heads, length, _ = query.shape
-    scores = (fold(memory.sharpened(query), memory.key.shape[1]) @ memory.key.mT).float().view(
-        batch, heads, length, -1
-    ) * scale
+    rows = fold(memory.sharpened(query), memory.key.shape[1])
+    scores = (rows @ memory.key.mT).float().view(batch, heads, length, -1) * scale
     if memory.bias is not None:
         scores = scores + memory.bias.float()[:, None]
-    if memory.mask is not None:
-        scores = scores.masked_fill(~memory.mask[:, None, None], -torch.inf)
+    if memory.columns is not None:
+        scores = scores.masked_fill(~memory.columns, -torch.inf)
     lse = torch.logsumexp(scores, dim=-1, keepdim=True)
     if own_lse is not None:
         lse = torch.logaddexp(lse, own_lse)

@@ -274,6 +274,16 @@ def continued(
     return out.logits, cache
 
 
+def rotated_keys_values(model: PreTrainedModel, ids: Tensor, positions: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """K after RoPE and V of ids [1, T] at ascending positions [T], which may have gaps: [1, H_kv, T, D] for each
+    decoder layer. Every token sees those before it."""
+    # Without a mask, transformers takes a gap between positions for the start of another text.
+    whole = torch.ones_like(ids)
+    out = body(model)(ids, attention_mask=whole, position_ids=positions[None], use_cache=True)
+    cache: Any = cache_in((), out)
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
 def cut_cache(cache: Cache, tokens: int) -> None:
     """Leave the first `tokens` of a cache. What its `crop` does with a positive number depends on the version."""
     if (rest := cached_tokens(cache) - tokens) > 0:

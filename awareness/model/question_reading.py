@@ -1,0 +1,137 @@
+"""Read a memory for one question: look at it once with the question, then compute again what matters for it.
+
+One forward pass of the prompt over the memory gives every token of the memory the attention of the retrieval layers.
+The lines with most of it are recomputed together (recompute.py), with the first line of their chunks, which names the
+file. Nothing is trained, and the memory that was given is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from awareness.errors import UsageError
+from awareness.model import hf
+from awareness.model.adapter import MemoryAdapter
+from awareness.model.attention_record import AttentionRecord, retrieval_layers
+from awareness.model.fusion import attached
+from awareness.model.load import Decoder
+from awareness.model.prompts import encode, sink_ids
+from awareness.model.recompute import recomputed
+from awareness.model.soft_tokens import SoftTokens
+from awareness.model.token_lines import token_lines
+from awareness.types import SINK, Memory, Span
+
+
+@dataclass(frozen=True)
+class QuestionReading:
+    """How a memory is prepared for a question; by default not at all.
+
+    recompute: the share of the memory's tokens, from 0 to 1, that are computed again for the question.
+    """
+
+    recompute: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.recompute <= 1.0:
+            raise UsageError(f"recompute {self.recompute:g} is not a share of the memory", hint="from 0 to 1, as 0.15")
+
+
+def prepared(
+    decoder: Decoder,
+    memory: Memory,
+    texts: Sequence[str],
+    prompt: Sequence[int],
+    reading: QuestionReading,
+    *,
+    adapter: MemoryAdapter | None = None,
+) -> Memory:
+    """The memory as `reading` prepares it for the prompt; the same object if there is nothing to do.
+
+    texts: of the memory's chunks, in its order. prompt: token ids of the question. adapter: what the memory is read by.
+    Raises UsageError for latents that the decoder did not make from these texts.
+    """
+    if reading.recompute == 0.0 or not texts:
+        return memory
+    tokens = MemoryTokens.of(decoder.tokenizer, memory, texts, adapter)
+    scores = attention_to(decoder, memory, prompt, adapter)
+    places = best_lines(scores, tokens, round(reading.recompute * memory.tokens))
+    return recomputed(decoder.model, memory, tokens.ids, places)
+
+
+@dataclass(frozen=True)
+class MemoryTokens:
+    """ids: the token of each place of a memory; 0 where a learned vector stands. lines: the places of each line of each
+    chunk, in order."""
+
+    ids: tuple[int, ...]
+    lines: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        memory: Memory,
+        texts: Sequence[str],
+        adapter: MemoryAdapter | None = None,
+    ) -> MemoryTokens:
+        """Raises UsageError if the memory is not of these texts."""
+        soft = adapter.encoder if adapter is not None and isinstance(adapter.encoder, SoftTokens) else None
+        before, around = (0, 0) if soft is None else (len(soft.header), soft.tokens)
+        spans = [span for span in memory.spans if span.name != SINK]
+        ids = [0] * memory.tokens
+        for span in memory.spans:
+            if span.name == SINK and span.stop > span.start:
+                ids[span.start : span.stop] = _checked(sink_ids(tokenizer), span)
+        lines = []
+        for span, text in zip(spans, texts, strict=True):
+            own = _checked(encode(tokenizer, text), span, around)
+            start = span.start + before
+            ids[start : start + len(own)] = own
+            by_line: dict[int, list[int]] = {}
+            for place, line in enumerate(token_lines(tokenizer, text), start):
+                by_line.setdefault(line, []).append(place)
+            lines.append(tuple(tuple(places) for places in by_line.values()))
+        return cls(tuple(ids), tuple(lines))
+
+
+def _checked(ids: list[int], span: Span, around: int = 0) -> list[int]:
+    if len(ids) + around != span.stop - span.start:
+        raise UsageError(
+            f"chunk {span.name} of the memory has {span.stop - span.start} tokens, its text has {len(ids) + around}",
+            hint="--recompute 0 reads latents that the decoder did not make from these tokens",
+        )
+    return ids
+
+
+@torch.inference_mode()
+def attention_to(
+    decoder: Decoder, memory: Memory, prompt: Sequence[int], adapter: MemoryAdapter | None = None
+) -> Tensor:
+    """[M] float32: what the prompt's tokens attend to in the retrieval layers, summed over tokens, heads and layers."""
+    record = AttentionRecord(retrieval_layers(decoder.model, memory), every_token=True)
+    ids = torch.tensor([list(prompt)], device=decoder.model.device)
+    with attached(decoder.model, memory, adapter=adapter, record=record, prompt=torch.ones_like(ids).bool()):
+        hf.body(decoder.model)(ids, use_cache=False)
+    return torch.stack([total.sum(dim=(0, 1)) for total in record.sums.values()]).sum(dim=0)
+
+
+def best_lines(scores: Tensor, tokens: MemoryTokens, budget: int) -> list[int]:
+    """Ascending places of whole lines, at most `budget` of them: the lines whose best token has the highest score, each
+    with the first line of its chunk."""
+    own = scores.tolist()
+    ranked = sorted(
+        ((max(own[place] for place in line), chunk, number) for chunk, lines in enumerate(tokens.lines)
+         for number, line in enumerate(lines)),
+        reverse=True,
+    )  # fmt: skip
+    chosen: set[int] = set()
+    for _, chunk, number in ranked:
+        added = {*tokens.lines[chunk][number], *tokens.lines[chunk][0]} - chosen
+        if len(chosen) + len(added) <= budget:
+            chosen |= added
+    return sorted(chosen)
