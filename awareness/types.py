@@ -205,7 +205,8 @@ class Memory:
 
     keys, values: decoder layer -> [B or 1, num_kv_heads, M, head_dim], keys after RoPE. spans: the source of each
     token. mask: bool [B, M] or [B, T, M], True where a row, or each of its T tokens, may attend, or None if every row
-    attends to all. M may be 0. sharpness: the factor that the chunks' keys were multiplied by.
+    attends to all. M may be 0. sharpness: the factor that the chunks' keys were multiplied by. recomputed: the number
+    of tokens that were computed again for the question.
     """
 
     keys: Mapping[int, torch.Tensor]
@@ -213,6 +214,7 @@ class Memory:
     spans: tuple[Span, ...] = ()
     mask: torch.Tensor | None = None
     sharpness: float = 1.0
+    recomputed: int = 0
 
     @property
     def tokens(self) -> int:
@@ -293,6 +295,16 @@ class Sampling:
         if self.temperature == 0.0:
             return {"do_sample": False}
         return {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+
+
+@dataclass(frozen=True)
+class QuestionReading:
+    """How a memory is prepared for a question (model/question_reading.py); by default not at all.
+
+    recompute: the share of the memory's tokens, from 0 to 1, that are computed again for the question.
+    """
+
+    recompute: float = 0.0
 
 
 class KVEncoder(Protocol):

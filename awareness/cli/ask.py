@@ -12,7 +12,7 @@ from awareness.engine.answer import Answer, NotAnswered
 from awareness.engine.engine import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Engine
 from awareness.engine.modes import Mode
 from awareness.engine.units import counted, parse_bytes
-from awareness.types import Sampling
+from awareness.types import QuestionReading, Sampling
 
 
 def ask(
@@ -47,6 +47,16 @@ def ask(
             show_default="joint, or the adapter's",
         ),
     ] = None,
+    recompute: Annotated[
+        float,
+        typer.Option(
+            "--recompute",
+            min=0.0,
+            max=1.0,
+            help="The share of the memory that is computed again for the question: the lines it asks for, together."
+            " Slower; 0 reads the memory as it is.",
+        ),
+    ] = 0.0,
     adapter: options.AdapterOption = None,
     weights: options.WeightsOption = None,
     temperature: Annotated[
@@ -94,6 +104,7 @@ def ask(
                     is_long=long,
                     may_cut=cut,
                     sampling=Sampling(temperature, sampling_top_k, top_p, seed),
+                    reading=QuestionReading(recompute),
                     on_sentence=lambda sentence: shown.sentence(sentence.marked),
                     on_begun=shown.begun,
                 )

@@ -19,22 +19,25 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class MemorySize:
     """What was attached: chunks in any mode, tokens and bytes of their latents. dropped: hits that did not fit into the
-    decoder's positions, the worst ones."""
+    decoder's positions, the worst ones. recomputed: tokens of it that were computed again for the question."""
 
     chunks: int = 0
     tokens: int = 0
     bytes: int = 0
     dropped: int = 0
+    recomputed: int = 0
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds: searching; loading the model and latents; from then to the first token; the whole question."""
+    """Seconds: searching; loading the model and latents; from then to the first token; the whole question. prepare_s:
+    the part of first_token_s in which the memory was prepared for the question."""
 
     route_s: float = 0.0
     load_s: float = 0.0
     first_token_s: float = 0.0
     total_s: float = 0.0
+    prepare_s: float = 0.0
 
     def to_json(self) -> dict[str, float]:
         return {name: round(value, 4) for name, value in asdict(self).items()}

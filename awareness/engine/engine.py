@@ -35,7 +35,7 @@ from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
 from awareness.model import model_files, presets
 from awareness.model.context_length import fitting_question
-from awareness.types import Latent, MemorySpec, Sampling
+from awareness.types import Latent, MemorySpec, QuestionReading, Sampling
 
 if TYPE_CHECKING:
     from awareness.model.sentences import Sentence
@@ -345,6 +345,7 @@ class Engine:
         is_long: bool = False,
         may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        reading: QuestionReading = QuestionReading(),  # noqa: B008 - frozen
         on_sentence: Callable[[Sentence], None] = lambda _: None,
         on_begun: Callable[[str], None] = lambda _: None,
         is_cancelled: Callable[[], bool] = lambda: False,
@@ -354,10 +355,10 @@ class Engine:
         Memory, question and answer share the decoder's positions. A question that leaves no room is refused before the
         model is loaded, or with may_cut loses its middle; hits that do not fit are not attached, the worst first.
         max_new_tokens: a sentence that was begun is finished all the same; None for 128, or 512 if is_long, which
-        explains instead of answering in three sentences. on_sentence: gets each sentence once it is complete; on_begun:
-        the text of the next one as it grows. is_cancelled: asked after every token; if True, the answer ends
-        with what is complete. Raises NotAnswered if nothing seems to answer it, NoIndex,
-        ModelNotAvailable, UsageError."""
+        explains instead of answering in three sentences. reading: how the memory is prepared for the question.
+        on_sentence: gets each sentence once it is complete; on_begun: the text of the next one as it grows.
+        is_cancelled: asked after every token; if True, the answer ends with what is complete. Raises NotAnswered if
+        nothing seems to answer it, NoIndex, ModelNotAvailable, UsageError."""
         started = time.perf_counter()
         choice, folder = self.reading()
         wanted = max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS)
@@ -420,6 +421,7 @@ class Engine:
                 is_long=is_long,
                 adapter=model.trained.adapter if model.trained is not None and reads_memory else None,
                 sampling=sampling,
+                reading=reading,
                 on_sentence=on_sentence,
                 on_begun=on_begun,
                 is_cancelled=is_cancelled,
@@ -434,8 +436,10 @@ class Engine:
             model=folder.name,
             adapter=choice.adapter,
             weights=model.weights,
-            memory=MemorySize(len(hits), memory.tokens if memory else 0, memory.nbytes if memory else 0, dropped),
-            timings=Timings(route_s, load_s, generation.first_token_s, time.perf_counter() - started),
+            memory=MemorySize(
+                len(hits), memory.tokens if memory else 0, memory.nbytes if memory else 0, dropped, reply.recomputed
+            ),
+            timings=Timings(route_s, load_s, generation.first_token_s, time.perf_counter() - started, reply.prepare_s),
             tokens_per_s=generation.tokens_per_s,
             is_cancelled=is_cancelled(),
             cut=fitted.cut,
@@ -451,6 +455,7 @@ class Engine:
         is_long: bool = False,
         may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        reading: QuestionReading = QuestionReading(),  # noqa: B008 - frozen
     ) -> AnswerStream:
         """As `ask`, in a thread: iterate over the sentences as they are completed, then read `.answer`."""
 
@@ -463,6 +468,7 @@ class Engine:
                 is_long=is_long,
                 may_cut=may_cut,
                 sampling=sampling,
+                reading=reading,
                 on_sentence=on_sentence,
                 is_cancelled=is_cancelled,
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from awareness.model.adapter import MemoryAdapter
@@ -13,8 +14,9 @@ from awareness.model.generate import Generation, generate
 from awareness.model.load import Decoder
 from awareness.model.presets import ReadingSettings
 from awareness.model.prompts import encode, question_ids
+from awareness.model.question_reading import prepared
 from awareness.model.sentences import SENTENCES, Sentence, Sentences, Sources, is_whole, without_echo
-from awareness.types import Chunk, Memory, Sampling
+from awareness.types import SINK, Chunk, Memory, QuestionReading, Sampling
 
 if TYPE_CHECKING:
     from awareness.model.encoder import SelfEncoder
@@ -26,10 +28,13 @@ GRACE = 64
 
 @dataclass(frozen=True)
 class Answer:
-    """sentences: in the order they were passed on. generation: the decoder's, with its times."""
+    """sentences: in the order they were passed on. generation: the decoder's, with its times. recomputed: tokens of the
+    memory that were computed again for the question; prepare_s: seconds of that, which are part of the times."""
 
     sentences: tuple[Sentence, ...]
     generation: Generation
+    recomputed: int = 0
+    prepare_s: float = 0.0
 
     @property
     def text(self) -> str:
@@ -147,6 +152,7 @@ def answer(
     is_long: bool = False,
     adapter: MemoryAdapter | None = None,
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    reading: QuestionReading = QuestionReading(),  # noqa: B008 - frozen
     on_sentence: Callable[[Sentence], None] = lambda _: None,
     on_begun: Callable[[str], None] = lambda _: None,
     is_cancelled: Callable[[], bool] = lambda: False,
@@ -155,11 +161,19 @@ def answer(
 
     settings: of the decoder and its adapter. chunks: the possible sources, best first. memory: their latents; each span
     is named by its place in `chunks`. texts: chunks in the prompt instead, in reading order. is_long: explain; a short
-    answer ends after three sentences. max_new_tokens: a sentence that started before this limit is finished.
+    answer ends after three sentences. max_new_tokens: a sentence that started before this limit is finished. reading:
+    how the memory is prepared for the question.
     on_sentence: called with each complete sentence. on_begun: called with the growing text of the next one.
     is_cancelled: called after every token; True ends the answer with the complete sentences. Memory, prompt and answer
     stay within the decoder's positions: the answer is shortened. Raises UsageError if they leave no room for one.
     """
+    has_memory = memory is not None
+    prompt = prompt_ids(decoder, settings, question, texts=texts, is_long=is_long, has_memory=has_memory)
+    started = time.perf_counter()
+    if memory is not None:
+        attached_texts = [chunks[int(span.name)].encoded_text for span in memory.spans if span.name != SINK]
+        memory = prepared(decoder, memory, attached_texts, prompt, reading, adapter=adapter)
+    prepare_s = time.perf_counter() - started
     record = AttentionRecord(retrieval_layers(decoder.model, memory), steps=True) if memory is not None else None
     sources = Sources(chunks, question)
     writer = _Writer(sources, memory, record, None if is_long else SENTENCES, on_sentence, on_begun)
@@ -170,8 +184,6 @@ def answer(
         tokens += 1
         return is_cancelled() or writer.is_full or (tokens >= max_new_tokens and writer.is_between_sentences)
 
-    has_memory = memory is not None
-    prompt = prompt_ids(decoder, settings, question, texts=texts, is_long=is_long, has_memory=has_memory)
     taken = len(prompt) + (0 if memory is None else memory.tokens)
     generation = generate(
         decoder,
@@ -186,4 +198,7 @@ def answer(
         stop=stop,
     )
     writer.close(generation.is_ended)
-    return Answer(tuple(writer.done), generation)
+    generation = replace(
+        generation, first_token_s=prepare_s + generation.first_token_s, total_s=prepare_s + generation.total_s
+    )
+    return Answer(tuple(writer.done), generation, 0 if memory is None else memory.recomputed, prepare_s)

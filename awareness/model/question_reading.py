@@ -24,21 +24,7 @@ from awareness.model.prompts import encode, sink_ids
 from awareness.model.recompute import recomputed
 from awareness.model.soft_tokens import SoftTokens
 from awareness.model.token_lines import token_lines
-from awareness.types import SINK, Memory, Span
-
-
-@dataclass(frozen=True)
-class QuestionReading:
-    """How a memory is prepared for a question; by default not at all.
-
-    recompute: the share of the memory's tokens, from 0 to 1, that are computed again for the question.
-    """
-
-    recompute: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.recompute <= 1.0:
-            raise UsageError(f"recompute {self.recompute:g} is not a share of the memory", hint="from 0 to 1, as 0.15")
+from awareness.types import SINK, Memory, QuestionReading, Span
 
 
 def prepared(
@@ -53,8 +39,12 @@ def prepared(
     """The memory as `reading` prepares it for the prompt; the same object if there is nothing to do.
 
     texts: of the memory's chunks, in its order. prompt: token ids of the question. adapter: what the memory is read by.
-    Raises UsageError for latents that the decoder did not make from these texts.
+    Raises UsageError for a share beyond 0 to 1, and for latents that the decoder did not make from these texts.
     """
+    if not 0.0 <= reading.recompute <= 1.0:
+        raise UsageError(
+            f"recompute {reading.recompute:g} is not a share of the memory", hint="a number from 0 to 1, such as 0.15"
+        )
     if reading.recompute == 0.0 or not texts:
         return memory
     tokens = MemoryTokens.of(decoder.tokenizer, memory, texts, adapter)

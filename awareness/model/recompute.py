@@ -3,10 +3,10 @@
 Chunks are encoded apart, so no token of a memory has seen another chunk. CacheBlend (Yao et al. 2024, section 4) runs a
 share of the tokens through the decoder again and leaves the others as they are. Here the caller says which.
 
-The tokens run as one pass at their positions in the memory, together with the sink. In a layer that the memory has, each
-sees the sink, what it has before it of the memory, and the recomputed tokens before it. Below these layers nothing of
-the memory is stored: there it sees the sink and the recomputed tokens. With all tokens and all layers this is the text
-in the prompt.
+The tokens run as one pass at their positions in the memory, together with the sink. In a layer that the memory has,
+each sees the tokens of the memory before it: those of the pass as they are now, the others as they are stored. Below
+these layers nothing of the memory is stored: there it sees the tokens of the pass alone. With all tokens and all layers
+this is the text in the prompt.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def recomputed(model: PreTrainedModel, memory: Memory, ids: Sequence[int], place
         memory,
         keys={layer: put(key, fresh[layer][0] * memory.sharpness) for layer, key in memory.keys.items()},
         values={layer: put(value, fresh[layer][1]) for layer, value in memory.values.items()},
+        recomputed=len(chosen),
     )
 
 
