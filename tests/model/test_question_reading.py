@@ -1,0 +1,103 @@
+"""A memory prepared for a question: which tokens are computed again, and what stays bitwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from awareness.errors import UsageError
+from awareness.model.answering import answer
+from awareness.model.assemble import assemble
+from awareness.model.encoder import SelfEncoder
+from awareness.model.fusion import fuse
+from awareness.model.load import Decoder
+from awareness.model.model_files import ModelFolder
+from awareness.model.presets import NEUTRAL
+from awareness.model.prompts import encode, question_ids, sink_ids
+from awareness.model.question_reading import MemoryTokens, attention_to, best_lines, prepared
+from awareness.model.recompute import recomputed
+from awareness.types import Chunk, QuestionReading
+
+CHUNKS = [
+    Chunk("src/auth.py", 1, 2, "sign", "def sign(self):\n    return MAX_AGE"),
+    Chunk("src/pool.py", 7, 8, "Pool", "class Pool:\n    max_size = 10"),
+]
+TEXTS = [chunk.encoded_text for chunk in CHUNKS]
+
+
+@pytest.fixture
+def decoder(model, tokenizer):
+    return Decoder(fuse(model), tokenizer, ModelFolder("tiny", Path(), "tiny"))
+
+
+@pytest.fixture
+def memory(decoder):
+    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny")
+    return assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(TEXTS)))
+
+
+@pytest.fixture
+def prompt(decoder):
+    return question_ids(decoder.tokenizer, "What is the size?", with_system=False)
+
+
+def test_tokens_and_lines_of_a_memory(decoder, memory):
+    tokens = MemoryTokens.of(decoder.tokenizer, memory, TEXTS)
+    texts = [token for text in TEXTS for token in encode(decoder.tokenizer, text)]
+    assert list(tokens.ids) == sink_ids(decoder.tokenizer) + texts
+    decode = decoder.tokenizer.decode
+    written = [[decode([tokens.ids[place] for place in line]) for line in lines] for lines in tokens.lines]
+    assert written == [text.splitlines(keepends=True) for text in TEXTS]
+
+
+def test_best_lines_are_whole_with_the_headers_of_their_chunks(decoder, memory):
+    tokens = MemoryTokens.of(decoder.tokenizer, memory, TEXTS)
+    scores = torch.zeros(memory.tokens)
+    header, _, best = tokens.lines[1]
+    scores[best[4]], scores[tokens.lines[0][2][0]] = 2.0, 1.0
+    assert best_lines(scores, tokens, len(header) + len(best)) == sorted([*header, *best])
+    assert best_lines(scores, tokens, len(header) + len(best) - 1) != sorted([*header, *best])
+    everything = [place for lines in tokens.lines for line in lines for place in line]
+    assert best_lines(scores, tokens, memory.tokens) == everything
+    assert best_lines(scores, tokens, 0) == []
+
+
+def test_share_0_is_the_same_memory(decoder, memory, prompt):
+    assert prepared(decoder, memory, TEXTS, prompt, QuestionReading()) is memory
+
+
+def test_a_share_is_what_the_question_looks_at(decoder, memory, prompt):
+    new = prepared(decoder, memory, TEXTS, prompt, QuestionReading(recompute=0.4))
+    assert 0 < new.recomputed <= 0.4 * memory.tokens
+    tokens = MemoryTokens.of(decoder.tokenizer, memory, TEXTS)
+    places = best_lines(attention_to(decoder, memory, prompt), tokens, round(0.4 * memory.tokens))
+    want = recomputed(decoder.model, memory, tokens.ids, places)
+    assert all(torch.equal(new.keys[layer], want.keys[layer]) for layer in memory.keys)
+    assert new.recomputed == len(places)
+
+
+def test_share_1_is_everything(decoder, memory, prompt):
+    new = prepared(decoder, memory, TEXTS, prompt, QuestionReading(recompute=1.0))
+    assert new.recomputed == memory.tokens - len(sink_ids(decoder.tokenizer))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_what_is_no_share_is_refused(decoder, memory, prompt, share):
+    with pytest.raises(UsageError, match="is not a share of the memory"):
+        prepared(decoder, memory, TEXTS, prompt, QuestionReading(recompute=share))
+
+
+def test_other_texts_are_refused(decoder, memory, prompt):
+    with pytest.raises(UsageError, match="chunk 0 of the memory has"):
+        prepared(decoder, memory, TEXTS[::-1], prompt, QuestionReading(recompute=0.5))
+
+
+def test_an_answer_says_what_was_computed_again(decoder, memory):
+    options = {"max_new_tokens": 4, "is_cancelled": lambda: True}
+    plain = answer(decoder, NEUTRAL, "What is the size?", CHUNKS, memory, **options)
+    assert (plain.recomputed, plain.generation.first_token_s > 0) == (0, True)
+    again = answer(decoder, NEUTRAL, "What is the size?", CHUNKS, memory, reading=QuestionReading(0.5), **options)
+    assert 0 < again.recomputed <= 0.5 * memory.tokens
+    assert again.generation.total_s >= again.generation.first_token_s > again.prepare_s > 0
