@@ -301,10 +301,16 @@ class Sampling:
 class QuestionReading:
     """How a memory is prepared for a question (model/question_reading.py); by default not at all.
 
-    recompute: the share of the memory's tokens, from 0 to 1, that are computed again for the question.
+    top_chunks: leave only this many chunks, those that the question looks at most; None for all. recompute: then the
+    share of the memory's tokens, from 0 to 1, that are computed again for the question.
     """
 
     recompute: float = 0.0
+    top_chunks: int | None = None
+
+
+AS_IT_IS = QuestionReading()
+"""Nothing is prepared."""
 
 
 class KVEncoder(Protocol):

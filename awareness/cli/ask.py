@@ -57,6 +57,16 @@ def ask(
             " Slower; 0 reads the memory as it is.",
         ),
     ] = 0.0,
+    read_chunks: Annotated[
+        int | None,
+        typer.Option(
+            "--read-chunks",
+            min=1,
+            help="Answer from only this many of the attached chunks: those that the model looks at most when it first"
+            " reads the question. For a large --top-k.",
+            show_default="all",
+        ),
+    ] = None,
     adapter: options.AdapterOption = None,
     weights: options.WeightsOption = None,
     temperature: Annotated[
@@ -104,7 +114,7 @@ def ask(
                     is_long=long,
                     may_cut=cut,
                     sampling=Sampling(temperature, sampling_top_k, top_p, seed),
-                    reading=QuestionReading(recompute),
+                    reading=QuestionReading(recompute, read_chunks),
                     on_sentence=lambda sentence: shown.sentence(sentence.marked),
                     on_begun=shown.begun,
                 )

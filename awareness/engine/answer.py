@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class MemorySize:
     """What was attached: chunks in any mode, tokens and bytes of their latents. dropped: hits that did not fit into the
-    decoder's positions, the worst ones. recomputed: tokens of it that were computed again for the question."""
+    decoder's positions, the worst ones. read: chunks whose latents the answer was read from; recomputed: their tokens
+    that were computed again for the question."""
 
     chunks: int = 0
     tokens: int = 0
     bytes: int = 0
     dropped: int = 0
+    read: int = 0
     recomputed: int = 0
 
 

@@ -35,7 +35,7 @@ from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
 from awareness.model import model_files, presets
 from awareness.model.context_length import fitting_question
-from awareness.types import Latent, MemorySpec, QuestionReading, Sampling
+from awareness.types import AS_IT_IS, Latent, MemorySpec, QuestionReading, Sampling
 
 if TYPE_CHECKING:
     from awareness.model.sentences import Sentence
@@ -345,7 +345,7 @@ class Engine:
         is_long: bool = False,
         may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
-        reading: QuestionReading = QuestionReading(),  # noqa: B008 - frozen
+        reading: QuestionReading = AS_IT_IS,
         on_sentence: Callable[[Sentence], None] = lambda _: None,
         on_begun: Callable[[str], None] = lambda _: None,
         is_cancelled: Callable[[], bool] = lambda: False,
@@ -361,6 +361,12 @@ class Engine:
         nothing seems to answer it, NoIndex, ModelNotAvailable, UsageError."""
         started = time.perf_counter()
         choice, folder = self.reading()
+        reads_memory = choice.mode in (Mode.joint, Mode.tanh)
+        if reading != AS_IT_IS and not reads_memory:
+            raise UsageError(
+                f"mode {choice.mode.value} has no memory that could be read again for the question",
+                hint="leave --recompute and --read-chunks out, or --mode joint",
+            )
         wanted = max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS)
         fitted = fitting_question(
             question,
@@ -389,7 +395,6 @@ class Engine:
 
         if choice.mode is Mode.none:
             hits = []
-        reads_memory = choice.mode in (Mode.joint, Mode.tanh)
         with self._model_lock:
             load_started = time.perf_counter()
             model = self.load()
@@ -437,7 +442,12 @@ class Engine:
             adapter=choice.adapter,
             weights=model.weights,
             memory=MemorySize(
-                len(hits), memory.tokens if memory else 0, memory.nbytes if memory else 0, dropped, reply.recomputed
+                len(hits),
+                memory.tokens if memory else 0,
+                memory.nbytes if memory else 0,
+                dropped,
+                reply.chunks_read,
+                reply.recomputed,
             ),
             timings=Timings(route_s, load_s, generation.first_token_s, time.perf_counter() - started, reply.prepare_s),
             tokens_per_s=generation.tokens_per_s,
@@ -455,7 +465,7 @@ class Engine:
         is_long: bool = False,
         may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
-        reading: QuestionReading = QuestionReading(),  # noqa: B008 - frozen
+        reading: QuestionReading = AS_IT_IS,
     ) -> AnswerStream:
         """As `ask`, in a thread: iterate over the sentences as they are completed, then read `.answer`."""
 

@@ -2,7 +2,8 @@
 
     text                            the default model
     text@qwen2.5-coder-1.5b         another model
-    joint@recompute=0.15            a setting of reading
+    joint@recompute=0.15            a setting of reading: this share of the memory is computed again for the question
+    joint@top=8                     only the 8 chunks that the question looks at most are read
     joint@qwen2.5-coder-1.5b@recompute=0.15
 
 readers.py opens what is written here. `SETTINGS` has the settings that there are.
@@ -28,7 +29,7 @@ class Bounds:
     high: float
 
 
-SETTINGS: dict[str, Bounds] = {}
+SETTINGS = {"recompute": Bounds(0.0, 1.0), "top": Bounds(1, 256)}
 """Setting of reading -> what it may be."""
 
 

@@ -7,6 +7,7 @@ decoder: it ranks the chunks by the words of the question. The command line and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,7 +37,8 @@ from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import ReadingSettings, settings_of
 from awareness.model.prompts import answer_ids, sample_ids
-from awareness.types import Chunk, KVEncoder, Latent, Memory, MemorySpec, Sample
+from awareness.model.question_reading import prepared
+from awareness.types import AS_IT_IS, Chunk, KVEncoder, Latent, Memory, MemorySpec, QuestionReading, Sample
 
 Reads = Literal["memory", "text", "none"]
 UNTRAINED: dict[str, Reads] = {"none": "none", "text": "text", "joint": "memory"}
@@ -48,7 +50,7 @@ CACHE_BYTES = 1 << 30  # of latents that readers keep, those with the same laten
 class Reader:
     """reads: how the chunks of a sample reach the decoder. encoder: only with `memory`. module: what a checkpoint
     trained, None for the decoder without training. kept: latents, shared by readers with the same; by default its
-    own."""
+    own. question_reading: how a memory is prepared for a question."""
 
     name: str
     reads: Reads
@@ -56,6 +58,7 @@ class Reader:
     encoder: KVEncoder | None = None
     module: MemoryDecoder | None = None
     kept: LatentCache[Latent] | None = None
+    question_reading: QuestionReading = AS_IT_IS
 
     def __post_init__(self) -> None:
         if (self.reads == "memory") != (self.encoder is not None):
@@ -112,6 +115,7 @@ class Reader:
             texts=texts,
             max_new_tokens=max_new_tokens,
             adapter=self.adapter,
+            reading=self.question_reading,
         )
 
     def prompt(self, sample: Sample) -> list[int]:
@@ -143,15 +147,24 @@ class Reader:
         """The greedy continuation of the prompt. record: by default of the retrieval layers, if there is a memory."""
         if record is None and self.reads == "memory":
             record = AttentionRecord(self.retrieval_layers)
+        memory, prompt, started = self.memory(sample.texts), self.prompt(sample), time.perf_counter()
+        memory = self._prepared(memory, sample, prompt)
+        prepare_s = time.perf_counter() - started
         return generate(
             self.decoder,
-            self.prompt(sample),
-            self.memory(sample.texts),
+            prompt,
+            memory,
             max_new_tokens=max_new_tokens,
             record=record,
             repetition_penalty=repetition_penalty,
             adapter=self.adapter,
-        )
+        ).after(prepare_s)
+
+    def _prepared(self, memory: Memory | None, sample: Sample, prompt: Sequence[int]) -> Memory | None:
+        """The memory of the sample's texts as `ask` prepares it for the prompt."""
+        if memory is None:
+            return None
+        return prepared(self.decoder, memory, sample.texts, prompt, self.question_reading, adapter=self.adapter)
 
     @torch.inference_mode()
     def nll(self, sample: Sample, *, texts: Sequence[str] | None = None) -> tuple[float, int]:
@@ -167,7 +180,8 @@ class Reader:
         device = self.decoder.model.device
         ids = torch.tensor([prompt + answer], device=device)
         mask = torch.ones(1, len(prompt), dtype=torch.bool, device=device)
-        with attached(self.decoder.model, self.memory(sample.texts), adapter=self.adapter, prompt=mask):
+        memory = self._prepared(self.memory(sample.texts), sample, prompt)
+        with attached(self.decoder.model, memory, adapter=self.adapter, prompt=mask):
             logits = hf.last_logits(self.decoder.model, ids, len(answer) + 1)
         logits = logits[0, :-1].float()  # [A, V]: those at t predict the token at t + 1
         return float(cross_entropy(logits, ids[0, -len(answer) :], reduction="sum")), len(answer)
@@ -235,8 +249,16 @@ def open_readers(
         reader = opened[arm.reader, arm.model]
         if arm.settings and reader.reads != "memory":
             raise UsageError(f"arm {arm.name}: {arm.reader} has no memory to read", hint=f"--arms {arm.reader}")
-        readers.append(replace(reader, name=arm.name, **arm.settings))
+        readers.append(replace(reader, name=arm.name, question_reading=_reading(arm)))
     return readers
+
+
+def _reading(arm: Arm) -> QuestionReading:
+    """The settings of an arm. Raises UsageError."""
+    top = arm.settings.get("top")
+    if top is not None and top != int(top):
+        raise UsageError(f"arm {arm.name}: top is {top:g}, not a whole number", hint=f"--arms {arm.reader}@top=8")
+    return QuestionReading(arm.settings.get("recompute", 0.0), None if top is None else int(top))
 
 
 def _check(arm: Arm, trained: Mapping[str, Path]) -> None:

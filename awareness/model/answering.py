@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from awareness.model.adapter import MemoryAdapter
@@ -16,7 +16,7 @@ from awareness.model.presets import ReadingSettings
 from awareness.model.prompts import encode, question_ids
 from awareness.model.question_reading import prepared
 from awareness.model.sentences import SENTENCES, Sentence, Sentences, Sources, is_whole, without_echo
-from awareness.types import SINK, Chunk, Memory, QuestionReading, Sampling
+from awareness.types import AS_IT_IS, SINK, Chunk, Memory, QuestionReading, Sampling
 
 if TYPE_CHECKING:
     from awareness.model.encoder import SelfEncoder
@@ -28,11 +28,13 @@ GRACE = 64
 
 @dataclass(frozen=True)
 class Answer:
-    """sentences: in the order they were passed on. generation: the decoder's, with its times. recomputed: tokens of the
-    memory that were computed again for the question; prepare_s: seconds of that, which are part of the times."""
+    """sentences: in the order they were passed on. generation: the decoder's, with its times. chunks_read: chunks in
+    the memory that was read; recomputed: its tokens that were computed again for the question; prepare_s: the seconds
+    before it could be read, which are part of the times."""
 
     sentences: tuple[Sentence, ...]
     generation: Generation
+    chunks_read: int = 0
     recomputed: int = 0
     prepare_s: float = 0.0
 
@@ -152,7 +154,7 @@ def answer(
     is_long: bool = False,
     adapter: MemoryAdapter | None = None,
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
-    reading: QuestionReading = QuestionReading(),  # noqa: B008 - frozen
+    reading: QuestionReading = AS_IT_IS,
     on_sentence: Callable[[Sentence], None] = lambda _: None,
     on_begun: Callable[[str], None] = lambda _: None,
     is_cancelled: Callable[[], bool] = lambda: False,
@@ -198,7 +200,8 @@ def answer(
         stop=stop,
     )
     writer.close(generation.is_ended)
-    generation = replace(
-        generation, first_token_s=prepare_s + generation.first_token_s, total_s=prepare_s + generation.total_s
-    )
-    return Answer(tuple(writer.done), generation, 0 if memory is None else memory.recomputed, prepare_s)
+    generation = generation.after(prepare_s)
+    if memory is None:
+        return Answer(tuple(writer.done), generation)
+    chunks_read = sum(span.name != SINK for span in memory.spans)
+    return Answer(tuple(writer.done), generation, chunks_read, memory.recomputed, prepare_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,10 @@ class Generation:
     total_s: float
     attention: dict[str, float]
     is_ended: bool = True
+
+    def after(self, seconds: float) -> Generation:
+        """The same, with times from a call that began this long before."""
+        return replace(self, first_token_s=seconds + self.first_token_s, total_s=seconds + self.total_s)
 
     @property
     def tokens_per_s(self) -> float:

@@ -1,8 +1,9 @@
-"""Read a memory for one question: look at it once with the question, then compute again what matters for it.
+"""Read a memory for one question: look at it once with the question, then read again what matters for it.
 
-One forward pass of the prompt over the memory gives every token of the memory the attention of the retrieval layers.
-The lines with most of it are recomputed together (recompute.py), with the first line of their chunks, which names the
-file. Nothing is trained, and the memory that was given is left as it is.
+One forward pass of the prompt over the memory gives every token of the memory the attention of the retrieval layers. So
+only the chunks with most of it stay in the memory (chunk_choice.py), or the lines with most of it are computed again,
+together (recompute.py), with the first line of their chunks, which names the file. Nothing is trained, and the memory
+that was given is left as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from awareness.errors import UsageError
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
+from awareness.model.chunk_choice import best_chunks, chunk_scores, with_chunks
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
 from awareness.model.prompts import encode, sink_ids
@@ -39,18 +41,25 @@ def prepared(
     """The memory as `reading` prepares it for the prompt; the same object if there is nothing to do.
 
     texts: of the memory's chunks, in its order. prompt: token ids of the question. adapter: what the memory is read by.
-    Raises UsageError for a share beyond 0 to 1, and for latents that the decoder did not make from these texts.
+    Raises UsageError for numbers out of range, and to recompute latents that the decoder did not make from these texts.
     """
+    if reading.top_chunks is not None and reading.top_chunks < 1:
+        raise UsageError(f"top_chunks {reading.top_chunks} is not a number of chunks", hint="at least 1")
     if not 0.0 <= reading.recompute <= 1.0:
         raise UsageError(
             f"recompute {reading.recompute:g} is not a share of the memory", hint="a number from 0 to 1, such as 0.15"
         )
+    if reading.top_chunks is not None and reading.top_chunks < len(texts):
+        scores = chunk_scores(memory, attention_to(decoder, memory, prompt, adapter))
+        places = best_chunks(scores, reading.top_chunks)
+        memory = with_chunks(decoder.model, memory, places)
+        texts = [texts[place] for place in places]
     if reading.recompute == 0.0 or not texts:
         return memory
     tokens = MemoryTokens.of(decoder.tokenizer, memory, texts, adapter)
     scores = attention_to(decoder, memory, prompt, adapter)
-    places = best_lines(scores, tokens, round(reading.recompute * memory.tokens))
-    return recomputed(decoder.model, memory, tokens.ids, places)
+    lines = best_lines(scores, tokens, round(reading.recompute * memory.tokens))
+    return recomputed(decoder.model, memory, tokens.ids, lines)
 
 
 @dataclass(frozen=True)

@@ -70,3 +70,24 @@ def test_a_terminal_shows_markdown_and_keeps_whole_sentences_only():
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.rpartition("\x1b[2K")[2])
     assert "`" not in last and "max_size is 10 [1]." in last and "And then" not in last
     assert "\x1b[31m" not in drawn
+
+
+def test_a_memory_is_read_again_for_the_question(asked):
+    _, plain, _ = asked("-n", "1", "--format", "json")
+    code, out, _ = asked("-n", "1", "--format", "json", "--recompute", "0.5", "--read-chunks", "1")
+    before, after = json.loads(plain)["memory"], json.loads(out)["memory"]
+    assert code == 0
+    assert before["recomputed"] == 0 and before["read"] == before["chunks"] == 2
+    assert after["read"] == 1 and 0 < after["recomputed"] < before["tokens"]
+    assert {key: after[key] for key in ("chunks", "tokens", "bytes")} == {
+        key: before[key] for key in ("chunks", "tokens", "bytes")
+    }
+    timings = json.loads(out)["timings"]
+    assert 0 < timings["prepare_s"] < timings["first_token_s"]
+
+
+def test_without_a_memory_there_is_nothing_to_read_again(asked):
+    code, _, err = asked("-n", "1", "--mode", "text", "--recompute", "0.5")
+    assert code == 2
+    assert "mode text has no memory that could be read again" in err
+    assert asked("-n", "1", "--mode", "text")[0] == 0  # the hint

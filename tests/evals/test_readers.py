@@ -23,7 +23,8 @@ from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.model_files import find
 from awareness.model.presets import SETTINGS, ReadingSettings
 from awareness.model.prompts import answer_ids, sample_ids, sink_ids
-from awareness.types import Chunk, Sample
+from awareness.model.question_reading import prepared
+from awareness.types import Chunk, QuestionReading, Sample
 
 TEXTS = ("# file: a.py\nlimit = 3\n", "# file: b.py · run\ndef run(): pass\n", "# file: c.py\nx = 1\n")
 SAMPLE = Sample(TEXTS, (0,), "What is limit?", "3 or so", "limit = ")
@@ -283,3 +284,26 @@ def test_bm25_ranks_by_words_of_text_path_and_symbol():
     assert Bm25().rank(replace(sample, question="renew"))[0] == 1
     assert Bm25().rank(replace(sample, question="lease"))[:2] in ([1, 2], [2, 1])
     assert Bm25().rank(replace(sample, question="nowhere")) == [0, 1, 2, 3]
+
+
+def test_an_arm_may_read_again_for_the_question(model_folder):
+    arms = ["joint", "joint@recompute=1", "joint@top=1", "joint@recompute=0.5@top=2"]
+    joint, again, one, both = opened(arms, [], model_folder)
+    assert both.question_reading == QuestionReading(recompute=0.5, top_chunks=2)
+    assert joint.decoder is again.decoder and joint.kept is again.kept
+    prompt = joint.prompt(SAMPLE)
+    want = prepared(again.decoder, joint.memory(TEXTS), TEXTS, prompt, QuestionReading(recompute=1.0))
+    told = replace(SAMPLE, texts=TEXTS)
+    got = again.generate(told, max_new_tokens=3)
+    assert got.text == generate(again.decoder, prompt, want, max_new_tokens=3).text
+    assert again.nll(told) != joint.nll(told) != one.nll(told)
+    assert len(one.generate(told, max_new_tokens=1, record=AttentionRecord(one.retrieval_layers)).attention) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("joint@top=1.5", "top is 1.5, not a whole"), ("text@top=1", "text has no memory to read")]
+)
+def test_settings_that_cannot_be(model_folder, name, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        opened([name], [], model_folder)
+    opened([caught.value.hint.removeprefix("--arms ")], [], model_folder)

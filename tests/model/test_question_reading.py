@@ -10,6 +10,7 @@ import torch
 from awareness.errors import UsageError
 from awareness.model.answering import answer
 from awareness.model.assemble import assemble
+from awareness.model.chunk_choice import chunk_scores
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder
@@ -83,6 +84,19 @@ def test_share_1_is_everything(decoder, memory, prompt):
     assert new.recomputed == memory.tokens - len(sink_ids(decoder.tokenizer))
 
 
+def test_top_chunks_are_what_the_question_looks_at(decoder, memory, prompt):
+    new = prepared(decoder, memory, TEXTS, prompt, QuestionReading(top_chunks=1))
+    scores = chunk_scores(memory, attention_to(decoder, memory, prompt))
+    best = max((0, 1), key=lambda place: scores[place])
+    assert [span.name for span in new.spans] == ["sink", str(best)]
+    assert new.recomputed == 0
+    assert prepared(decoder, memory, TEXTS, prompt, QuestionReading(top_chunks=2)) is memory
+    again = prepared(decoder, memory, TEXTS, prompt, QuestionReading(recompute=1.0, top_chunks=1))
+    assert again.spans == new.spans and again.recomputed == new.tokens - new.spans[0].stop
+    with pytest.raises(UsageError, match="top_chunks 0 is not a number of chunks"):
+        prepared(decoder, memory, TEXTS, prompt, QuestionReading(top_chunks=0))
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_what_is_no_share_is_refused(decoder, memory, prompt, share):
     with pytest.raises(UsageError, match="is not a share of the memory"):
@@ -100,4 +114,7 @@ def test_an_answer_says_what_was_computed_again(decoder, memory):
     assert (plain.recomputed, plain.generation.first_token_s > 0) == (0, True)
     again = answer(decoder, NEUTRAL, "What is the size?", CHUNKS, memory, reading=QuestionReading(0.5), **options)
     assert 0 < again.recomputed <= 0.5 * memory.tokens
+    assert (plain.chunks_read, again.chunks_read) == (2, 2)
+    one = answer(decoder, NEUTRAL, "What is the size?", CHUNKS, memory, reading=QuestionReading(0, 1), **options)
+    assert (one.chunks_read, one.recomputed) == (1, 0)
     assert again.generation.total_s >= again.generation.first_token_s > again.prepare_s > 0
