@@ -20,6 +20,7 @@ from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
 from awareness.model.chunk_choice import best_chunks, chunk_scores, with_chunks
+from awareness.model.encoder import outputs_of
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
 from awareness.model.prompts import encode, sink_ids
@@ -111,10 +112,16 @@ def _checked(ids: list[int], span: Span, around: int = 0) -> list[int]:
 def attention_to(
     decoder: Decoder, memory: Memory, prompt: Sequence[int], adapter: MemoryAdapter | None = None
 ) -> Tensor:
-    """[M] float32: what the prompt's tokens attend to in the retrieval layers, summed over tokens, heads and layers."""
-    record = AttentionRecord(retrieval_layers(decoder.model, memory), every_token=True)
+    """[M] float32: what the prompt's tokens attend to in the retrieval layers, summed over tokens, heads and layers.
+    The pass ends after the last of these layers."""
+    layers = retrieval_layers(decoder.model, memory)
+    record = AttentionRecord(layers, every_token=True)
     ids = torch.tensor([list(prompt)], device=decoder.model.device)
-    with attached(decoder.model, memory, adapter=adapter, record=record, prompt=torch.ones_like(ids).bool()):
+    next_layer = hf.decoder_layers(decoder.model)[max(layers) + 1 :][:1]
+    with (
+        attached(decoder.model, memory, adapter=adapter, record=record, prompt=torch.ones_like(ids).bool()),
+        outputs_of([hf.attention_norm(layer) for layer in next_layer]),
+    ):
         hf.body(decoder.model)(ids, use_cache=False)
     return torch.stack([total.sum(dim=(0, 1)) for total in record.sums.values()]).sum(dim=0)
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from awareness.errors import UsageError
+from awareness.model import hf
 from awareness.model.answering import answer
 from awareness.model.assemble import assemble
+from awareness.model.attention_record import AttentionRecord, retrieval_layers
 from awareness.model.chunk_choice import chunk_scores
 from awareness.model.encoder import SelfEncoder
-from awareness.model.fusion import fuse
+from awareness.model.fusion import attached, fuse
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import NEUTRAL
@@ -118,3 +120,17 @@ def test_an_answer_says_what_was_computed_again(decoder, memory):
     one = answer(decoder, NEUTRAL, "What is the size?", CHUNKS, memory, reading=QuestionReading(0, 1), **options)
     assert (one.chunks_read, one.recomputed) == (1, 0)
     assert again.generation.total_s >= again.generation.first_token_s > again.prepare_s > 0
+
+
+def test_attention_of_the_retrieval_layers(decoder, memory, prompt):
+    """As a whole forward pass records it; layers after the last of them are not run."""
+    layers = retrieval_layers(decoder.model, memory)
+    assert layers == [2, 3, 4]
+    record = AttentionRecord(layers, every_token=True)
+    with torch.inference_mode(), attached(decoder.model, memory, record=record):
+        decoder.model(torch.tensor([prompt]))
+    ran = []
+    hf.mlp(hf.decoder_layers(decoder.model)[5]).register_forward_hook(lambda *_: ran.append(5))
+    scores = attention_to(decoder, memory, prompt)
+    assert not ran
+    torch.testing.assert_close(scores, sum(total.sum(dim=(0, 1)) for total in record.sums.values()))
