@@ -12,6 +12,7 @@ from awareness.engine.answer import Answer, NotAnswered
 from awareness.engine.engine import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Engine
 from awareness.engine.modes import Mode
 from awareness.engine.units import counted, parse_bytes
+from awareness.errors import NothingFound
 from awareness.types import QuestionReading, Sampling
 
 
@@ -123,6 +124,13 @@ def ask(
             engine.note_unsearched()
             raise
     _print_sources(answer) if is_shown else render.data(answer.to_json())
+    if answer.abstained:
+        engine.note_unsearched()
+        read = counted(answer.memory.chunks, "chunk")
+        raise NothingFound(
+            f"the model read {read} and says that the answer is not there",
+            hint=f"--top-k {2 * top_k}, or name a file, class or function you know of",
+        )
 
 
 def _print_sources(answer: Answer) -> None:

@@ -74,6 +74,13 @@ class Answer:
         return "".join(sentence.marked for sentence in self.sentences).strip()
 
     @property
+    def abstained(self) -> bool:
+        """Whether the answer says no more than that the attached chunks do not answer the question."""
+        from awareness.model.not_said import is_refusal
+
+        return bool(self.hits) and bool(self.sentences) and all(is_refusal(s.text) for s in self.sentences)
+
+    @property
     def cited(self) -> list[int]:
         """Places in `hits` of the sources that sentences rest on, ascending."""
         return sorted({sentence.source for sentence in self.sentences if sentence.source is not None})
@@ -83,7 +90,7 @@ class Answer:
             "question": self.question,
             "answer": self.text,
             "sentences": [_sentence_json(sentence) for sentence in self.sentences],
-            "abstained": False,
+            "abstained": self.abstained,
             "mode": self.mode.value,
             "model": self.model,
             "adapter": None if self.adapter is None else str(self.adapter),

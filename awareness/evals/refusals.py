@@ -1,13 +1,12 @@
 """Questions that the chunks do not answer: does a reader say so, and does it say so only then?
 
 Each case is asked twice, as `ask` asks: with the invented lines that answer it, and with the same chunks without them
-(of a two-hop shape without its first lines). An answer refuses if it has one of `_FORMS` and not the value. What is
-refused without the lines is right; what is refused with them is a false refusal.
+(of a two-hop shape without its first lines). An answer refuses if it says so (`refuses`) and does not have the value.
+What is refused without the lines is right; what is refused with them is a false refusal.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,40 +19,9 @@ from awareness.evals.needle import Case, is_in, make_cases
 from awareness.evals.readers import Reader
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.setup import Setup
+from awareness.model.not_said import refuses
 from awareness.train.samples.held_out_shapes import LIST_MARK, shapes_named
 from awareness.types import Progress, silent
-
-_CODE = r"(?:code|snippets?|context|chunks?|files?|text|repository|documentation|information|sources?|lines|above)"
-_SAY = (
-    r"(?:say|tell|specify|mention|show|contain|include|provide|define|state|give|indicate|have|reveal|list|explain"
-    r"|declare|describe|hold|answer)"
-)
-_SAID = (
-    r"(?:said|told|specified|mentioned|shown|contained|included|provided|defined|stated|given|indicated|revealed|listed"
-    r"|explained|declared|described|present|found|available|visible|known|part of|in the)"
-)
-_NOT = r"(?:not|n't|never)"
-_FORMS = re.compile(
-    "|".join(
-        (
-            rf"\b{_CODE}\b[^.]{{0,60}}(?:does|do|did)(?: {_NOT}|n't) (?:\w+ly )?{_SAY}\b",  # the code does not say
-            rf"\b(?:is|are|was|were)(?: {_NOT}|n't) (?:\w+ly )?{_SAID}\b",  # it is not shown
-            r"\bno (?:\w+ )?(?:information|mention|indication|details?|references?|definition|such)\b",
-            r"\b(?:can(?:no|')t|can not|cannot|could not|couldn't|unable to|impossible to|not possible to) (?:be )?"
-            r"(?:find|found|determined?|tell|answer(?:ed)?|say|see|locate|know|provide)\b",
-            r"\bnot enough (?:information|context|code)\b",
-            rf"\bnot (?:found |present |defined |mentioned )?in (?:the |this |these )?(?:\w+ )?{_CODE}\b",
-            rf"\bthere (?:is|are) no\b[^.]*\b{_CODE}\b",
-            r"\b(?:do not|don't) (?:know|have (?:enough|any|that|the|access|information))\b",
-        )
-    ),
-    re.IGNORECASE,
-)
-
-
-def refuses(answer: str) -> bool:
-    """Whether the answer says, in one of the usual forms, that what it read does not answer the question."""
-    return _FORMS.search(answer.replace("’", "'").replace("`", "")) is not None
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class LayerMemory:
     """What one layer reads of a memory.
 
     key, value: [B or 1, H_kv, M, D], keys rotated. mask: [B, M] or [B, T, M], True where a row, or each of its tokens,
-    may look, or None. bias: [H, 1 or M], added to the scores of a head, or None. sharpness: [H], multiplies them before,
-    or None.
+    may look, or None. bias: [H, 1 or M], added to the scores of a head, or None. sharpness: [H], multiplies them, or
+    None.
     """
 
     key: Tensor

@@ -16,8 +16,6 @@ from awareness.types import Sample
 SYSTEM = "You are a helpful assistant that answers questions about the code of a repository."
 BRIEFLY = " Answer in one sentence."
 """Ends a question of training and evaluation: small models drift off without it."""
-NOT_SAID = "The code above does not say."
-"""What a model is taught to answer where no chunk holds the answer."""
 _MARK = "\u241e"  # stands for the user's words while the chat template is rendered
 _FALLBACK_TURN = f"\n# Question: {_MARK}\n# Answer:"
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from awareness.model.not_said import is_refusal
 from awareness.types import Chunk
 
 UNKNOWN = "(not in the sources)"
@@ -113,9 +114,12 @@ class Sources:
         self._words = [frozenset(_PARTS.findall(text)) for text in self._texts]
 
     def sentence(self, text: str, attention: Sequence[float] = ()) -> Sentence:
-        """The text with its source and unknown names. attention: of the sentence's tokens, a share for each chunk."""
+        """The text with its source and unknown names; that the code does not say it rests on no source. attention: of
+        the sentence's tokens, a share for each chunk."""
         if not self.chunks:
             return Sentence(text)
+        if is_refusal(text):
+            return Sentence(text, None, tuple(self.unknown(text)))
         return Sentence(text, self.source(text, attention), tuple(self.unknown(text)))
 
     def unknown(self, text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.console import Console
 from awareness.cli import render
 from awareness.cli.app import run
 from awareness.cli.live import growing
+from awareness.model import answering
+from awareness.model.not_said import NOT_SAID, is_refusal
 
 
 @pytest.fixture
@@ -91,3 +94,24 @@ def test_without_a_memory_there_is_nothing_to_read_again(asked):
     assert code == 2
     assert "mode text has no memory that could be read again" in err
     assert asked("-n", "1", "--mode", "text")[0] == 0  # the hint
+
+
+@pytest.mark.parametrize("said", [NOT_SAID, "The code does not contain `retry`.", "The pool does not retry."])
+def test_an_answer_that_says_it_is_not_there_is_no_answer(asked, monkeypatch, said):
+    """Only the decoder's words are given; a real one that says them takes a trained adapter."""
+    whole = answering.generate
+
+    def generate(*args, on_text, **options):
+        done = whole(*args, on_text=lambda _: None, **options)
+        on_text(said)
+        return replace(done, text=said, is_ended=True)
+
+    monkeypatch.setattr(answering, "generate", generate)
+    refused = is_refusal(said)
+    code, out, err = asked("-n", "3")
+    assert code == refused and ("[1]" in out) != refused
+    assert ("says that the answer is not there" in err) == refused and ("--top-k 16" in err) == refused
+    code, out, _ = asked("-n", "3", "--format", "json")
+    answer = json.loads(out)
+    assert (code, answer["abstained"]) == (refused, refused) and answer["citations"]
+    assert [sentence["source"] is None for sentence in answer["sentences"]] == [refused]

@@ -1,51 +1,11 @@
-"""What counts as a refusal, and how the two rates are counted."""
+"""How the two rates are counted."""
 
 from __future__ import annotations
 
-import pytest
-
 from awareness.evals.intervals import wilson
 from awareness.evals.needle import Case
-from awareness.evals.refusals import Asked, Scores, ask, refuses, scored
+from awareness.evals.refusals import Asked, Scores, ask, scored
 from awareness.types import Sample
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "The code above does not say.",
-        "The code above doesn’t say.",
-        "The provided code does not explicitly define `LEASE_TTL`.",
-        "The code snippet provided does not contain any information about it.",
-        "The value of `lease_ttl` is not specified in the code.",
-        "It isn't explicitly mentioned.",
-        "I cannot find it in these files.",
-        "It can't be determined from the code above.",
-        "There is no `lease_ttl` in the code.",
-        "There is no information about that.",
-        "I don't have enough context to answer.",
-        "`lease_ttl` is not in the given code.",
-    ],
-)
-def test_refusals(answer):
-    assert refuses(answer)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "The default is `4821`.",
-        "`lease_ttl` is `00ff12ab`.",
-        "It raises `KeyError`, and does not retry.",
-        "The error code is E4821.",
-        "`None`: redirects are not followed.",
-        "It returns False if the lease is stale.",
-        "No more than 5 connections.",
-        "",
-    ],
-)
-def test_answers(answer):
-    assert not refuses(answer)
 
 
 class Reply:

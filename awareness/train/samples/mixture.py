@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from awareness.errors import UsageError
-from awareness.model.prompts import NOT_SAID
+from awareness.model.not_said import NOT_SAID
 from awareness.train.samples.code_questions import QUESTIONS, unanswerable_question
 from awareness.train.samples.hops import HOPS
 from awareness.train.samples.needles import NEEDLES, unanswerable_needle

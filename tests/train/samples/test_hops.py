@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from awareness.model.prompts import NOT_SAID
+from awareness.model.not_said import NOT_SAID
 from awareness.train.samples.hops import HOPS
 from awareness.train.samples.mixture import unknown
 from awareness.train.samples.pool import Pool
