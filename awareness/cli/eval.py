@@ -43,6 +43,9 @@ ArmsOption = Annotated[
     ),
 ]
 ChunkTokensOption = Annotated[int, Option(min=32, help="Maximum tokens of a chunk.")]
+LatentsOption = Annotated[
+    Path | None, Option("--latents", help="Folder that keeps the latents of drawn chunks for the next run.")
+]
 OutOption = Annotated[Path | None, Option("--out", "-o", help="Folder for the JSON and the pictures.")]
 
 
@@ -54,6 +57,7 @@ def _run(
     seed: Annotated[int, Option(help="Random seed.")] = 0,
     quant: options.QuantOption = None,
     arms: ArmsOption = "none,text,joint",
+    latents: LatentsOption = None,
     out: OutOption = None,
     format: options.FormatOption = options.Format.text,
     quiet: options.QuietOption = False,
@@ -62,9 +66,11 @@ def _run(
     """What all commands do, with the options that they share."""
     if out:
         make_writable(out)
+    if latents:
+        make_writable(latents)
     repos = [repo] if isinstance(repo, Path) else repo or ()
     stored = quant.value if quant else DEFAULT_QUANT
-    setup = Setup(repos, model, checkpoint or (), _names(arms), stored, seed, render.REPORTER)
+    setup = Setup(repos, model, checkpoint or (), _names(arms), stored, seed, latents, render.REPORTER)
     if "RANK" in os.environ:
         report = _one_of_several(measure, setup)
         if report is None:
@@ -193,7 +199,7 @@ def refusals(
     return measure(setup, shapes=_names(shapes), **size)
 
 
-@_command()
+@_command(without=("latents",))
 def answers(
     setup: Setup,
     questions: Annotated[list[Path], Option(help="A file of questions, one JSON object a line; repeatable.")],
@@ -292,7 +298,7 @@ def retrieval(
     return measure(setup, questions=questions, shuffle=shuffle, shapes=_names(shapes), **size)
 
 
-@_command(repo=Path("."))
+@_command(repo=Path("."), without=("latents",))
 def latency(
     setup: Setup,
     tokens: Annotated[str, Option(help="Sizes of the memory in tokens, separated by commas.")] = "1024,2048,4096",
@@ -328,7 +334,7 @@ def qa(
     return measure(setup, questions=questions, top_k=top_k, max_new_tokens=max_new_tokens)
 
 
-@_command(without=("repo", "model", "checkpoint", "arms"), seed=1)
+@_command(without=("repo", "model", "checkpoint", "arms", "latents"), seed=1)
 def compare(
     setup: Setup,
     config: Annotated[

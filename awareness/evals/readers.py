@@ -21,6 +21,7 @@ from awareness.engine.models import load_model, load_trained, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm, parse_arms
+from awareness.evals.latent_folder import LatentFolder
 from awareness.index.search.routing_index import rank_by_words
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
@@ -198,9 +199,10 @@ class Bm25:
         return rank_by_words(sample.question, [chunk_of(text) for text in sample.texts])
 
 
-def cache_of(encoder: KVEncoder) -> LatentCache[Latent]:
-    """An empty one, which encodes what it does not have."""
-    return LatentCache(encoder.encode, lambda latent: len(latent.data), CACHE_BYTES)
+def cache_of(encoder: KVEncoder, folder: Path | None = None) -> LatentCache[Latent]:
+    """An empty one, which encodes what it does not have. folder: that keeps latents for other runs."""
+    encode = encoder.encode if folder is None else LatentFolder(folder, encoder.spec).keeping(encoder)
+    return LatentCache(encode, lambda latent: len(latent.data), CACHE_BYTES)
 
 
 def chunk_of(text: str) -> Chunk:
@@ -217,12 +219,14 @@ def open_readers(
     model: ModelFolder,
     quant: str = "none",
     weights: str | None = "none",
+    latents: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Reader]:
     """The readers of `names` (arms.py) in their order, then those of the checkpoints that no name is about.
 
     model: of the `UNTRAINED` readers that name none; those of one model share one decoder. quant: how latents are
-    stored. weights: what the decoders decode with, None for the choice of `ask`. Raises UsageError.
+    stored. weights: what the decoders decode with, None for the choice of `ask`. latents: a folder that keeps them for
+    other runs. Raises UsageError.
     """
     trained = _named(checkpoints)
     arms = parse_arms(names)
@@ -243,7 +247,7 @@ def open_readers(
                     decoders[arm.model] = load_model(folder, weights=weights, reporter=reporter).decoder
                 reader = _untrained_reader(arm.reader, decoders[arm.model], quant)
             if reader.encoder is not None:
-                kept = caches.setdefault(reader.encoder.spec, cache_of(reader.encoder))
+                kept = caches.setdefault(reader.encoder.spec, cache_of(reader.encoder, latents))
                 reader = replace(reader, kept=kept)
             opened[arm.reader, arm.model] = reader
         reader = opened[arm.reader, arm.model]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Setup:
     """repos: folders; without any, the current one. model: of the untrained readers, by name; None for that of the
     first checkpoint, else the default. reader_names: of readers beside those of the checkpoints. quant: how latents are
-    stored. seed: for everything that is drawn."""
+    stored. seed: for everything that is drawn. latents: a folder that keeps those of drawn chunks for other runs."""
 
     repos: Sequence[Path] = ()
     model: str | None = None
@@ -36,6 +36,7 @@ class Setup:
     reader_names: Sequence[str] = ()
     quant: str = DEFAULT_QUANT
     seed: int = 0
+    latents: Path | None = None
     reporter: Reporter = SILENT
 
     @cached_property
@@ -78,7 +79,12 @@ class Setup:
         if not self.reader_names and not self.checkpoints:
             raise UsageError("no arms to compare", hint="--arms none,text,joint, or --checkpoint FOLDER")
         names = [name for name in self.reader_names if name not in without]
-        options: dict[str, Any] = {"quant": self.quant, "weights": weights, "reporter": self.reporter}
+        options: dict[str, Any] = {
+            "quant": self.quant,
+            "weights": weights,
+            "latents": self.latents,
+            "reporter": self.reporter,
+        }
         return open_readers(names, self.checkpoints, model=self.folder, **options)
 
     def progress(self) -> AbstractContextManager[Progress]:
