@@ -128,7 +128,7 @@ def measure(
             "second_stage": second_stage_for_ask() is not None,
             "threads": _threads(),
         },
-        partial(_draw, scores, title),
+        partial(draw, scores, title),
     )
 
 
@@ -304,10 +304,11 @@ def signed(difference: Estimate) -> str:
     return f"{difference.mean:+.2f} ({difference.low:+.2f} to {difference.high:+.2f})"
 
 
-def _draw(scores: Sequence[Scores], title: str, folder: Path) -> list[str]:
+def draw(scores: Sequence[Scores], title: str, folder: Path, name: str = "answers.png") -> list[str]:
+    """Right answers against the time to the first token: a curve for each arm, over the numbers of chunks."""
     figure, panels = pictures.panels(1, width=5.2, height=3.9)
     curves: dict[str, dict[int, tuple[float, Estimate]]] = {}
     for score in scores:
         curves.setdefault(score.arm, {})[score.top_k] = (score.first_token_s, score.right)
     pictures.waiting(panels[0], curves, what="right answers, 95 % interval")
-    return [pictures.save(figure, f"Right answers against waiting:\n{title}", folder, "answers.png")]
+    return [pictures.save(figure, f"Right answers against waiting:\n{title}", folder, name)]
