@@ -35,6 +35,10 @@ QUANT_BITS = {"int8": 8, "int4": 4, "int2": 2, "fp8": 8}
 """Quantisation (model/quantisation.py) -> bits of one number."""
 QUANT_GROUP = 64
 """Number of tokens that share one scale of a key channel."""
+PCA = "pca"
+"""Quantisation by tables that were fitted to a decoder (model/pca_codec.py)."""
+QUANTS = ("none", *QUANT_BITS, PCA)
+"""Every way to store the numbers of latents."""
 
 
 def digest(*parts: bytes | str) -> str:
@@ -112,8 +116,8 @@ class MemorySpec:
 
     model: fingerprint. layers: the decoder layers that read memory, ascending. dtype: `bfloat16`, `float16` or
     `float32`. encoder: what made K and V (`self`: the decoder). sink: digest of the prefix that all chunks are encoded
-    after. quant: `none` or a key of `QUANT_BITS`; the sink is never quantised. version: `ENCODING_VERSION`. Keys are
-    stored before RoPE.
+    after. quant: one of `QUANTS`; the sink is never quantised. version: `ENCODING_VERSION`. codec: digest of the tables
+    that `pca` needs, empty for others. Keys are stored before RoPE.
     """
 
     model: str
@@ -125,22 +129,30 @@ class MemorySpec:
     sink: str = ""
     quant: str = "none"
     version: int = ENCODING_VERSION
+    codec: str = ""
 
     @property
     def raw(self) -> MemorySpec:
         """The spec without quantisation, which the sink is stored with."""
-        return replace(self, quant="none")
+        return replace(self, quant="none", codec="")
+
+    @property
+    def pca_bytes(self) -> int:
+        """Bytes of one token of one layer with `pca`: 1.6 bits for each number of K and V."""
+        return 2 * self.num_kv_heads * self.head_dim // 5
 
     def latent_bytes(self, tokens: int) -> int:
         """The size in bytes of a latent with this number of tokens.
 
         Quantised: the codes of K and V, with a scale and an offset (float16 each; fp8 has no offset) for each key
-        channel and group of tokens, and for each token of a value head.
+        channel and group of tokens, and for each token of a value head. `pca` has codes only.
         """
         heads = len(self.layers) * self.num_kv_heads
         numbers = heads * self.head_dim * tokens
         if self.quant == "none":
             return 2 * numbers * {"bfloat16": 2, "float16": 2, "float32": 4}[self.dtype]
+        if self.quant == PCA:
+            return len(self.layers) * self.pca_bytes * tokens
         groups = -(-tokens // QUANT_GROUP)
         parameters = 2 if self.quant == "fp8" else 4
         return 2 * numbers * QUANT_BITS[self.quant] // 8 + heads * parameters * (self.head_dim * groups + tokens)
@@ -150,7 +162,10 @@ class MemorySpec:
         return (2, len(self.layers), self.num_kv_heads, tokens, self.head_dim)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.codec:  # as it was before there was a codec: the JSON is part of the key of every latent
+            del fields["codec"]
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> MemorySpec:
@@ -158,7 +173,7 @@ class MemorySpec:
         fields: dict[str, Any] = json.loads(text)
         spec = cls(**{**fields, "layers": tuple(fields["layers"])})
         numbers = (spec.num_kv_heads, spec.head_dim, spec.version, *(layer + 1 for layer in spec.layers))
-        texts = (spec.model, spec.dtype, spec.encoder, spec.sink, spec.quant)
+        texts = (spec.model, spec.dtype, spec.encoder, spec.sink, spec.quant, spec.codec)
         if not all(type(n) is int and 0 < n < 1 << 20 for n in numbers) or not all(type(t) is str for t in texts):
             raise ValueError(f"not a MemorySpec: {text:.80}")
         return spec

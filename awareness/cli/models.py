@@ -1,12 +1,14 @@
-"""`awareness models`: lists and downloads models."""
+"""`awareness models`: lists and downloads models, and fits the tables of `--quant pca` to them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from awareness.cli import options, render
+from awareness.engine.calibration import calibrate
 from awareness.engine.models import pull_model
 from awareness.errors import ModelNotAvailable
 from awareness.model import model_files, presets
@@ -83,6 +85,39 @@ def path(
     if folder is None:
         raise ModelNotAvailable(f"{name} is not on this machine", hint=f"awareness models pull {name}")
     _print(folder, format)
+
+
+@app.command("calibrate")
+def calibrate_model(
+    name: NameArgument = presets.DEFAULT_MODEL,
+    repo: Annotated[
+        list[Path] | None,
+        typer.Option("--repo", "-r", help="A repository with code to fit to; repeatable. Default: the one here."),
+    ] = None,
+    format: options.FormatOption = options.Format.text,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Fit the tables of `--quant pca` to a decoder, which takes some minutes. The default decoder has its tables.
+
+    Latents that were made with the tables of before are encoded again when they are needed.
+    """
+    done = calibrate(pull_model(name, render.REPORTER), repo or [Path()], render.REPORTER)
+    if format is options.Format.json:
+        render.data(
+            {
+                "file": str(done.file),
+                "chunks": done.chunks,
+                "tokens": done.tokens,
+                "token_bytes": done.token_bytes,
+                "seconds": round(done.seconds, 3),
+            }
+        )
+        return
+    render.text(
+        f"{done.file}: fitted to {done.chunks} chunks, {done.tokens:,} tokens, in {done.seconds:.0f} s;"
+        f" {done.token_bytes:,} bytes a token with --quant pca"
+    )
 
 
 def _print(folder: model_files.ModelFolder, format: options.Format) -> None:

@@ -19,6 +19,7 @@ class Quant(str, Enum):
     int4 = "int4"
     int2 = "int2"
     fp8 = "fp8"
+    pca = "pca"
 
 
 class Weights(str, Enum):

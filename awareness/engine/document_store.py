@@ -33,7 +33,7 @@ from awareness.model.encoder import with_quant
 from awareness.model.latent_tensor import LatentPair, LatentTensor, check_model, check_pair, join_pieces
 from awareness.model.quantisation import to_latent, to_tensor
 from awareness.model.token_offsets import token_starts
-from awareness.types import ENCODING_VERSION, QUANT_BITS, Chunk, Latent, MemorySpec, Progress, digest, silent
+from awareness.types import ENCODING_VERSION, QUANTS, Chunk, Latent, MemorySpec, Progress, digest, silent
 
 MEMORY_FOLDER = "memory"
 """Where a checkpoint folder keeps its memory."""
@@ -82,13 +82,14 @@ class LatentMemoryStore:
     """
 
     def __init__(self, folder: str | Path, *, quant: str | None = None) -> None:
-        """quant: how numbers are stored: `none` (as they are, the default), `int8`, `int4`, `int2` or `fp8`. Raises
-        UsageError if the documents that are there are stored in another way."""
+        """quant: how numbers are stored: `none` (as they are, the default), `int8`, `int4`, `int2`, `fp8` or
+        `pca` (which needs tables for the model: `awareness models calibrate`). Raises UsageError if the documents that
+        are there are stored in another way."""
         path = Path(folder).expanduser()
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; a store is a folder")
-        if quant not in (None, "none", *QUANT_BITS):
-            raise UsageError(f"quant is '{quant}'; it can be {', '.join(('none', *QUANT_BITS))}")
+        if quant not in (None, *QUANTS):
+            raise UsageError(f"quant is '{quant}'; it can be {', '.join(QUANTS)}")
         self.layout = IndexLayout(path.absolute())
         self._lock = threading.Lock()
         stored = next(iter(self.documents()), None)

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -303,11 +302,13 @@ class Engine:
             reads = None if trained is None else trained.sets
             latents: dict[tuple[int, str], tuple[Latent, MemorySpec]] = {}
             for corpus in {id(hit.corpus): hit.corpus for hit in hits}.values():
-                spec = replace(base, quant=corpus.quant)
-                if corpus.spec not in (None, spec):
+                if corpus.spec is not None and corpus.spec.raw != base.raw:
                     raise _unreadable(corpus, base, model.decoder.folder.name)
-                chunks = [hit.chunk for hit in hits if hit.corpus is corpus]
                 encoder = model.encoder.storing_as(corpus.quant)
+                spec = encoder.spec
+                if corpus.spec not in (None, spec):
+                    raise _unreadable(corpus, spec, model.decoder.folder.name)
+                chunks = [hit.chunk for hit in hits if hit.corpus is corpus]
                 with corpus.blaming_the_pack(), self._reporter.progress() as progress:
                     loaded = build.load_latents(corpus.store, encoder, chunks, budget=self._budget, progress=progress)
                 latents |= {(id(corpus), c.digest): (latent, spec) for c, latent in zip(chunks, loaded, strict=True)}
@@ -550,6 +551,9 @@ def _unreadable(pack: Corpus, expected: MemorySpec, model: str) -> UsageError:
     if spec is not None and spec.model == expected.model:
         parts = [part for part in ("layers", "encoder") if getattr(spec, part) != getattr(expected, part)]
         what = f"other {' and '.join(parts)} than the adapter reads" if parts else "another sink"
+        if spec.raw == expected.raw:
+            what = f"other tables of --quant {spec.quant} than those on this machine"
+            return UsageError(f"the latents of {pack.name} are of {what}", hint="ask --repo, or make the pack again")
         return UsageError(f"the latents of {pack.name} are of {what}", hint="leave --adapter out, or ask --repo")
     return UsageError(
         f"the latents of {pack.name} were made by another model than {model}", hint=f"--model {pack.model}"

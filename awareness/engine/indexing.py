@@ -19,6 +19,7 @@ from awareness.index.store.lock import writing
 from awareness.index.store.manifest import delete as delete_manifest
 from awareness.index.store.store import Store, Totals
 from awareness.model.model_files import ModelFolder
+from awareness.model.pca_tables import digest_for
 from awareness.types import KVEncoder, MemorySpec, default_layers
 
 
@@ -75,6 +76,7 @@ class Indexer:
                 _empty(self.workspace.layout)
             with Store.create(self.workspace.layout) as store:
                 store.latents.sweep()
+                codec = digest_for(self.folder.fingerprint, self.quant or quant_of(store))  # before it is remembered
                 quant = quant_of(store, self.quant)
                 choose_router(store, self.router)
                 refreshed = self.workspace.refresh(
@@ -82,7 +84,7 @@ class Indexer:
                 )
                 renew_vectors(store, self.reporter)
                 layers = default_layers(self.folder.num_layers)
-                spec = store.latents.spec_made_by(self.folder.fingerprint, layers, quant)
+                spec = store.latents.spec_made_by(self.folder.fingerprint, layers, quant, codec)
                 if spec and build.is_encoded(store, refreshed.snapshot, spec, self.budget):
                     encoded = build.Encoded()
                 elif seconds > 0 and not is_interrupted():

@@ -25,19 +25,20 @@ from awareness.model.assemble import assemble
 from awareness.model.batches import padded
 from awareness.model.fusion import attached
 from awareness.model.int8_linear import in_int8, int8_pays
+from awareness.model.pca_tables import codec_digest
 from awareness.model.prompts import encode, sink_ids
 from awareness.model.quantisation import to_latent, to_tensor
 from awareness.model.sharded import is_sharded
 from awareness.model.soft_tokens import SoftTokens, digest_of
 from awareness.model.weights import exact_weights
-from awareness.types import QUANT_BITS, Latent, MemorySpec, default_layers, digest
+from awareness.types import PCA, QUANT_BITS, QUANTS, Latent, MemorySpec, default_layers, digest
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # of one forward pass; benchmarks/encode.py prints the curve
 ENOUGH = 0.25
 """From this share of `BATCH_TOKENS` on, a batch costs no more per token than a full one."""
 MAX_PADDING = 0.02
 """Share of padding in such a batch. The batch ends before a row that would need more."""
-COARSE = ("int4", "int2")
+COARSE = ("int4", "int2", PCA)
 """Quantisations with a larger error than int8 products; docs/field-notes.md has the numbers."""
 Own = TypeVar("Own", bound="RowEncoder")
 
@@ -222,13 +223,16 @@ def spec_of(
 
 
 def with_quant(spec: MemorySpec, quant: str) -> MemorySpec:
-    """The spec with another quantisation. Raises UsageError if its heads cannot be packed that way."""
-    if quant != "none" and (quant not in QUANT_BITS or spec.head_dim * QUANT_BITS[quant] % 8):
+    """The spec with another quantisation. Raises UsageError if its heads cannot be packed that way, or if there are no
+    tables for `pca`."""
+    if quant == PCA:
+        return replace(spec, quant=quant, codec=codec_digest(spec.raw))
+    if quant not in QUANTS or spec.head_dim * QUANT_BITS.get(quant, 8) % 8:
         raise UsageError(
             f"--quant {quant} is not possible for heads of {spec.head_dim} numbers",
-            hint=f"--quant {'|'.join(('none', *QUANT_BITS))}",
+            hint=f"--quant {'|'.join(QUANTS)}",
         )
-    return replace(spec, quant=quant)
+    return replace(spec, quant=quant, codec="")
 
 
 class _AllSeen(Exception):

@@ -1,4 +1,4 @@
-"""Latents in fewer bits: int8, int4, int2 and fp8, and back.
+"""Latents in fewer bits: int8, int4, int2 and fp8, and back. `pca` is in pca_codec.py.
 
 After KIVI (Liu et al. 2024, section 3). Keys have channels of outstanding size, so each channel has its own scale per
 group of tokens; that works because keys are stored before RoPE mixes the channels. Values have none, so each token of a
@@ -17,7 +17,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from awareness.types import QUANT_BITS, QUANT_GROUP, Latent, MemorySpec
+from awareness.model.pca_tables import tables_of
+from awareness.types import PCA, QUANT_BITS, QUANT_GROUP, Latent, MemorySpec
 
 _FP8 = torch.float8_e4m3fn
 _FP8_MAX = torch.finfo(_FP8).max
@@ -28,6 +29,8 @@ def to_latent(tensor: Tensor, spec: MemorySpec) -> Latent:
     """[2, layers, H_kv, T, D] -> its bytes, as `spec` stores them."""
     if spec.quant == "none" or tensor.shape[3] == 0:  # without tokens there is no block to have a scale
         parts = [tensor.to(getattr(torch, spec.dtype))]
+    elif spec.quant == PCA:
+        return tables_of(spec).to_latent(tensor, spec)
     else:
         parts = []
         for side in _sides(tensor.float()):
@@ -39,10 +42,14 @@ def to_latent(tensor: Tensor, spec: MemorySpec) -> Latent:
 
 
 def to_tensor(latent: Latent, spec: MemorySpec) -> Tensor:
-    """The latent's K and V, [2, layers, H_kv, T, D] in `spec.dtype`; without quantisation a view of its bytes."""
+    """The latent's K and V, [2, layers, H_kv, T, D] in `spec.dtype`; without quantisation a view of its bytes.
+
+    Raises UsageError if there are no tables for a `pca` latent."""
     dtype, tokens = getattr(torch, spec.dtype), latent.tokens
     if tokens == 0:
         return torch.empty(spec.shape(0), dtype=dtype)
+    if spec.quant == PCA:
+        return tables_of(spec).to_tensor(latent, spec)
     raw = torch.frombuffer(latent.data, dtype=torch.uint8)
     if spec.quant == "none":
         return raw.view(dtype).view(spec.shape(tokens))

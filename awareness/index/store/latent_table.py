@@ -61,11 +61,11 @@ class Latents:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def spec_made_by(self, fingerprint: str, layers: tuple[int, ...], quant: str) -> MemorySpec | None:
+    def spec_made_by(self, fingerprint: str, layers: tuple[int, ...], quant: str, codec: str = "") -> MemorySpec | None:
         """The newest spec of the latents of these layers that the model itself (encoder `self`) has made, if any."""
-        wanted = (fingerprint, "self", layers, ENCODING_VERSION, quant)
+        wanted = (fingerprint, "self", layers, ENCODING_VERSION, quant, codec)
         specs = (MemorySpec.from_json(text) for (text,) in self._rows("SELECT json FROM spec ORDER BY id DESC"))
-        return next((s for s in specs if (s.model, s.encoder, s.layers, s.version, s.quant) == wanted), None)
+        return next((s for s in specs if (s.model, s.encoder, s.layers, s.version, s.quant, s.codec) == wanted), None)
 
     def specs_of_chunks(self) -> list[MemorySpec]:
         """The specs that have latents of chunks, not only a sink."""
