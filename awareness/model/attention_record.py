@@ -27,7 +27,8 @@ class AttentionRecord:
 
     layers: which layers to record. keep: keep every weight, else only sums over tokens. steps: also keep a sum for
     each forward pass. every_token: also record passes over several tokens (teacher forcing, with gradients), else only
-    decoding steps. last: of such a pass record only this many last tokens, None for all.
+    decoding steps. last: of such a pass record only this many last tokens, None for all. power: sums are of the weights
+    to this power: with 2, a head that looks at one place counts more than one that looks everywhere.
     """
 
     layers: Container[int]
@@ -35,6 +36,7 @@ class AttentionRecord:
     steps: bool = False
     every_token: bool = False
     last: int | None = None
+    power: int = 1
     _sums: dict[int, Tensor] = field(default_factory=dict, init=False)
     _kept: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
     _by_step: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
@@ -49,7 +51,7 @@ class AttentionRecord:
 
     def add(self, layer: int, probabilities: Tensor) -> None:
         """probabilities: [B, H, T, M] float32, of one forward pass."""
-        total = probabilities.sum(dim=2)
+        total = (probabilities if self.power == 1 else probabilities**self.power).sum(dim=2)
         self._sums[layer] = self._sums[layer] + total if layer in self._sums else total
         if self.keep:
             self._kept.setdefault(layer, []).append(probabilities)

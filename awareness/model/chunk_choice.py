@@ -1,4 +1,4 @@
-"""Leave only some chunks in a memory, in any order: those that a question looks at, next to it.
+"""Leave only some chunks in a memory: those that a question looks at.
 
 A memory of many chunks spreads attention thin, because chunks that were encoded apart never competed for it. What the
 retrieval layers look at tells which chunks matter long before the answer comes out right, so reading again with these
@@ -24,8 +24,9 @@ def chunk_scores(memory: Memory, weights: Tensor) -> list[float]:
 
 
 def best_chunks(scores: Sequence[float], count: int) -> list[int]:
-    """Places of the `count` best chunks, the best last, where it stands next to the question."""
-    return sorted(range(len(scores)), key=lambda place: scores[place])[-count:]
+    """Places of the `count` best chunks, ascending. The memory's order is left as it is: to move the best chunk next to
+    the question answered no better."""
+    return sorted(sorted(range(len(scores)), key=lambda place: scores[place])[-count:])
 
 
 def with_chunks(model: PreTrainedModel, memory: Memory, places: Sequence[int]) -> Memory:

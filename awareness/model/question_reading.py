@@ -112,10 +112,11 @@ def _checked(ids: list[int], span: Span, around: int = 0) -> list[int]:
 def attention_to(
     decoder: Decoder, memory: Memory, prompt: Sequence[int], adapter: MemoryAdapter | None = None
 ) -> Tensor:
-    """[M] float32: what the prompt's tokens attend to in the retrieval layers, summed over tokens, heads and layers.
-    The pass ends after the last of these layers."""
+    """[M] float32: the squared attention of the prompt's tokens in the retrieval layers, summed over tokens, heads and
+    layers. Squared, because most heads spread their attention over all chunks, and few look at the right one. The pass
+    ends after the last of these layers."""
     layers = retrieval_layers(decoder.model, memory)
-    record = AttentionRecord(layers, every_token=True)
+    record = AttentionRecord(layers, every_token=True, power=2)
     ids = torch.tensor([list(prompt)], device=decoder.model.device)
     next_layer = hf.decoder_layers(decoder.model)[max(layers) + 1 :][:1]
     with (

@@ -126,11 +126,12 @@ def test_attention_of_the_retrieval_layers(decoder, memory, prompt):
     """As a whole forward pass records it; layers after the last of them are not run."""
     layers = retrieval_layers(decoder.model, memory)
     assert layers == [2, 3, 4]
-    record = AttentionRecord(layers, every_token=True)
+    record = AttentionRecord(layers, every_token=True, keep=True)
     with torch.inference_mode(), attached(decoder.model, memory, record=record):
         decoder.model(torch.tensor([prompt]))
     ran = []
     hf.mlp(hf.decoder_layers(decoder.model)[5]).register_forward_hook(lambda *_: ran.append(5))
     scores = attention_to(decoder, memory, prompt)
     assert not ran
-    torch.testing.assert_close(scores, sum(total.sum(dim=(0, 1)) for total in record.sums.values()))
+    weights = torch.stack(list(record.memory_attention_weights.values()))
+    torch.testing.assert_close(scores, (weights**2).sum(dim=(0, 1, 2, 3)))
