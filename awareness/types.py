@@ -277,7 +277,8 @@ class Citation:
 
     attention: the chunk's share of the memory attention of the answer's tokens, None without memory. verified: the
     lines were read again and equal those that were encoded. rev: their commit, None for the work tree. origin: the pack
-    or repository they are from, None if only one is searched.
+    or repository they are from, None if only one is searched. evidence: the first and the last line of each part that
+    sentences of the answer rest on, ascending.
     """
 
     path: str
@@ -289,6 +290,7 @@ class Citation:
     verified: bool
     rev: str | None = None
     origin: str | None = None
+    evidence: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -133,14 +133,22 @@ def ask(
         )
 
 
+COLUMNS = 80
+"""Of a line that a sentence rests on."""
+
+
 def _print_sources(answer: Answer) -> None:
-    """The sources that sentences rest on, by number; then the other attached places; then how long it took."""
+    """The sources that sentences rest on, by number, each with these lines; then the other attached places; then how
+    long it took."""
     if answer.citations:
         render.text("\nSources", style="bold")
         for place in answer.cited:
-            hit, share = answer.hits[place], answer.citations[place].attention
-            read = "" if share is None else f"  read {share:.0%}"
-            render.text(f"  [{place + 1}] {hit.place}  {hit.symbol}{read}")
+            hit, citation = answer.hits[place], answer.citations[place]
+            read = "" if citation.attention is None else f"  read {citation.attention:.0%}"
+            shown = hit.place_of(*citation.evidence[0]) if citation.evidence else hit.place
+            render.text(f"  [{place + 1}] {shown}  {hit.symbol}{read}")
+            for number, line in hit.lines_between(citation.evidence):
+                render.text(f"      {number}  {line.strip().expandtabs(4)}", style="dim", columns=COLUMNS)
         others = [hit.place for place, hit in enumerate(answer.hits) if place not in answer.cited]
         if others:
             render.text(f"  also attached: {', '.join(others)}", style="dim")

@@ -97,10 +97,13 @@ def data(value: dict[str, Any]) -> None:
         sys.stdout.flush()
 
 
-def text(line: str = "", style: str | None = None) -> None:
-    """A line of the answer on stdout."""
+def text(line: str = "", style: str | None = None, columns: int | None = None) -> None:
+    """A line of the answer on stdout, cut to this many columns."""
+    shown = Text(safe(line), style=style or "")
+    if columns is not None:
+        shown.truncate(columns, overflow="ellipsis")
     with writing_data():
-        _out.print(Text(safe(line), style=style or ""))
+        _out.print(shown)
 
 
 class Shown(Protocol):

@@ -104,13 +104,21 @@ class Answer:
 
 
 def _sentence_json(sentence: Sentence) -> dict[str, object]:
-    """source: the number of the citation that the sentence rests on, counted from 1."""
-    source = None if sentence.source is None else sentence.source + 1
-    return {"text": sentence.text.strip(), "source": source, "unknown": list(sentence.unknown)}
+    """source: the number of the citation that the sentence rests on, counted from 1. lines: the first and the last one
+    of its file that it rests on, with the confidence in them; null if they are uncertain."""
+    return {
+        "text": sentence.text.strip(),
+        "source": None if sentence.source is None else sentence.source + 1,
+        "unknown": list(sentence.unknown),
+        "lines": None if sentence.lines is None else list(sentence.lines),
+        "confidence": None if sentence.confidence is None else round(sentence.confidence, 2),
+    }
 
 
-def cite(hits: Sequence[CorpusHit], attention: dict[str, float]) -> tuple[Citation, ...]:
-    """attention: the share of memory attention of each hit, by its place in `hits`."""
+def cite(
+    hits: Sequence[CorpusHit], attention: dict[str, float], sentences: Sequence[Sentence] = ()
+) -> tuple[Citation, ...]:
+    """attention: the share of memory attention of each hit, by its place in `hits`. sentences: of the answer."""
     citations = []
     for place, hit in enumerate(hits):
         chunk, share = hit.chunk, attention.get(str(place))
@@ -125,6 +133,7 @@ def cite(hits: Sequence[CorpusHit], attention: dict[str, float]) -> tuple[Citati
                 verified=True,
                 rev=hit.corpus.rev,
                 origin=hit.corpus.name,
+                evidence=tuple(sorted({s.lines for s in sentences if s.source == place and s.lines is not None})),
             )
         )
     return tuple(citations)

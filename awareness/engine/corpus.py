@@ -85,8 +85,16 @@ class CorpusHit:
     @property
     def place(self) -> str:
         """`path:first-last`, with the commit and the corpus where they are needed."""
+        return self._named(self.chunk.place)
+
+    def place_of(self, first: int, last: int) -> str:
+        """The same of some of its lines; `path:line` of a single one, as editors open it."""
+        lines = f"{first}" if first == last else f"{first}-{last}"
+        return self._named(f"{printable(self.chunk.path)}:{lines}")
+
+    def _named(self, place: str) -> str:
         rev = f"@{self.corpus.rev[:12]}" if self.corpus.rev else ""
-        return f"{self.chunk.place}{rev}" + (f" ({printable(self.corpus.name)})" if self.corpus.name else "")
+        return f"{place}{rev}" + (f" ({printable(self.corpus.name)})" if self.corpus.name else "")
 
     @property
     def symbol(self) -> str:
@@ -97,6 +105,13 @@ class CorpusHit:
     def is_current(self) -> bool:
         """True if the code, read again now, is what was indexed."""
         return self.corpus.verify(self.chunk)
+
+    def lines_between(self, parts: Sequence[tuple[int, int]]) -> list[tuple[int, str]]:
+        """The lines of these parts, each once, by number, without blank ones. parts: of its first and last lines."""
+        numbers = sorted({number for first, last in parts for number in range(first, last + 1)})
+        rows = self.chunk.text.split("\n")
+        numbered = [(number, rows[number - self.chunk.start_line]) for number in numbers]
+        return [(number, row) for number, row in numbered if row.strip()]
 
     def preview(self, lines: int = 3) -> str:
         """The chunk's first lines that are not blank, each of at most 120 characters."""

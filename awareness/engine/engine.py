@@ -437,7 +437,7 @@ class Engine:
             question=question,
             sentences=reply.sentences,
             hits=tuple(hits),
-            citations=cite(hits, generation.attention),
+            citations=cite(hits, generation.attention, reply.sentences),
             mode=choice.mode,
             model=folder.name,
             adapter=choice.adapter,

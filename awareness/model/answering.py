@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention_record import AttentionRecord, retrieval_layers, span_shares
 from awareness.model.context_length import fitting_answer, fitting_chunks
 from awareness.model.generate import Generation, generate
+from awareness.model.line_attention import LineAttention
 from awareness.model.load import Decoder
 from awareness.model.presets import ReadingSettings
 from awareness.model.prompts import encode, question_ids
@@ -59,6 +61,7 @@ class _Writer:
     limit: int | None
     on_sentence: Callable[[Sentence], None]
     on_begun: Callable[[str], None]
+    by_line: Callable[[], LineAttention] | None = None
     done: list[Sentence] = field(default_factory=list)
     is_full: bool = False
     _cut: Sentences = field(default_factory=Sentences)
@@ -75,21 +78,23 @@ class _Writer:
         if self.is_full or not text.strip() or " ".join(text.split()) in known:
             self.is_full = self.is_full or bool(text.strip())  # a decoder that repeats a sentence has no other
             return
-        sentence = self.sources.sentence(text, self._attention())
+        sentence = self.sources.sentence(text, *self._attention())
         self.done.append(sentence)
         self.on_sentence(sentence)
         self.is_full = self.limit is not None and len(self.done) >= self.limit
 
-    def _attention(self) -> list[float]:
-        """Each chunk's share of the memory attention since the last sentence."""
+    def _attention(self) -> tuple[list[float], list[float]]:
+        """The memory attention since the last sentence: each chunk's share, and the most that each line got."""
         if self.record is None or self.memory is None:
-            return []
+            return [], []
         start, self._step = self._step, self.record.step_count
         weights = self.record.sum_of_steps(start, self._step)
-        if weights is None:
-            return []
+        steps = self.record.steps_of_heads(start, self._step)
+        if weights is None or steps is None:
+            return [], []
         shares = span_shares(self.memory, weights)
-        return [shares.get(str(place), 0.0) for place in range(len(self.sources.chunks))]
+        to_lines = [] if self.by_line is None else self.by_line()(steps)
+        return [shares.get(str(place), 0.0) for place in range(len(self.sources.chunks))], to_lines
 
     def close(self, is_ended: bool) -> None:
         """Pass the rest on. A sentence that was cut off is left out, unless it is the only one."""
@@ -172,13 +177,17 @@ def answer(
     has_memory = memory is not None
     prompt = prompt_ids(decoder, settings, question, texts=texts, is_long=is_long, has_memory=has_memory)
     started = time.perf_counter()
+    record = by_line = None
     if memory is not None:
         attached_texts = [chunks[int(span.name)].encoded_text for span in memory.spans if span.name != SINK]
         memory = prepared(decoder, memory, attached_texts, prompt, reading, adapter=adapter)
+        layers = retrieval_layers(decoder.model, memory)
+        record = AttentionRecord(layers, steps=True, heads=settings.evidence_heads)
+        around = (0, 0) if adapter is None else (adapter.config.num_header_tokens, adapter.config.num_trailer_tokens)
+        by_line = functools.cache(functools.partial(LineAttention, decoder.tokenizer, memory, chunks, around))
     prepare_s = time.perf_counter() - started
-    record = AttentionRecord(retrieval_layers(decoder.model, memory), steps=True) if memory is not None else None
     sources = Sources(chunks, question)
-    writer = _Writer(sources, memory, record, None if is_long else SENTENCES, on_sentence, on_begun)
+    writer = _Writer(sources, memory, record, None if is_long else SENTENCES, on_sentence, on_begun, by_line)
     tokens = 0
 
     def stop() -> bool:

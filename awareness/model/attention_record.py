@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 
 import torch
@@ -26,20 +26,23 @@ class AttentionRecord:
     """Collects the attention weights of memory tokens. Pass it to `attached`; without one no weights are computed.
 
     layers: which layers to record. keep: keep every weight, else only sums over tokens. steps: also keep a sum for
-    each forward pass. every_token: also record passes over several tokens (teacher forcing, with gradients), else only
-    decoding steps. last: of such a pass record only this many last tokens, None for all. power: sums are of the weights
-    to this power: with 2, a head that looks at one place counts more than one that looks everywhere.
+    each forward pass. heads: (layer, head) of those whose sum for each pass is also kept apart. every_token: also
+    record passes over several tokens (teacher forcing, with gradients), else only decoding steps. last: of such a pass
+    record only this many last tokens, None for all. power: sums are of the weights to this power: with 2, a head that
+    looks at one place counts more than one that looks everywhere.
     """
 
     layers: Container[int]
     keep: bool = False
     steps: bool = False
+    heads: Collection[tuple[int, int]] = ()
     every_token: bool = False
     last: int | None = None
     power: int = 1
     _sums: dict[int, Tensor] = field(default_factory=dict, init=False)
     _kept: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
     _by_step: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
+    _of_heads: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
 
     def wants(self, layer: int, length: int) -> bool:
         """Whether a forward pass of this layer over `length` tokens is recorded."""
@@ -57,6 +60,8 @@ class AttentionRecord:
             self._kept.setdefault(layer, []).append(probabilities)
         if self.steps:
             self._by_step.setdefault(layer, []).append(total.sum(dim=(0, 1)))
+            if chosen := [head for own, head in self.heads if own == layer]:
+                self._of_heads.setdefault(layer, []).append(total[:, chosen].sum(dim=(0, 1)))
 
     @property
     def sums(self) -> dict[int, Tensor]:
@@ -73,6 +78,13 @@ class AttentionRecord:
         none."""
         parts = [part for steps in self._by_step.values() for part in steps[start:stop]]
         return torch.stack(parts).sum(dim=0) if parts else None
+
+    def steps_of_heads(self, start: int, stop: int) -> Tensor | None:
+        """[stop - start, M] float32: each of these passes, summed over rows and `heads`, or over all heads where none
+        are chosen; None if there are no passes."""
+        layers = [steps[start:stop] for steps in (self._of_heads or self._by_step).values()]
+        passes = [torch.stack(own).sum(dim=0) for own in zip(*layers, strict=True)]
+        return torch.stack(passes) if passes else None
 
     @property
     def memory_attention_weights(self) -> dict[int, Tensor]:

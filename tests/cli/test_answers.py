@@ -15,6 +15,7 @@ from awareness.cli.app import run
 from awareness.cli.live import growing
 from awareness.model import answering
 from awareness.model.not_said import NOT_SAID, is_refusal
+from tests.conftest import commit_all, write_tree
 
 
 @pytest.fixture
@@ -34,8 +35,13 @@ def test_json_has_each_sentence_with_its_source(asked):
     assert answer["weights"] == "none"  # nobody has measured this model
     assert 1 <= len(answer["sentences"]) <= 3
     for sentence in answer["sentences"]:
-        assert set(sentence) == {"text", "source", "unknown"}
+        assert set(sentence) == {"text", "source", "unknown", "lines", "confidence"}
         assert 1 <= sentence["source"] <= len(answer["citations"])
+        assert (sentence["lines"] is None) == (sentence["confidence"] is None)
+        if sentence["lines"]:
+            source = answer["citations"][sentence["source"] - 1]
+            assert source["start_line"] <= sentence["lines"][0] <= sentence["lines"][1] <= source["end_line"]
+            assert sentence["lines"] in source["evidence"]
         assert f"[{sentence['source']}]" in answer["answer"]
 
 
@@ -44,8 +50,43 @@ def test_text_ends_with_the_sources_that_are_cited(asked):
     answer, _, sources = out.partition("\nSources\n")
     assert code == 0
     numbers = {int(number) for number in re.findall(r" \[(\d)\]", answer)}
-    listed = {int(number) for number in re.findall(r"^  \[(\d)\] \S+:\d+-\d+", sources, re.MULTILINE)}
+    listed = {int(number) for number in re.findall(r"^  \[(\d)\] \S+:\d+", sources, re.MULTILINE)}
     assert numbers and numbers <= listed
+
+
+LONG = "MAX_LENGTH = 10  # the longest \x1b[31mname" + " that is allowed" * 8
+
+
+def test_the_line_that_a_sentence_rests_on_is_shown(model_folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("awareness.model.sentences.ENOUGH", 0.0)  # this model looks everywhere
+    repos = [
+        commit_all(write_tree(tmp_path / name, {f"{name}/size.py": f"# the size of a {name}\n{LONG}\nsize = 5\n"}))
+        for name in ("one", "two")
+    ]
+    options = ["-n", "8", "--model", str(model_folder), *(part for repo in repos for part in ("--repo", str(repo)))]
+    assert run(["ask", "MAX_LENGTH of one", *options, "--format", "json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert run(["ask", "MAX_LENGTH of one", *options]) == 0
+    sources = capfd.readouterr().out.partition("\nSources\n")[2].splitlines()
+    cited = {sentence["source"] for sentence in answer["sentences"]}
+    assert cited
+    for number in cited:
+        citation = answer["citations"][number - 1]
+        (first, last), name = citation["evidence"][0], citation["origin"]
+        lines = str(first) if first == last else f"{first}-{last}"
+        at = next(i for i, row in enumerate(sources) if row.startswith(f"  [{number}] {name}/size.py:{lines} ({name})"))
+        text = (tmp_path / citation["path"].partition("/")[0] / citation["path"]).read_text().splitlines()
+        shown = sources[at + 1]
+        assert len(shown) <= 80 and "\x1b" not in shown
+        assert shown.startswith(f"      {first}  {text[first - 1][:30]}")
+
+
+def test_a_shown_line_is_cut_at_80_columns_and_harmless(capfd):
+    render.text(f"      1  {LONG}", style="dim", columns=80)
+    render.text("      2  " + "長" * 50, columns=80)
+    first, second = capfd.readouterr().out.splitlines()
+    assert len(first) == 80 and first.endswith("…") and "\\x1b[31mname" in first
+    assert second == "      2  " + "長" * 35 + "…"
 
 
 def test_without_chunks_nothing_is_cited(asked):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from awareness.model.answering import GRACE, _Writer, answer
+from awareness.model.answering import GRACE, _Writer, answer, prompt_ids
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, span_shares
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.generate import generate
+from awareness.model.line_attention import LineAttention
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import NEUTRAL, settings_of
@@ -87,6 +89,34 @@ def test_the_attention_of_steps_adds_up_to_that_of_the_answer(decoder, memory):
     parts = [record.sum_of_steps(0, 2), record.sum_of_steps(2, 6)]
     assert span_shares(memory, parts[0] + parts[1]) == pytest.approx(generation.attention, abs=1e-5)
     assert record.sum_of_steps(6, 6) is None
+
+
+def test_chosen_heads_are_kept_apart(decoder, memory):
+    record = AttentionRecord(range(6), keep=True, steps=True, heads=[(2, 1), (2, 3), (4, 0)])
+    generate(decoder, [40, 41, 42], memory, max_new_tokens=4, min_new_tokens=4, record=record)
+    weights = record.memory_attention_weights  # layer -> [B, H, T, M]
+    expected = weights[2][0, 1] + weights[2][0, 3] + weights[4][0, 0]
+    assert torch.allclose(record.steps_of_heads(0, 3), expected, atol=1e-5)
+    assert torch.allclose(record.steps_of_heads(1, 2), expected[1:2], atol=1e-5)
+    assert record.steps_of_heads(3, 3) is None
+    every = AttentionRecord(range(6), steps=True)
+    generate(decoder, [40, 41, 42], memory, max_new_tokens=4, min_new_tokens=4, record=every)
+    total = sum(layer[0].sum(dim=0) for layer in weights.values())
+    assert torch.allclose(every.steps_of_heads(0, 3), total, atol=1e-4)
+
+
+def test_the_evidence_of_a_sentence_is_what_its_tokens_looked_at(decoder, memory):
+    settings = replace(NEUTRAL, evidence_heads=((3, 1), (4, 2)))  # the layers of retrieval are 2 to 4
+    reply = answer(decoder, settings, "which size", CHUNKS, memory, max_new_tokens=5)
+    record = AttentionRecord([3, 4], steps=True, heads=settings.evidence_heads)
+    prompt = prompt_ids(decoder, settings, "which size", has_memory=True)
+    again = generate(decoder, prompt, memory, max_new_tokens=reply.generation.tokens, record=record)
+    assert again.text == reply.generation.text and len(reply.sentences) == 1
+    to_lines = LineAttention(decoder.tokenizer, memory, CHUNKS)(record.steps_of_heads(0, record.step_count))
+    expected = Sources(CHUNKS, "which size").sentence(reply.sentences[0].text, (), to_lines)
+    assert reply.sentences[0] == replace(expected, confidence=reply.sentences[0].confidence)
+    assert reply.sentences[0].confidence == pytest.approx(expected.confidence, abs=1e-3)
+    assert reply.sentences[0].confidence is not None
 
 
 def test_an_answer_stays_within_its_limit_and_is_read_from_memory(decoder, memory):

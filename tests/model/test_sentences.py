@@ -93,6 +93,29 @@ def test_attention_decides_where_words_do_not():
     assert sources.source("It is so.") == 0  # the best routed
 
 
+def test_a_sentence_names_the_lines_it_rests_on():
+    sentence = Sources([AUTH, POOL], "how large is the pool").sentence("`max_size` is 10.")
+    assert (sentence.source, sentence.lines) == (1, (8, 8))
+    assert sentence.confidence > 0.5
+    assert sentence.marked == "`max_size` is 10 [2]."
+
+
+def test_no_line_is_named_where_it_is_uncertain_or_has_no_number():
+    vague = Sources([AUTH, POOL]).sentence("Nobody knows that.")
+    assert (vague.source, vague.lines, vague.confidence) == (0, None, None)
+    cells = Chunk("a.ipynb", 10, 40, "cell 1", "max_size = 10\nidle_timeout = 5.0")  # rows on other lines of the file
+    assert Sources([cells]).sentence("`max_size` is 10.") == Sentence("`max_size` is 10.", 0)
+    empty = Chunk("a.c", 1, 2, "", "{\n}")
+    assert Sources([empty]).sentence("`max_size` is 10.") == Sentence("`max_size` is 10.", 0, ("max_size",))
+
+
+def test_attention_to_lines_chooses_the_source_too():
+    sources = Sources([AUTH, POOL])
+    sentence = sources.sentence("It is so.", [0.9, 0.1], [0.0, 0.1, 0.0, 0.0, 0.0, 0.9])
+    assert (sentence.source, sentence.lines) == (1, (9, 9))
+    assert sources.sentence("It is so.", [0.9, 0.1], [0.0] * 6) == sources.sentence("It is so.", [0.9, 0.1])
+
+
 def test_without_chunks_there_is_no_source_and_no_mark():
     assert Sources([]).sentence("`nothing_known` here.") == Sentence("`nothing_known` here.")
 
