@@ -11,6 +11,7 @@ from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 import torch
@@ -66,9 +67,9 @@ class LatentDisk:
             return
         try:
             with closing(self._open()) as db, db:
-                (held,) = db.execute("SELECT coalesce(sum(bytes), 0) FROM latent").fetchone()
+                held: Any = db.execute("SELECT coalesce(sum(bytes), 0) FROM latent").get
                 while held + len(data) > self.limit:
-                    number, size = db.execute("SELECT rowid, bytes FROM latent ORDER BY used LIMIT 1").fetchone()
+                    number, size = db.execute("SELECT rowid, bytes FROM latent ORDER BY used LIMIT 1").get
                     db.execute("DELETE FROM latent WHERE rowid = ?", (number,))
                     held -= size
                 row = (key, len(data), digest(data), time.time(), data)
