@@ -1,16 +1,19 @@
-"""Compare ways to store latents: bytes on disk, needles found, and time to attach.
+"""Compare ways to store latents: bytes on disk, needles found, error, and times to encode, decode and attach.
 
     python benchmarks/quant.py --repo PATH [--samples 20] [--chunks 4,8,16] [--rows none,int8,int4/8-23/-header]
 
 A row is `QUANT[/LAYERS][/DROP]`: how numbers are stored, which layers have memory (`8-23`, default the upper five
 sixths) and which tokens are left out (`-header`: the line with the path; `-blank`: that line and white space; `norm50`:
 the half of the tokens whose keys have the largest norm, after Devoto et al. 2024). Every row gets the same needles,
-encoded once. For Qwen3-0.6B the bytes follow from its geometry (28 layers, 8 KV heads of 128).
+encoded once. The error is the norm of the difference as a share of the norm, of keys and of values. Encode and decode
+are `to_latent` and `to_tensor`, in milliseconds of processor time for 1024 tokens. For Qwen3-0.6B the bytes follow from
+its geometry (28 layers, 8 KV heads of 128).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -25,7 +28,7 @@ from awareness.evals.setup import source_chunks
 from awareness.index.files.repository import Repository
 from awareness.model import model_files, presets
 from awareness.model.assemble import assemble
-from awareness.model.encoder import SelfEncoder
+from awareness.model.encoder import SelfEncoder, with_quant
 from awareness.model.generate import generate
 from awareness.model.load import Decoder
 from awareness.model.prompts import encode, sample_ids
@@ -33,7 +36,7 @@ from awareness.model.quantisation import to_latent, to_tensor
 from awareness.types import Latent, MemorySpec, Sample, default_layers
 
 ROWS = (
-    "none,fp8,int8,int4,int2,int8/8-23,int4/8-23,int2/8-23,int4/8-29,int4//-header,int4//-blank,int4//norm50"
+    "none,fp8,int8,int4,int2,pca,int8/8-23,int4/8-23,int2/8-23,int4/8-29,int4//-header,int4//-blank,int4//norm50"
     ",int4/8-23/-blank,int2/8-23/-blank"
 )
 
@@ -65,6 +68,26 @@ def kept(row: Row, tokens: list[str], latent: torch.Tensor) -> torch.Tensor:
     return torch.tensor([i for i in body if row.drop == "-header" or tokens[i].strip()])
 
 
+@dataclass(frozen=True)
+class Stored:
+    """errors: of K and of V. encode, decode: ms for 1024 tokens."""
+
+    errors: tuple[float, float]
+    encode: float
+    decode: float
+
+
+def store(tensor: torch.Tensor, spec: MemorySpec) -> tuple[Latent, Stored]:
+    times = [time.process_time()]
+    latent = to_latent(tensor, spec)
+    times.append(time.process_time())
+    back = to_tensor(latent, spec)
+    times.append(time.process_time())
+    encode_ms, decode_ms = ((end - start) * 1e3 * 1024 / tensor.shape[3] for start, end in itertools.pairwise(times))
+    off, whole = back.float() - tensor.float(), tensor.float()
+    return latent, Stored(tuple((off[i].norm() / whole[i].norm()).item() for i in (0, 1)), encode_ms, decode_ms)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repo", type=Path, required=True)
@@ -85,30 +108,39 @@ def main() -> None:
     found: dict[tuple[str, int], list[bool]] = {}
     sizes: dict[str, list[float]] = {row.name: [] for row in rows}
     attaching: dict[str, list[float]] = {row.name: [] for row in rows}
+    stored: dict[str, list[Stored]] = {row.name: [] for row in rows}
     for number in numbers:
         for case in make_cases(pool, chunks=number, samples=options.samples, seed=options.seed):
             sample = case.sample
             whole = [to_tensor(latent, every.spec) for latent in every.encode(sample.texts)]
             for row in rows:
-                spec = replace(every.spec, layers=row.layers, quant=row.quant)
+                spec = with_quant(replace(every.spec, layers=row.layers), row.quant)
                 sink = to_latent(to_tensor(every.sink, every.spec)[:, list(row.layers)], spec.raw)
                 latents, before = [], 0
                 for text, tensor in zip(sample.texts, whole, strict=True):
                     tokens = [decoder.tokenizer.decode(i) for i in encode(decoder.tokenizer, text)]
                     before += len(tokens)
                     mine = tensor[:, list(row.layers)]
-                    latents.append(to_latent(mine[:, :, :, kept(row, tokens, mine)], spec))
+                    latent, measured = store(mine[:, :, :, kept(row, tokens, mine)], spec)
+                    latents.append(latent)
+                    stored[row.name].append(measured)
                 sizes[row.name].append(sum(len(latent.data) for latent in latents) / before)
                 right, seconds = ask(decoder, spec, sink, latents, sample)
                 found.setdefault((row.name, number), []).append(right)
                 attaching[row.name].append(seconds * 1e3 / before * 1024)
         print(f"{number} chunks:", {row.name: mean(found[row.name, number]) for row in rows}, flush=True)
-    header = ("row", "KiB a token", *(f"{number} chunks" for number in numbers), "mean", "attach, ms for 1024 tokens")
+    chunks = (f"{number} chunks" for number in numbers)
+    header = ("row", "KiB a token", *chunks, "mean", "error K, V", "encode", "decode", "attach, ms for 1024 tokens")
     lines = []
     for row in rows:
         accuracy = [mean(found[row.name, number]) for number in numbers]
         size, attach = mean(sizes[row.name]) / 1024, statistics.median(attaching[row.name])
-        lines.append((row.name, size, *accuracy, mean(accuracy), attach))
+        found_s = stored[row.name]
+        errors = ", ".join(f"{mean([one.errors[side] for one in found_s]):.3f}" for side in (0, 1))
+        encode_ms, decode_ms = (
+            statistics.median(getattr(one, name) for one in found_s) for name in ("encode", "decode")
+        )
+        lines.append((row.name, size, *accuracy, mean(accuracy), errors, encode_ms, decode_ms, attach))
     print(
         f"\nneedles in {options.repo.resolve().name}, {folder.name}, n={options.samples} a cell, seed {options.seed}\n"
     )

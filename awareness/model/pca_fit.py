@@ -1,8 +1,8 @@
 """Fit the tables of `PcaCodec` to latents of a decoder: which components, how many bits for each, which levels.
 
-The error that counts is not that of a key but that of an answer. With `weights` W (how strongly an answer depends on
-the numbers of a layer, the covariance of the gradients of its log probability) the error of x is e·W·eᵀ, and the
-components are those of x·W^½. Without, every number counts the same.
+The error that counts is not that of a key but that of an answer. With the weights W of answer_gradients.py an error e
+of the numbers x of a layer counts e·W·eᵀ, so the components are those of x·W^½. Without weights every number counts the
+same; on questions about other repositories that gave 2.4 times the divergence of the answers (docs/field-notes.md).
 """
 
 from __future__ import annotations
@@ -31,33 +31,37 @@ def fit(
     """tensors: latents without quantisation, each [2, L, H_kv, T, D]. size: bytes for a token of a layer. weights:
     [2, L, C, C]. Returns the codec and the error that is expected, [2, L]."""
     mean = torch.empty(2, len(layers), tensors[0].shape[2] * tensors[0].shape[4])
-    counts: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
     decode = torch.empty(*mean.shape, mean.shape[2])
-    errors = torch.zeros(mean.shape[:2])
-    pooled: list[list[Tensor]] = [[] for _ in BITS]
+    variances = torch.empty(mean.shape).double()
+    samples: tuple[list[Tensor], list[Tensor]] = ([], [])  # [layers][N / 8, C]
     for layer in range(len(layers)):
-        sides = []
         for side in (0, 1):
             x = torch.cat([tensor[side, layer].transpose(0, 1).flatten(1) for tensor in tensors]).double()  # [N, C]
             mean[side, layer] = x.mean(0).half()
             root, inverse = _roots(None if weights is None else weights[side, layer], x.shape[1])
             centred = x - mean[side, layer]
             moved = centred @ root
-            variances, vectors = torch.linalg.eigh(moved.T @ moved / len(moved))
-            variances, vectors = variances.flip(0).clamp_min(1e-12), vectors.flip(1)
-            decode[side, layer] = _rounded((variances.sqrt()[:, None] * (vectors.T @ inverse)).float())
-            sides.append((variances.tolist(), centred.float() @ torch.linalg.inv(decode[side, layer].double()).float()))
-        tables = [_splits(variances, size) for variances, _ in sides]
-        keys = min(range(size + 1), key=lambda n: tables[0][n][0] + tables[1][size - n][0])
-        for side, count in ((0, keys), (1, size - keys)):
-            errors[side, layer], split = tables[side][count]
-            counts[side].append(split)
-            at = 0
-            for kind, (bits, number) in enumerate(zip(BITS, split, strict=True)):
-                pooled[kind].append(sides[side][1][::8, at : at + number * 8 // bits].flatten())
-                at += number * 8 // bits
+            own, vectors = torch.linalg.eigh(moved.T @ moved / len(moved))
+            own, vectors = own.flip(0).clamp_min(1e-12), vectors.flip(1)
+            variances[side, layer] = own
+            decode[side, layer] = _rounded((own.sqrt()[:, None] * (vectors.T @ inverse)).float())
+            samples[side].append((centred[::8] @ torch.linalg.inv(decode[side, layer].double())).float())
+    # A layer's share is the root of its variance: some questions weigh one layer a hundred times as much as the next.
+    shares = variances / variances.sum((0, 2), keepdim=True).sqrt()
+    tables = [_splits(side.sum(0).tolist(), size) for side in shares]
+    keys = min(range(size + 1), key=lambda n: tables[0][n][0] + tables[1][size - n][0])
+    counts = (tables[0][keys][1], tables[1][size - keys][1])
+    pooled: list[list[Tensor]] = [[] for _ in BITS]
+    errors = variances.clone()
+    for side in (0, 1):
+        at = 0
+        for kind, (bits, number) in enumerate(zip(BITS, counts[side], strict=True)):
+            end = at + number * 8 // bits
+            pooled[kind] += [numbers[:, at:end].flatten() for numbers in samples[side]]
+            errors[side, :, at:end] *= _GAUSSIAN_ERROR[bits]
+            at = end
     levels = tuple(_lloyd(torch.cat(own), 2**bits) for own, bits in zip(pooled, BITS, strict=True))
-    return PcaCodec("", tuple(layers), mean, decode, (tuple(counts[0]), tuple(counts[1])), levels), errors
+    return PcaCodec("", tuple(layers), mean, decode, counts, levels), errors.sum(2).float()
 
 
 def _roots(weights: Tensor | None, width: int) -> tuple[Tensor, Tensor]:

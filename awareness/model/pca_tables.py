@@ -4,7 +4,7 @@ A file is identified by its digest, which is part of the spec of every latent ma
 latents of two tables are never mixed. To know the digest needs no torch.
 
 It is a safetensors file, with C = H_kv·D: `layers` int32 [L]; `mean` float16 [2, L, C]; `decode` int8 [2, L, C, C],
-each row times its `scale` float32 [2, L, C]; `counts` uint8 [2, L, 3]; `levels` float32 [22], those of 4, 2 and 1 bits.
+each row times its `scale` float32 [2, L, C]; `counts` uint8 [2, 3]; `levels` float32 [22], those of 4, 2 and 1 bits.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def from_bytes(data: bytes) -> PcaCodec:
         raise ValueError(f"it cannot be read: {error}") from error
     sides, depth, width = mean.shape if mean.ndim == 3 else (0, 0, 0)
     fits = sides == 2 and layers.shape == (depth,) and decode.shape == (2, depth, width, width)
-    fits = fits and scale.shape == mean.shape and counts.shape == (2, depth, len(BITS))
+    fits = fits and scale.shape == mean.shape and counts.shape == (2, len(BITS))
     if not fits or levels.shape != (sum(2**bits for bits in BITS),):
         raise ValueError("its tensors do not fit together")
     used = sum(counts[..., kind].long() * 8 // bits for kind, bits in enumerate(BITS))
@@ -131,7 +131,7 @@ def from_bytes(data: bytes) -> PcaCodec:
         tuple(layers.tolist()),
         mean.float(),
         decode * scale[..., None],
-        tuple(tuple(tuple(row) for row in side) for side in counts.tolist()),
+        tuple(tuple(side) for side in counts.tolist()),
         levels.split([2**bits for bits in BITS]),
     )
 
@@ -151,8 +151,8 @@ def _checked(spec: MemorySpec) -> PcaCodec:
         raise UsageError(
             f"the tables of --quant pca in {file} are damaged: {error}", hint=_HINT.format(name)
         ) from error
-    sizes = {sum(map(sum, rows)) for rows in zip(*tables.counts, strict=True)}
-    if tables.mean.shape[2] != spec.num_kv_heads * spec.head_dim or sizes != {spec.pca_bytes}:
+    size = sum(map(sum, tables.counts))
+    if tables.mean.shape[2] != spec.num_kv_heads * spec.head_dim or size != spec.pca_bytes:
         raise UsageError(f"the tables of --quant pca in {file} are for other heads", hint=_HINT.format(name))
     if missing := sorted(set(spec.layers) - set(tables.layers)):
         raise UsageError(f"the tables of --quant pca have no layer {missing[0]} of this decoder", hint="--quant int4")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from awareness.cli.app import run
-from awareness.engine.calibration import CHUNKS, _texts
+from awareness.engine.calibration import CHUNKS, _chosen
 from awareness.engine.workspace import Workspace
 from awareness.model import pca_tables
 from awareness.model.model_files import pull
@@ -45,7 +45,7 @@ def test_calibrate_keeps_tables_that_fit_the_decoder(call, calibrated, sample, m
     file = Path(calibrated["file"])
     folder = pull(str(model_folder))
     assert file == pca_tables.calibrated_file(folder.fingerprint)
-    assert calibrated["chunks"] == len(_texts(sample, folder, CHUNKS))
+    assert calibrated["chunks"] == len(_chosen(sample, folder, CHUNKS))
     first = file.read_bytes()
     again = call("models", "calibrate", str(model_folder), "--repo", str(sample))
     assert (file.read_bytes(), again["tokens"]) == (first, calibrated["tokens"])
