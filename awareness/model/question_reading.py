@@ -23,6 +23,7 @@ from awareness.model.chunk_choice import best_chunks, chunk_scores, with_chunks
 from awareness.model.encoder import outputs_of
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
+from awareness.model.projected import ProjectedEncoder
 from awareness.model.prompts import encode, sink_ids
 from awareness.model.recompute import recomputed
 from awareness.model.soft_tokens import SoftTokens
@@ -51,8 +52,8 @@ def prepared(
             f"recompute {reading.recompute:g} is not a share of the memory", hint="a number from 0 to 1, such as 0.15"
         )
     if reading.top_chunks is not None and reading.top_chunks < len(texts):
-        scores = chunk_scores(memory, attention_to(decoder, memory, prompt, adapter))
-        places = best_chunks(scores, reading.top_chunks)
+        of_chunks = chunk_scores(memory, attention_to(decoder, memory, prompt, adapter))
+        places = best_chunks(of_chunks, reading.top_chunks)
         memory = with_chunks(decoder.model, memory, places)
         texts = [texts[place] for place in places]
     if reading.recompute == 0.0 or not texts:
@@ -60,7 +61,8 @@ def prepared(
     tokens = MemoryTokens.of(decoder.tokenizer, memory, texts, adapter)
     scores = attention_to(decoder, memory, prompt, adapter)
     lines = best_lines(scores, tokens, round(reading.recompute * memory.tokens))
-    return recomputed(decoder.model, memory, tokens.ids, lines)
+    reads = None if adapter is None else adapter.sets
+    return recomputed(decoder.model, memory, tokens.ids, lines, reads=reads)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class MemoryTokens:
         adapter: MemoryAdapter | None = None,
     ) -> MemoryTokens:
         """Raises UsageError if the memory is not of these texts."""
+        if adapter is not None and isinstance(adapter.encoder, ProjectedEncoder):
+            raise UsageError(
+                "a projected encoder made these latents, and the decoder cannot compute them again",
+                hint="leave --recompute out",
+            )
         soft = adapter.encoder if adapter is not None and isinstance(adapter.encoder, SoftTokens) else None
         before, around = (0, 0) if soft is None else (len(soft.header), soft.tokens)
         spans = [span for span in memory.spans if span.name != SINK]
@@ -103,7 +110,7 @@ def _checked(ids: list[int], span: Span, around: int = 0) -> list[int]:
     if len(ids) + around != span.stop - span.start:
         raise UsageError(
             f"chunk {span.name} of the memory has {span.stop - span.start} tokens, its text has {len(ids) + around}",
-            hint="--recompute 0 reads latents that the decoder did not make from these tokens",
+            hint="leave --recompute out",
         )
     return ids
 

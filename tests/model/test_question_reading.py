@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from awareness.config.memory import MemoryConfig
 from awareness.errors import UsageError
 from awareness.model import hf
+from awareness.model.adapter import build_adapter
 from awareness.model.answering import answer
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
@@ -18,9 +20,11 @@ from awareness.model.fusion import attached, fuse
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import NEUTRAL
+from awareness.model.projected import ProjectedEncoder
 from awareness.model.prompts import encode, question_ids, sink_ids
 from awareness.model.question_reading import MemoryTokens, attention_to, best_lines, prepared
 from awareness.model.recompute import recomputed
+from awareness.model.soft_tokens import SoftTokens
 from awareness.types import Chunk, QuestionReading
 
 CHUNKS = [
@@ -135,3 +139,37 @@ def test_attention_of_the_retrieval_layers(decoder, memory, prompt):
     assert not ran
     weights = torch.stack(list(record.memory_attention_weights.values()))
     torch.testing.assert_close(scores, (weights**2).sum(dim=(0, 1, 2, 3)))
+
+
+@pytest.fixture
+def adapter(decoder):
+    def build(**settings):
+        config = MemoryConfig(memory_form="joint", num_memory_tokens=0, **settings)
+        own = build_adapter(decoder.model, config)
+        soft = SoftTokens.from_text(decoder.model, decoder.tokenizer, 2, 1)
+        own.encoder = soft if settings.get("num_header_tokens") else None
+        return own
+
+    return build
+
+
+def test_learned_vectors_around_a_chunk_stay(decoder, adapter, prompt):
+    own = adapter(num_header_tokens=2, num_trailer_tokens=1)
+    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny", soft=own.encoder)
+    memory = assemble(decoder.model, encoder.spec, encoder.sink, list(encoder.encode(TEXTS)))
+    new = prepared(decoder, memory, TEXTS, prompt, QuestionReading(recompute=1.0), adapter=own)
+    sink, *chunks = memory.spans
+    learned = [place for span in chunks for place in (span.start, span.start + 1, span.stop - 1)]
+    assert new.recomputed == memory.tokens - sink.stop - len(learned)
+    changed = (new.values[4] != memory.values[4]).any(dim=-1).all(dim=1)[0]
+    assert not changed[learned].any() and changed[chunks[1].start + 2 : chunks[1].stop - 1].all()
+
+
+def test_latents_of_a_projected_encoder_are_refused(decoder, memory, adapter, prompt):
+    own = adapter()
+    encoder = SelfEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny")
+    own.encoder = ProjectedEncoder(decoder.model, decoder.tokenizer, fingerprint="tiny", layers=encoder.spec.layers)
+    with pytest.raises(UsageError, match="the decoder cannot compute them again"):
+        prepared(decoder, memory, TEXTS, prompt, QuestionReading(recompute=0.5), adapter=own)
+    one = prepared(decoder, memory, TEXTS, prompt, QuestionReading(top_chunks=1), adapter=own)  # needs no text
+    assert len(one.spans) == 2

@@ -117,3 +117,17 @@ def test_tokens_of_another_memory_are_refused(model, tokenizer):
     memory, ids = memory_of(model, tokenizer)
     with pytest.raises(UsageError, match=f"{len(ids) - 1} tokens for a memory of {len(ids)}"):
         recomputed(model, memory, ids[1:], [9])
+
+
+def test_layers_that_share_latents(model, tokenizer):
+    """Layer 3 reads what is stored for layer 2, and layer 5 what is stored for layer 4."""
+    encoder = SelfEncoder(fuse(model), tokenizer, fingerprint="tiny", layers=(2, 4))
+    reads = {2: 2, 3: 2, 4: 4, 5: 4}
+    memory = assemble(model, encoder.spec, encoder.sink, list(encoder.encode(TEXTS)), reads=reads)
+    alone = assemble(model, encoder.spec, encoder.sink, list(encoder.encode(TEXTS)))
+    ids = sink_ids(tokenizer) + [token for text in TEXTS for token in encode(tokenizer, text)]
+    places = range(memory.spans[2].start, memory.tokens)
+    new, want = recomputed(model, memory, ids, places, reads=reads), recomputed(model, alone, ids, places)
+    for layer, source in reads.items():
+        assert torch.equal(new.keys[layer], want.keys[source])
+        assert torch.equal(new.values[layer], want.values[source])
