@@ -93,14 +93,18 @@ def main() -> None:
             _measure(part, options.out)
 
 
+def run_part(command: Sequence[str]) -> int:
+    """Run a program and wait; its exit code. A process for each part gives all memory back."""
+    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+
+
 def _measure(part: Part, out: Path) -> None:
     """Write OUT/PART.json, or nothing if the part fails."""
     started = time.perf_counter()
     written = out / ".part" / part.name
     command = [sys.executable, "-m", "awareness.cli.app", *part.line, "--out", str(written), "--quiet"]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        print(f"  exit code {done.returncode}: left out", flush=True)
+    if code := run_part(command):
+        print(f"  exit code {code}: left out", flush=True)
         return
     (written / f"{part.measure}.json").replace(out / f"{part.name}.json")
     print(f"  {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)

@@ -306,7 +306,7 @@ def signed(difference: Estimate) -> str:
 
 def draw(scores: Sequence[Scores], title: str, folder: Path, name: str = "answers.png") -> list[str]:
     """Right answers against the time to the first token: a curve for each arm, over the numbers of chunks."""
-    figure, panels = pictures.panels(1, width=5.2, height=3.9)
+    figure, panels = pictures.panels(1, width=5.4, height=4.4)
     curves: dict[str, dict[int, tuple[float, Estimate]]] = {}
     for score in scores:
         curves.setdefault(score.arm, {})[score.top_k] = (score.first_token_s, score.right)

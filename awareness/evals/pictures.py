@@ -96,31 +96,30 @@ def lines(
 def waiting(panel: Axes, by_reader: Mapping[str, Mapping[int, tuple[float, Estimate]]], *, what: str) -> None:
     """A curve for each reader, reader -> number of chunks -> (seconds to the first token, height), over the time on a
     logarithmic axis, with the number of chunks at each point; 0 for a reader without chunks. what: the y axis."""
+    from matplotlib.ticker import LogLocator
+
     styles = styles_of(list(by_reader))
+    highest = 0.0
     for reader, points in by_reader.items():
         ordered = sorted(points.items())
+        seconds, heights = [time for _, (time, _) in ordered], [height for _, (_, height) in ordered]
+        highest = max(highest, *(height.high for height in heights))
         colour, marker = styles[reader]
-        panel.errorbar(
-            [seconds for _, (seconds, _) in ordered],
-            [height.mean for _, (_, height) in ordered],
-            yerr=_errors([height for _, (_, height) in ordered]),
-            label=reader,
-            color=colour,
-            marker=marker,
-            markersize=6,
-            elinewidth=0.8,
-            capsize=2,
-        )
-        for number, (seconds, height) in ordered:
+        means = [height.mean for height in heights]
+        panel.errorbar(seconds, means, yerr=_errors(heights), fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.45)
+        panel.plot(seconds, means, label=reader, color=colour, marker=marker, markersize=6)
+        for number, (time, height) in ordered:
             if number:
-                at = (seconds, height.mean)
-                panel.annotate(str(number), at, xytext=(5, 5), textcoords="offset points", fontsize=8, color=colour)
+                at = {"xytext": (4, 4), "textcoords": "offset points"}
+                panel.annotate(str(number), (time, height.mean), fontsize=8, color=colour, **at)
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     panel.xaxis.set_major_formatter("{x:g}")
+    panel.minorticks_off()
     panel.set_xlabel("seconds to the first token; at each point the number of chunks", fontsize=9)
     panel.set_ylabel(what, fontsize=9)
-    panel.set_ylim(-0.03, 1.03)
-    panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    panel.set_ylim(0, min(1.0, highest + 0.05))
+    panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
 
 
 def bars(panel: Axes, heights: Mapping[tuple[str, str], Estimate], kinds: Sequence[str], *, what: str) -> None:
