@@ -37,7 +37,7 @@ from awareness.evals.report import as_json, write_json
 from awareness.model.checkpoint import Checkpoint
 
 QUESTIONS = Path(__file__).parent / "answers/questions"
-ARMS = "none,text,joint,joint@recompute=0.1,joint@recompute=0.2,text@qwen2.5-coder-1.5b"
+ARMS = "none,text,joint,joint@recompute=0.1,joint@recompute=0.2,joint@quant=pca,text@qwen2.5-coder-1.5b"
 NEEDLE_REPOSITORIES = {"dev": ("celery",), "held_out": ("scrapy",)}
 """With enough source for 256 chunks."""
 LINES_REPOSITORIES = {"dev": ("httpx", "celery"), "held_out": ("starlette", "scrapy")}
@@ -127,12 +127,18 @@ class Arm:
         return self.name if self.name == "none" else "text" if self.name.startswith("text") else "memory"
 
     @property
+    def quant(self) -> str:
+        return self.name.partition("@quant=")[2]
+
+    @property
     def slowness(self) -> float:
         return LARGER if "1.5b" in self.name else 1.0
 
     def minutes(self, cases: int, numbers: Sequence[int], tokens: int, answer_s: float) -> float:
         """Of that many cases with each number of chunks, each chunk of so many tokens."""
         read_s = tokens / TOKENS_PER_S if self.reads == "text" else ATTACH_S if self.reads == "memory" else 0.0
+        if share := re.search(r"@recompute=([\d.]+)", self.name):
+            read_s += float(share[1]) * tokens / TOKENS_PER_S
         seconds = cases * sum(answer_s + k * read_s for k in numbers) * self.slowness
         if self.encodes:
             seconds += min(cases * max(numbers), MOST_CHUNKS) * tokens / TOKENS_PER_S
@@ -151,7 +157,7 @@ def _arms(options: argparse.Namespace) -> list[Arm]:
         folder = trained.get(name.split("@")[0])
         own = [] if folder is None else ["--checkpoint", str(folder)]
         arm = Arm(name, ("--arms", name, *own, "--seed", str(SEED), *model))
-        encodes = arm.reads == "memory" and not any(other.reads == "memory" for other in arms)
+        encodes = arm.reads == "memory" and not any((o.reads, o.quant) == (arm.reads, arm.quant) for o in arms)
         arms.append(replace(arm, encodes=encodes))
     return arms
 

@@ -4,6 +4,7 @@
     text@qwen2.5-coder-1.5b         another model
     joint@recompute=0.15            a setting of reading: this share of the memory is computed again for the question
     joint@top=8                     only the 8 chunks that the question looks at most are read
+    joint@quant=pca                 latents that are stored in another way
     joint@qwen2.5-coder-1.5b@recompute=0.15
 
 readers.py opens what is written here. `SETTINGS` has the settings that there are.
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from awareness.errors import UsageError
+from awareness.types import QUANTS
 
 _SETTING = re.compile(r"(?P<key>[a-z_]+)=(?P<value>.*)")
 
@@ -29,7 +31,9 @@ class Bounds:
     high: float
 
 
-SETTINGS = {"recompute": Bounds(0.0, 1.0), "top": Bounds(1, 256)}
+Allowed = Bounds | Sequence[str]
+"""Numbers, or words."""
+SETTINGS: dict[str, Allowed] = {"recompute": Bounds(0.0, 1.0), "top": Bounds(1, 256), "quant": QUANTS}
 """Setting of reading -> what it may be."""
 
 
@@ -44,21 +48,21 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse_arms(names: Sequence[str], settings: Mapping[str, Bounds] = SETTINGS) -> list[Arm]:
+def parse_arms(names: Sequence[str], settings: Mapping[str, Allowed] = SETTINGS) -> list[Arm]:
     """Raises UsageError. settings: those that may be named."""
     return [_parsed(name, settings) for name in dict.fromkeys(names)]
 
 
-def _parsed(name: str, known: Mapping[str, Bounds]) -> Arm:
+def _parsed(name: str, known: Mapping[str, Allowed]) -> Arm:
     reader, *parts = name.split("@")
     model: str | None = None
-    settings: dict[str, float] = {}
+    settings: dict[str, float | str] = {}
     for part in parts:
         if setting := _SETTING.fullmatch(part):
             key = setting["key"]
             if key in settings:
                 raise UsageError(f"arm {name} has {key} twice", hint=f"--arms {reader}@{key}={setting['value']}")
-            settings[key] = _number(name, key, setting["value"], known)
+            settings[key] = _value(name, key, setting["value"], known)
         elif not part or model is not None:
             what = "nothing after an @" if not part else f"two models, {model} and {part}"
             raise UsageError(f"arm {name} has {what}", hint=f"--arms {'@'.join(filter(None, (reader, model)))}")
@@ -67,11 +71,18 @@ def _parsed(name: str, known: Mapping[str, Bounds]) -> Arm:
     return Arm(name, reader, model, settings)
 
 
-def _number(name: str, key: str, value: str, known: Mapping[str, Bounds]) -> float:
+def _value(name: str, key: str, value: str, known: Mapping[str, Allowed]) -> float | str:
     if key not in known:
         there_are = f"there are {', '.join(known)}" if known else "there are none"
         raise UsageError(f"arm {name}: unknown setting {key}; {there_are}", hint=f"--arms {name.split('@')[0]}")
     bounds = known[key]
+    if not isinstance(bounds, Bounds):
+        if value not in bounds:
+            raise UsageError(
+                f"arm {name}: {key} is {value or 'empty'}, not one of {', '.join(bounds)}",
+                hint=f"--arms {name.split('@')[0]}@{key}={bounds[-1]}",
+            )
+        return value
     try:
         number = float(value)
     except ValueError:

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch.nn.functional import cross_entropy
 
-from awareness.engine.models import load_model, load_trained, pull_model
+from awareness.engine.models import LoadedModel, load_model, load_trained, pull_model
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm, parse_arms
@@ -233,24 +233,30 @@ def open_readers(
     for arm in arms:
         _check(arm, trained)
     arms += [Arm(name, name) for name in trained if name not in {arm.reader for arm in arms}]
-    opened: dict[tuple[str, str | None], Reader] = {}
+    opened: dict[tuple[str, str | None, str], Reader] = {}
     decoders: dict[str | None, Decoder] = {}
+    loaded: dict[str, LoadedModel] = {}
     caches: dict[MemorySpec, LatentCache[Latent]] = {}
     readers = []
     for arm in arms:
-        if (arm.reader, arm.model) not in opened:
+        stored = arm.settings.get("quant", quant)
+        key = (arm.reader, arm.model, stored)
+        if key not in opened:
             if arm.reader in trained:
-                reader = _trained_reader(arm.reader, trained[arm.reader], quant, weights, reporter)
+                checkpoint = trained[arm.reader]
+                if arm.reader not in loaded:
+                    loaded[arm.reader] = load_trained(checkpoint, weights, reporter)
+                reader = _trained_reader(arm.reader, checkpoint, loaded[arm.reader], stored)
             else:
                 if arm.model not in decoders:
                     folder = model if arm.model is None else pull_model(arm.model, reporter)
                     decoders[arm.model] = load_model(folder, weights=weights, reporter=reporter).decoder
-                reader = _untrained_reader(arm.reader, decoders[arm.model], quant)
+                reader = _untrained_reader(arm.reader, decoders[arm.model], stored)
             if reader.encoder is not None:
                 kept = caches.setdefault(reader.encoder.spec, cache_of(reader.encoder, latents))
                 reader = replace(reader, kept=kept)
-            opened[arm.reader, arm.model] = reader
-        reader = opened[arm.reader, arm.model]
+            opened[key] = reader
+        reader = opened[key]
         if arm.settings and reader.reads != "memory":
             raise UsageError(f"arm {arm.name}: {arm.reader} has no memory to read", hint=f"--arms {arm.reader}")
         readers.append(replace(reader, name=arm.name, question_reading=_reading(arm)))
@@ -297,9 +303,8 @@ def _untrained_reader(name: str, decoder: Decoder, quant: str) -> Reader:
     return Reader(name, UNTRAINED[name], decoder, encoder)
 
 
-def _trained_reader(name: str, checkpoint: Path, quant: str, weights: str | None, reporter: Reporter) -> Reader:
+def _trained_reader(name: str, checkpoint: Path, loaded: LoadedModel, quant: str) -> Reader:
     reads = Checkpoint.read(checkpoint).reads
-    loaded = load_trained(checkpoint, weights, reporter)
     module, decoder = loaded.trained, loaded.decoder
     assert module is not None
     if reads == "memory" and module.adapter is None:

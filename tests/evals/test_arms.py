@@ -7,7 +7,7 @@ import pytest
 from awareness.errors import UsageError
 from awareness.evals.arms import Arm, Bounds, parse_arms
 
-SETTINGS = {"share": Bounds(0.0, 0.5)}
+SETTINGS = {"share": Bounds(0.0, 0.5), "kind": ("a", "b")}
 
 
 def parsed(*names: str) -> list[Arm]:
@@ -15,10 +15,11 @@ def parsed(*names: str) -> list[Arm]:
 
 
 def test_reader_model_and_settings():
-    assert parsed("text", "text@m-1.5b", "joint@share=0.25", "joint+lora@org/m@share=0", "text") == [
+    assert parsed("text", "text@m-1.5b", "joint@share=0.25", "joint@kind=b", "joint+lora@org/m@share=0", "text") == [
         Arm("text", "text"),
         Arm("text@m-1.5b", "text", "m-1.5b"),
         Arm("joint@share=0.25", "joint", None, {"share": 0.25}),
+        Arm("joint@kind=b", "joint", None, {"kind": "b"}),
         Arm("joint+lora@org/m@share=0", "joint+lora", "org/m", {"share": 0.0}),
     ]
 
@@ -33,7 +34,8 @@ def test_the_name_of_a_checkpoint_stays_whole():
         ("joint@share=0.6", "share is 0.6, not a number from 0 to 0.5", "--arms joint@share=0.5"),
         ("joint@share=", "share is empty", "--arms joint@share=0.5"),
         ("joint@share=nan", "share is nan", "--arms joint@share=0.5"),
-        ("joint@shares=0.1", "unknown setting shares; there are share", "--arms joint"),
+        ("joint@shares=0.1", "unknown setting shares; there are share, kind", "--arms joint"),
+        ("joint@kind=c", "kind is c, not one of a, b", "--arms joint@kind=b"),
         ("joint@share=0.1@share=0.2", "has share twice", "--arms joint@share=0.2"),
         ("text@", "has nothing after an @", "--arms text"),
         ("text@a@b", "has two models, a and b", "--arms text@a"),

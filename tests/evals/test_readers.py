@@ -263,6 +263,15 @@ def test_an_answer_is_that_of_ask(readers, decoder):
     assert got.generation.text == expected.generation.text
 
 
+def test_an_arm_may_store_its_latents_in_another_way(trained, model_folder):
+    folder = trained("j", memory_form="joint", use_both_memory_and_lora=True, lora_rank=2)
+    names = ["joint", "joint@quant=int8", "joint+lora", "joint+lora@quant=int8"]
+    readers = opened(names, [folder], model_folder)
+    assert [reader.encoder.spec.quant for reader in readers] == ["none", "int8"] * 2
+    assert readers[0].decoder is readers[1].decoder and readers[2].decoder is readers[3].decoder
+    assert readers[0].kept is readers[2].kept is not readers[1].kept
+
+
 def test_unknown_readers(model_folder):
     with pytest.raises(UsageError, match="unknown arm tanh; there are none, text, joint") as caught:
         opened(["text", "tanh"], [], model_folder)
