@@ -33,7 +33,12 @@ class Bounds:
 
 Allowed = Bounds | Sequence[str]
 """Numbers, or words."""
-SETTINGS: dict[str, Allowed] = {"recompute": Bounds(0.0, 1.0), "top": Bounds(1, 256), "quant": QUANTS}
+SETTINGS: dict[str, Allowed] = {
+    "recompute": Bounds(0.0, 1.0),
+    "top": Bounds(1, 256),
+    "sharpness": Bounds(0.1, 10.0),
+    "quant": QUANTS,
+}
 """Setting of reading -> what it may be."""
 
 

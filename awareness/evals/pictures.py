@@ -110,8 +110,8 @@ def waiting(panel: Axes, by_reader: Mapping[str, Mapping[int, tuple[float, Estim
         panel.plot(seconds, means, label=reader, color=colour, marker=marker, markersize=6)
         for number, (time, height) in ordered:
             if number:
-                at = {"xytext": (4, 4), "textcoords": "offset points"}
-                panel.annotate(str(number), (time, height.mean), fontsize=8, color=colour, **at)
+                at = (time, height.mean)
+                panel.annotate(str(number), at, xytext=(4, 4), textcoords="offset points", fontsize=8, color=colour)
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     panel.xaxis.set_major_formatter("{x:g}")

@@ -51,7 +51,7 @@ CACHE_BYTES = 1 << 30  # of latents that readers keep, those with the same laten
 class Reader:
     """reads: how the chunks of a sample reach the decoder. encoder: only with `memory`. module: what a checkpoint
     trained, None for the decoder without training. kept: latents, shared by readers with the same; by default its
-    own. question_reading: how a memory is prepared for a question."""
+    own. question_reading: how a memory is prepared for a question. sharpness: in place of the decoder's."""
 
     name: str
     reads: Reads
@@ -60,6 +60,7 @@ class Reader:
     module: MemoryDecoder | None = None
     kept: LatentCache[Latent] | None = None
     question_reading: QuestionReading = AS_IT_IS
+    sharpness: float | None = None
 
     def __post_init__(self) -> None:
         if (self.reads == "memory") != (self.encoder is not None):
@@ -72,9 +73,10 @@ class Reader:
 
     @property
     def settings(self) -> ReadingSettings:
-        """As `ask` reads with this decoder and adapter."""
+        """As `ask` reads with this decoder and adapter, but for what the arm sets."""
         form = None if self.module is None else self.module.config.memory_form
-        return settings_of(self.decoder.folder.name, form)
+        settings = settings_of(self.decoder.folder.name, form)
+        return settings if self.sharpness is None else replace(settings, sharpness=self.sharpness)
 
     @cached_property
     def _latents(self) -> LatentCache[Latent]:
@@ -259,7 +261,8 @@ def open_readers(
         reader = opened[key]
         if arm.settings and reader.reads != "memory":
             raise UsageError(f"arm {arm.name}: {arm.reader} has no memory to read", hint=f"--arms {arm.reader}")
-        readers.append(replace(reader, name=arm.name, question_reading=_reading(arm)))
+        sharpness = arm.settings.get("sharpness")
+        readers.append(replace(reader, name=arm.name, question_reading=_reading(arm), sharpness=sharpness))
     return readers
 
 

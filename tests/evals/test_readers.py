@@ -272,6 +272,14 @@ def test_an_arm_may_store_its_latents_in_another_way(trained, model_folder):
     assert readers[0].kept is readers[2].kept is not readers[1].kept
 
 
+def test_an_arm_may_read_with_another_sharpness(model_folder, sharpened):
+    own, other = opened(["joint", "joint@sharpness=1.5"], [], model_folder)
+    assert (own.settings.sharpness, other.settings.sharpness) == (sharpened, 1.5)
+    sink = other.memory(TEXTS).spans[0].stop
+    sharper, sharp = (reader.memory(TEXTS).keys[2][:, :, sink:].float() for reader in (other, own))
+    torch.testing.assert_close(sharper * sharpened, sharp * 1.5, atol=0.05, rtol=0.02)
+
+
 def test_unknown_readers(model_folder):
     with pytest.raises(UsageError, match="unknown arm tanh; there are none, text, joint") as caught:
         opened(["text", "tanh"], [], model_folder)
