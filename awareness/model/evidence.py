@@ -1,8 +1,9 @@
 """A sentence of an answer -> the lines of the chunks that it rests on, with a probability.
 
 Every line of the attached chunks gets a score of what it shares with the sentence and the question, and, if the chunks
-are read as memory, of the attention that the sentence's tokens gave it. Nothing here knows the decoder: attention comes
-as one number a line (line_attention.py).
+are read as memory, of the attention that the sentence's tokens gave it. Their headers are lines too, since a sentence
+may rest on a path; they are never named. Nothing here knows the decoder: attention comes as one number a line
+(line_attention.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 from awareness.types import Chunk
 
@@ -86,19 +88,20 @@ class Evidence:
 
 @dataclass
 class Lines:
-    """The lines of the attached chunks, and the question. Blank lines and lone brackets are never evidence."""
+    """The lines of the attached chunks, each chunk's header first, and the question. Blank lines and lone brackets are
+    never evidence."""
 
     chunks: Sequence[Chunk]
     question: str = ""
-    _places: list[tuple[int, int]] = field(init=False)  # the chunk and the row of each line
+    _starts: list[int] = field(init=False)  # the number of each chunk's header, and the end
     _bags: list[frozenset[str]] = field(init=False)
     _having: dict[str, list[int]] = field(init=False)  # word -> lines
     _asked: list[float] = field(init=False)
     _near: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        texts = [chunk.text.split("\n") for chunk in self.chunks]
-        self._places = [(place, row) for place, rows in enumerate(texts) for row in range(len(rows))]
+        texts = [[chunk.header.removeprefix("# file: "), *chunk.text.split("\n")] for chunk in self.chunks]
+        self._starts = list(accumulate(map(len, texts), initial=0))
         self._bags = [frozenset(terms(row)) for rows in texts for row in rows]
         self._having = {}
         for number, bag in enumerate(self._bags):
@@ -106,17 +109,14 @@ class Lines:
                 self._having.setdefault(word, []).append(number)
         self._asked = self._shares(frozenset(terms(self.question)))
         self._near = [
-            sum(
-                weight * self._asked[number + away]
-                for away, weight in _NEAR.items()
-                if 0 <= number + away < len(self._places) and self._places[number + away][0] == place
-            )
-            for number, (place, _) in enumerate(self._places)
+            sum(weight * self._asked[i + away] for away, weight in _NEAR.items() if start < i + away < stop)
+            for start, stop in pairwise(self._starts)
+            for i in range(start, stop)
         ]
 
     def _shares(self, words: Collection[str]) -> list[float]:
         """For each line its share of these words, weighed by how rare they are; words that no line has do not count."""
-        shares = [0.0] * len(self._places)
+        shares = [0.0] * len(self._bags)
         count = sum(map(bool, self._bags))
         rarity = {
             word: math.log((count + 1) / (len(having) + 0.5)) * (VALUE if word[0].isdigit() else 1.0)
@@ -130,12 +130,13 @@ class Lines:
         return shares
 
     def probabilities(self, sentence: str, attention: Sequence[float] = ()) -> list[float]:
-        """For each line, of all chunks, the probability that the sentence rests on it. attention: to each line."""
+        """For the header and each line of the first chunk, then of the next, …, the probability that the sentence rests
+        on it. attention: to each of them."""
         said = self._shares(frozenset(terms(sentence)) - frozenset(terms(self.question)))
         weights, total = (READ, sum(attention)) if any(attention) else (SHOWN, 1.0)
         scores = [
             weights.sentence * said[i] + weights.question * self._asked[i] + weights.near * self._near[i]
-            for i in range(len(self._places))
+            for i in range(len(self._bags))
         ]
         if weights.attention:
             scores = [
@@ -147,29 +148,20 @@ class Lines:
         total = sum(powers)
         return [power / total for power in powers] if total else powers
 
-    def best(self, sentence: str, attention: Sequence[float] = (), source: int | None = None) -> Evidence | None:
-        """The lines that the sentence most probably rests on; None if no line has words. source: only of this chunk."""
+    def best(self, sentence: str, attention: Sequence[float] = ()) -> Evidence | None:
+        """The chunk that the sentence most probably rests on, and the lines of it; None if no line has words."""
         chances = self.probabilities(sentence, attention)
-        if source is not None:
-            chances = [
-                chance if place == source else 0.0 for chance, (place, _) in zip(chances, self._places, strict=True)
-            ]
-            total = sum(chances)
-            chances = [chance / total for chance in chances] if total else chances
-        if not any(chances):
+        of_chunk = [sum(chances[start:stop]) for start, stop in pairwise(self._starts)]
+        if not any(of_chunk):
             return None
-        first = last = max(range(len(chances)), key=chances.__getitem__)
-        place = self._places[first][0]
-        least = SIMILAR * chances[first]
-
-        def follows(number: int) -> bool:
-            return 0 <= number < len(chances) and self._places[number][0] == place and chances[number] >= least
-
-        while last - first + 1 < MOST_ROWS and (follows(first - 1) or follows(last + 1)):
-            before = chances[first - 1] if follows(first - 1) else -1.0
-            if follows(last + 1) and chances[last + 1] > before:
-                last += 1
-            else:
-                first -= 1
-        row = self._places[first][1]
-        return Evidence(place, row, row + last - first, sum(chances[first : last + 1]))
+        source = max(range(len(of_chunk)), key=of_chunk.__getitem__)
+        own = chances[self._starts[source] + 1 : self._starts[source + 1]]  # without the header
+        first = last = max(range(len(own)), key=own.__getitem__)
+        least = max(SIMILAR * own[first], 1e-9)
+        while last - first + 1 < MOST_ROWS:
+            above = own[first - 1] if first > 0 else 0.0
+            below = own[last + 1] if last + 1 < len(own) else 0.0
+            if max(above, below) < least:
+                break
+            first, last = (first - 1, last) if above >= below else (first, last + 1)
+        return Evidence(source, first, last, sum(own[first : last + 1]))

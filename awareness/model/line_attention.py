@@ -28,7 +28,7 @@ class LineAttention:
         chunks: Sequence[Chunk],
         around: tuple[int, int] = (0, 0),
     ) -> None:
-        counts = [chunk.text.count("\n") + 1 for chunk in chunks]
+        counts = [chunk.text.count("\n") + 2 for chunk in chunks]
         firsts = [0, *accumulate(counts)]
         self._count = firsts[-1]
         lines = torch.full((memory.tokens,), self._count)  # the last place is for what is in no line
@@ -45,16 +45,16 @@ class LineAttention:
         self._lines = lines
 
     def __call__(self, steps: Tensor) -> list[float]:
-        """steps: [T, M] float32, the weights of T generated tokens -> for each line, of the first chunk, then of the
-        next, …, the most that one token gave it. A token that copies a value looks at its line alone, and those of
-        ordinary words look everywhere."""
+        """steps: [T, M] float32, the weights of T generated tokens -> for the header and each line of the first chunk,
+        then of the next, …, the most that one token gave it. A token that copies a value looks at its line alone, and
+        those of ordinary words look everywhere."""
         sums = steps.new_zeros(len(steps), self._count + 1).index_add_(1, self._lines.to(steps.device), steps)
         return [float(value) for value in sums[:, :-1].amax(dim=0)]
 
 
 def _rows(tokenizer: PreTrainedTokenizerBase, chunk: Chunk) -> list[int | None]:
-    """The row of the chunk's text that each token of its encoded text begins in; None for the tokens of the header and
-    for the first token of a row, which mostly is its indentation."""
+    """The row of the encoded text that each of its tokens begins in, 0 for the header; None for the first token of a
+    row, which mostly is its indentation, and for those without a letter or digit."""
     text = chunk.encoded_text.encode("utf-8", "replace").decode()  # as prompts.encode has it
     found = tokenizer(
         text, add_special_tokens=False, split_special_tokens=True, verbose=False, return_offsets_mapping=True
@@ -63,8 +63,8 @@ def _rows(tokenizer: PreTrainedTokenizerBase, chunk: Chunk) -> list[int | None]:
     rows: list[int | None] = []
     before = -1
     for start, stop in found["offset_mapping"]:
-        row = bisect_right(starts, start) - 2  # the header is row -1
-        is_counted = row >= 0 and row == before and any(c.isalnum() for c in text[start:stop])
+        row = bisect_right(starts, start) - 1
+        is_counted = row == before and any(c.isalnum() for c in text[start:stop])
         rows.append(row if is_counted else None)
         before = row
     return rows

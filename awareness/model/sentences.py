@@ -128,20 +128,17 @@ class Sources:
     def sentence(self, text: str, attention: Sequence[float] = (), to_lines: Sequence[float] = ()) -> Sentence:
         """The text with its source, its lines and unknown names; that the code does not say it rests on no source.
 
-        attention: of the sentence's tokens, a share for each chunk. to_lines: the same for each line of all chunks, in
-        their order; if it is given it chooses the source.
+        attention: of the sentence's tokens, a share for each chunk. to_lines: to the header and each line of every
+        chunk, in their order. With them the evidence chooses the source; without, it does so where it is sure.
         """
         if not self.chunks:
             return Sentence(text)
         unknown = tuple(self.unknown(text))
         if is_refusal(text):
             return Sentence(text, None, unknown)
-        found = self.lines.best(text, to_lines) if any(to_lines) else None
-        if found is None:
-            source = self.source(text, attention)
-            found = self.lines.best(text, source=source)
-            if found is None:
-                return Sentence(text, source, unknown)
+        found = self.lines.best(text, to_lines)
+        if found is None or (found.confidence < ENOUGH and not any(to_lines)):
+            return Sentence(text, self.source(text, attention), unknown)
         chunk = self.chunks[found.source]
         # Rows of a notebook, or of a file whose data is left out, do not follow each other as its lines do.
         is_numbered = chunk.text.count("\n") == chunk.end_line - chunk.start_line

@@ -26,10 +26,10 @@ def by_hand(tokenizer, chunks):
             data = (line + "\n").encode()
             for at, byte in enumerate(data):
                 letter = line[len(data[:at].decode(errors="ignore")) :][:1]
-                counts = row > 0 and at > 0 and letter.isalnum() and byte != 10
-                own.append(before + row - 1 if counts else None)
+                counts = at > 0 and letter.isalnum() and byte != 10
+                own.append(before + row if counts else None)
         numbers.append(own[:-1])
-        before += chunk.text.count("\n") + 1
+        before += chunk.text.count("\n") + 2
     return numbers
 
 
@@ -43,7 +43,7 @@ def memory(model, tokenizer):
 
 def test_each_token_counts_for_its_line(tokenizer, memory):
     steps = torch.rand(2, memory.tokens, generator=torch.Generator().manual_seed(0))
-    expected = [[0.0] * 6, [0.0] * 6]
+    expected = [[0.0] * 8, [0.0] * 8]
     for span in memory.spans:
         if span.name != SINK:
             numbers = by_hand(tokenizer, CHUNKS)[int(span.name)]
@@ -54,7 +54,7 @@ def test_each_token_counts_for_its_line(tokenizer, memory):
                         own[number] += weight
     found = LineAttention(tokenizer, memory, CHUNKS)(steps)
     assert found == pytest.approx(list(map(max, *expected)), abs=1e-5)
-    assert found[3] == found[4] == 0.0 and all(found[i] > 0 for i in (0, 1, 2, 5))  # nothing but a bracket counts
+    assert found[5] == found[6] == 0.0 and all(found[i] > 0 for i in (0, 1, 2, 3, 4, 7))  # nothing but a bracket counts
 
 
 def test_learned_tokens_around_a_chunk_are_in_no_line(tokenizer):
@@ -62,12 +62,12 @@ def test_learned_tokens_around_a_chunk_are_in_no_line(tokenizer):
     spans = (Span(SINK, 0, 2), Span("0", 2, 2 + 3 + length + 1))
     memory = Memory({0: torch.zeros(1, 1, length + 6, 8)}, {0: torch.zeros(1, 1, length + 6, 8)}, spans)
     weights = torch.zeros(1, length + 6)
-    weights[0, [0, 1, 2, 3, 4, -1]] = 1.0
-    assert LineAttention(tokenizer, memory, CHUNKS[:1], (3, 1))(weights) == [0.0, 0.0]
+    weights[0, [0, 1, 2, 3, 4, 5, -1]] = 1.0  # the last but one is the header's first
+    assert LineAttention(tokenizer, memory, CHUNKS[:1], (3, 1))(weights) == [0.0, 0.0, 0.0]
     weights[0, 2 + 3 + len(CHUNKS[0].header.encode()) + 1 + 1] = 0.5  # the second letter of `def`
-    assert LineAttention(tokenizer, memory, CHUNKS[:1], (3, 1))(weights) == [0.5, 0.0]
+    assert LineAttention(tokenizer, memory, CHUNKS[:1], (3, 1))(weights) == [0.0, 0.5, 0.0]
 
 
 def test_a_latent_of_other_tokens_than_the_text_gets_nothing(tokenizer):
     memory = Memory({0: torch.zeros(1, 1, 9, 8)}, {0: torch.zeros(1, 1, 9, 8)}, (Span(SINK, 0, 2), Span("0", 2, 9)))
-    assert LineAttention(tokenizer, memory, CHUNKS[:1])(torch.ones(1, 9)) == [0.0, 0.0]
+    assert LineAttention(tokenizer, memory, CHUNKS[:1])(torch.ones(1, 9)) == [0.0, 0.0, 0.0]

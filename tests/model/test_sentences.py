@@ -111,9 +111,9 @@ def test_no_line_is_named_where_it_is_uncertain_or_has_no_number():
 
 def test_attention_to_lines_chooses_the_source_too():
     sources = Sources([AUTH, POOL])
-    sentence = sources.sentence("It is so.", [0.9, 0.1], [0.0, 0.1, 0.0, 0.0, 0.0, 0.9])
+    sentence = sources.sentence("It is so.", [0.9, 0.1], [0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.9])
     assert (sentence.source, sentence.lines) == (1, (9, 9))
-    assert sources.sentence("It is so.", [0.9, 0.1], [0.0] * 6) == sources.sentence("It is so.", [0.9, 0.1])
+    assert sources.sentence("It is so.", [0.9, 0.1], [0.0] * 8) == sources.sentence("It is so.", [0.9, 0.1])
 
 
 def test_without_chunks_there_is_no_source_and_no_mark():
