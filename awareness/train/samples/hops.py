@@ -103,7 +103,7 @@ def _call(names: _Names, source: Chunk) -> tuple[str, str, list[str], list[str]]
 
 
 def _two_hop(shape: str) -> Kind:
-    make = {"import": _import, "inherit": _inheritance, "call": _call}[shape]
+    make = {"import": _import, "class": _inheritance, "call": _call}[shape]
 
     def kind(rng: random.Random, pool: Pool, count: int) -> Sample | None:
         if count < 2 or len(pool) < 2:
@@ -120,10 +120,10 @@ def _two_hop(shape: str) -> Kind:
             _, _, other_value, other_lead = make(names, draft.chunks[decoys[0]])
             draft.write(decoys[0], other_value)
             draft.write(decoys[1], other_lead)
-        phrasings = template(f"hop_{shape}").fill_literal(literal, name=asked)
+        phrasings = template(f"through_{shape}").fill_literal(literal, name=asked)
         return with_question(rng, phrasings, Sample(draft.texts, tuple(sorted(golds)), "", ""))
 
     return kind
 
 
-HOPS: dict[str, Kind] = {f"hop_{shape}": _two_hop(shape) for shape in ("import", "inherit", "call")}
+HOPS: dict[str, Kind] = {f"through_{shape}": _two_hop(shape) for shape in ("import", "class", "call")}

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Formatter
-from typing import Any
 
-import yaml
 from pydantic import Field, TypeAdapter
 
 from awareness.config.base import Section
+from awareness.config.yaml_text import read_yaml
 
 _ENDS_IN_CODE = re.compile(r"(?:=|return) ?$")
 _CLOSING = {"`": "`", '"': '"', "'": "'", "(": ")"}
@@ -84,7 +83,7 @@ def template(name: str, *, held_out: bool = False) -> Template:
 @cache
 def templates() -> Mapping[str, Template]:
     """Every template, by name."""
-    content: Any = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+    content = read_yaml(Path(__file__).with_suffix(".yaml").read_text("utf-8"))  # refuses a name given twice
     return TypeAdapter(dict[str, Template]).validate_python(content)
 
 
