@@ -86,7 +86,8 @@ def _splits(variances: Sequence[float], total: int) -> list[tuple[float, tuple[i
     """
     left = [math.fsum(variances[i:]) for i in range(len(variances) + 1)]  # the error of what has no byte
     sums = [left[0] - rest for rest in left]
-    best = {(0, 0): (0.0, ())}  # (components, bytes) -> (error, counts)
+    best: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {(0, 0): (0.0, ())}
+    """(components, bytes) -> (error, counts)"""
     for bits in BITS:
         size, error = 8 // bits, _GAUSSIAN_ERROR[bits]
         grown: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from awareness.errors import UsageError, storage_errors
 from awareness.model.model_files import models_dir
 from awareness.model.presets import KNOWN
-from awareness.types import PCA, MemorySpec, digest
+from awareness.types import PCA, MemorySpec, digest, printable
 
 if TYPE_CHECKING:
     from awareness.model.pca_codec import PcaCodec
@@ -65,7 +65,7 @@ def tables_of(spec: MemorySpec) -> PcaCodec:
     tables = _checked(spec)
     if tables.digest != spec.codec:
         raise UsageError(
-            f"these latents were made with other tables of --quant pca ({spec.codec:.16}) than those here"
+            f"these latents were made with other tables of --quant pca ({printable(spec.codec):.16}) than those here"
             f" ({tables.digest})",
             hint="encode them again",
         )

@@ -118,3 +118,5 @@ def test_new_tables_encode_again(call, calibrated, sample, model_folder, tmp_pat
     call("models", "calibrate", str(model_folder), "--repo", str(tmp_path / "other"))
     after = call("index", str(sample), "--all", *model)
     assert (after["encoded"], after["latents"]) == (before["encoded"], before["latents"])
+    assert call("gc", "--repo", str(sample))["latents"] == before["latents"]  # those of the tables of before
+    assert call("index", str(sample), "--all", *model)["encoded"] == 0

@@ -136,9 +136,15 @@ class Latents:
         return {LatentName(*row) for row in rows}
 
     def stored_otherwise(self, quant: str) -> set[LatentName]:
-        """The latents, without sinks, that are stored with another `quant` or made by an older encoding version."""
-        specs = {text: MemorySpec.from_json(text) for (text,) in self._rows("SELECT json FROM spec")}
-        current = {text for text, spec in specs.items() if (spec.quant, spec.version) == (quant, ENCODING_VERSION)}
+        """The latents, without sinks, that are stored with another `quant`, or made by an older encoding version or
+        with other tables than the newest of their model."""
+        specs = {text: MemorySpec.from_json(text) for (text,) in self._rows("SELECT json FROM spec ORDER BY id")}
+        newest = {(spec.model, spec.quant): spec.codec for spec in specs.values()}
+        current = {
+            text
+            for text, spec in specs.items()
+            if (spec.quant, spec.version, spec.codec) == (quant, ENCODING_VERSION, newest.get((spec.model, quant)))
+        }
         rows = self._rows(f"SELECT p.json, l.chunk_digest {_LATENTS} WHERE l.chunk_digest <> ?", SINK)
         return {LatentName(*row) for row in rows if row[0] not in current}
 

@@ -139,7 +139,7 @@ def open_and_read(path: Path) -> dict[str, bytes]:
 # what comes out
 
 
-@pytest.mark.parametrize("quant", ["none", "int8", "int4", "int2", "fp8"])
+@pytest.mark.parametrize("quant", ["none", "int8", "int4", "int2", "fp8", "pca"])
 def test_a_pack_gives_what_the_index_gives(sample, tmp_path, quant):
     layout, encoder = IndexLayout(tmp_path / "index"), FakeEncoder(replace(SPEC, quant=quant))
     snapshot = index(sample, layout, encoder)
