@@ -195,8 +195,8 @@ def refusals(
     numbers = _numbers(chunks, "--chunks")
     from awareness.evals.refusals import measure
 
-    size = {"samples": samples, "chunks": numbers, "chunk_tokens": chunk_tokens, "max_new_tokens": max_new_tokens}
-    return measure(setup, shapes=_names(shapes), **size)
+    size = {"samples": samples, "chunk_tokens": chunk_tokens, "max_new_tokens": max_new_tokens}
+    return measure(setup, chunks=numbers, shapes=_names(shapes), **size)
 
 
 @_command(without=("latents",))
@@ -219,8 +219,9 @@ def answers(
     numbers = _numbers(top_k, "--top-k")
     from awareness.evals.answers import measure
 
-    size = {"top_k": numbers, "samples": samples, "max_new_tokens": max_new_tokens}
-    return measure(setup, questions=questions, weights=weights.value if weights else None, **size)
+    stored = weights.value if weights else None
+    asked = functools.partial(measure, setup, questions=questions, top_k=numbers, samples=samples)
+    return asked(max_new_tokens=max_new_tokens, weights=stored)
 
 
 @_command()
