@@ -98,3 +98,18 @@ def test_right_answers_of_all_parts_are_compared_and_drawn(arms, tmp_path):
 
 def test_shares_of_parts_are_weighed_by_their_cases(arms):
     assert arms._over([(1.0, 10), (0.5, 30)]) == {"accuracy": 0.625, "low": 0.4703, "high": 0.7578, "n": 40}
+
+
+def test_refusals_and_lines_of_all_parts(arms, tmp_path):
+    asked = {"arm": "joint", "chunks": 4, "shape": "hex", "question": "q", "answer": "", "found": 1.0}
+    shared = {"samples": 1, "chunk_tokens": 120, "max_new_tokens": 8, "shapes": ["hex"]}
+    reports = [
+        {"answers": [asked | {"is_answerable": way, "refused": not way} for way in (True, False)], "repository": name}
+        for name in ("one", "two")
+    ]
+    joined = arms._refusals([report | shared for report in reports], tmp_path)
+    assert joined["refusals"][0]["refused"]["n"] == 2 and joined["refusals"][0]["false_refusals"]["mean"] == 0.0
+    assert joined["repository"] == "one, two"
+    lines = [{"perplexity": [{"arm": arm}], "cases": [1, 2]} for arm in ("text", "joint")]
+    joined = arms._perplexity(lines, tmp_path)
+    assert ([row["arm"] for row in joined["perplexity"]], joined["lines"]) == (["text", "joint"], 2)
