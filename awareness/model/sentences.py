@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from awareness.model.evidence import ENOUGH, Lines
+from awareness.model.evidence_lines import ENOUGH, Lines
 from awareness.model.not_said import is_refusal
 from awareness.types import Chunk
 

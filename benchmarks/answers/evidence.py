@@ -37,7 +37,7 @@ from awareness.evals.intervals import wilson
 from awareness.model.answering import answer, prompt_ids
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
-from awareness.model.evidence import ENOUGH, Lines
+from awareness.model.evidence_lines import ENOUGH, Lines
 from awareness.model.fusion import attached
 from awareness.model.line_attention import LineAttention
 from awareness.model.presets import DEFAULT_MODEL
