@@ -16,6 +16,7 @@ the best chunk; `question` the line of it with most of the question's words; `wo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import statistics
@@ -29,30 +30,31 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from common import processor, table
-from questions import Question, matches
-from run import _chosen, _encoded, _routed, _shows
+from questions import load_questions
 
-from awareness.engine.models import LoadedModel, load_model, pull_model
+from awareness.engine.answer import NotAnswered
+from awareness.engine.engine import Engine
+from awareness.engine.models import LoadedModel
 from awareness.evals.intervals import wilson
-from awareness.model.answering import answer, prompt_ids
-from awareness.model.assemble import assemble
+from awareness.evals.short_questions import ShortQuestion, matches
+from awareness.index.search.ranking import GATHERED
+from awareness.model.answering import prompt_ids
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
-from awareness.model.evidence_lines import ENOUGH, Lines
+from awareness.model.evidence_lines import ENOUGH, Evidence, Lines
 from awareness.model.fusion import attached
 from awareness.model.line_attention import LineAttention
 from awareness.model.presets import DEFAULT_MODEL
 from awareness.model.prompts import encode
-from awareness.model.quantisation import to_latent, to_tensor
-from awareness.types import Chunk, Latent, Memory
+from awareness.types import Chunk, Memory
 
-QUANT = "int4"
+ARMS = 4
 BINS = (0.0, ENOUGH, 0.5, 0.7, 0.9, 1.01)
 LEAST = 3  # characters of a string that is no chance in another line
 
 
 @dataclass(frozen=True)
 class Named:
-    """The lines that an arm named, judged. confidence: None if the arm has none. is_named: it would be shown."""
+    """The lines that an arm named, judged. rows: how many it named."""
 
     arm: str
     chunk: bool
@@ -60,120 +62,101 @@ class Named:
     place: bool
     says_so: bool
     rows: int
-    confidence: float | None = None
-    is_named: bool = True
+    confidence: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the checkouts")
-    parser.add_argument("--split", choices=("dev", "held_out", "all"), default="dev")
+    parser.add_argument("--split", choices=("dev", "held_out"), default="dev")
     parser.add_argument("--repos", help="only these repositories, separated by commas")
     parser.add_argument("--limit", type=int, help="maximum questions per repository")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--top-k", type=int, default=8)
-    parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--expected", action="store_true", help="read the written answers")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="also write every judgement to this file")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    routed = [
-        (question, chunks)
-        for question, chunks in _routed(_chosen(options), options.folder, DEFAULT_MODEL, options.top_k)
-        if any(_shows(chunk, question) for chunk in chunks)
-    ]
-    loaded = load_model(pull_model(DEFAULT_MODEL), weights="none" if options.expected else None)
-    raw = _encoded(loaded, {(q.repo, q.question): chunks for q, chunks in routed})
+    questions = load_questions(split=options.split)
+    only = set(options.repos.split(",")) if options.repos else {question.repo for question in questions}
     rows: list[dict[str, Any]] = []
-    for question, chunks in routed:
-        memory = _memory(loaded, chunks, raw)
-        judged = (_expected if options.expected else _generated)(loaded, question, chunks, memory, options)
-        rows += [{"repo": question.repo, "question": question.question, **asdict(named)} for named in judged]
-    found = len(routed)
-    what = "written answers" if options.expected else f"right answers of {found}"
-    print(f"n = {len(rows) // 4} {what}, {options.split}, top-k {options.top_k}, {processor()}\n")
+    for repo in sorted(only):
+        own = [question for question in questions if question.repo == repo][: options.limit]
+        with Engine([options.folder / repo], model=options.model) as engine:
+            engine.refresh()
+            for question in own:
+                judged = (_expected if options.expected else _generated)(engine, question, options.top_k)
+                rows += [{"repo": repo, "question": question.question, **asdict(named)} for named in judged]
+        print(f"{repo}: {len(rows) // ARMS} answers so far", file=sys.stderr, flush=True)
+    what = "written answers" if options.expected else "right answers"
+    print(f"n = {len(rows) // ARMS} {what}, {options.split}, {options.model}, top-k {options.top_k}, {processor()}\n")
     _report(rows)
     if options.json:
         options.json.write_text(json.dumps({"processor": processor(), "rows": rows}, indent=1) + "\n")
 
 
-def _memory(loaded: LoadedModel, chunks: Sequence[Chunk], raw: dict[str, Latent]) -> Memory:
-    encoder = loaded.encoder.storing_as(QUANT)
-    spec = loaded.encoder.spec.raw
-    stored = [to_latent(to_tensor(raw[chunk.encoded_text], spec), encoder.spec) for chunk in reversed(chunks)]
-    names = [str(place) for place in reversed(range(len(chunks)))]
-    sharpness = loaded.settings.sharpness
-    return assemble(loaded.decoder.model, encoder.spec, encoder.sink, stored, names, sharpness=sharpness)
+def _generated(engine: Engine, question: ShortQuestion, top_k: int) -> list[Named]:
+    """Every arm on the first sentence with the answer; none if no sentence has it, or no chunk shows the place."""
+    with contextlib.suppress(NotAnswered):
+        reply = engine.ask(question.question, top_k=top_k)
+        chunks = [hit.chunk for hit in reply.hits]
+        sentence = next((s for s in reply.sentences if question.is_right(s.text) and s.source is not None), None)
+        if sentence is not None and any(map(question.is_shown, chunks)):
+            named = _without_memory(question, chunks, sentence.text)
+            first, last = sentence.lines or (0, -1)
+            start = chunks[sentence.source].start_line
+            evidence = Evidence(sentence.source, first - start, last - start, sentence.confidence or 0.0)
+            return [*named, _judged("memory", question, chunks, evidence)]
+    return []
 
 
-def _generated(
-    loaded: LoadedModel, question: Question, chunks: list[Chunk], memory: Memory, options: argparse.Namespace
-) -> list[Named]:
-    """Every arm on the first sentence with the answer; none if no sentence has it."""
-    limit = options.max_new_tokens
-    reply = answer(loaded.decoder, loaded.settings, question.question, chunks, memory, max_new_tokens=limit)
-    sentence = next((s for s in reply.sentences if matches(s.text, question.contains)), None)
-    if sentence is None:
+def _expected(engine: Engine, question: ShortQuestion, top_k: int) -> list[Named]:
+    """Every arm on the written answer, with the attention of one forward pass over it; none if no chunk shows the
+    place."""
+    hits = engine.search(question.question, top_k=top_k, rules=GATHERED)
+    chunks = [hit.chunk for hit in hits]
+    if not any(map(question.is_shown, chunks)):
         return []
-    place = sentence.source or 0
-    lines, start = sentence.lines, chunks[place].start_line
-    rows = range(lines[0] - start, lines[1] - start + 1) if lines else range(1)
-    read = _judged("memory", question, chunks, place, rows, sentence.confidence, is_named=lines is not None)
-    return [*_without_memory(question, chunks, sentence.text), read]
+    loaded, memory = engine.load(), engine.attach(hits)
+    steps = _steps(loaded, memory, question)
+    to_lines = LineAttention(loaded.decoder.tokenizer, memory, chunks)(steps)
+    evidence = Lines(chunks, question.question).best(question.expected, to_lines)
+    assert evidence is not None
+    return [*_without_memory(question, chunks, question.expected), _judged("memory", question, chunks, evidence)]
 
 
-def _expected(
-    loaded: LoadedModel, question: Question, chunks: list[Chunk], memory: Memory, options: argparse.Namespace
-) -> list[Named]:
-    """Every arm on the written answer, with the attention of one forward pass over it."""
+def _steps(loaded: LoadedModel, memory: Memory, question: ShortQuestion) -> torch.Tensor:
+    """[T, M]: the attention of the heads of evidence, for each token of the written answer."""
     model, settings = loaded.decoder.model, loaded.settings
     prompt = prompt_ids(loaded.decoder, settings, question.question, has_memory=True)
     ids = encode(loaded.decoder.tokenizer, question.expected)
     record = AttentionRecord(retrieval_layers(model, memory), keep=True, every_token=True, last=len(ids))
-    with torch.inference_mode(), attached(model, memory, record=record):
+    adapter = None if loaded.trained is None else loaded.trained.adapter
+    with torch.inference_mode(), attached(model, memory, adapter=adapter, record=record):
         model(torch.tensor([prompt + ids], device=model.device), use_cache=False, logits_to_keep=1)
     weights = record.memory_attention_weights
     heads = settings.evidence_heads or [(layer, head) for layer in weights for head in range(weights[layer].shape[1])]
-    steps = torch.stack([weights[layer][0, head] for layer, head in heads]).sum(dim=0)
-    evidence = Lines(chunks, question.question).best(
-        question.expected, LineAttention(loaded.decoder.tokenizer, memory, chunks)(steps)
-    )
-    assert evidence is not None
-    rows = range(evidence.first, evidence.last + 1)
-    is_named = evidence.confidence >= ENOUGH
-    read = _judged("memory", question, chunks, evidence.source, rows, evidence.confidence, is_named=is_named)
-    return [*_without_memory(question, chunks, question.expected), read]
+    return torch.stack([weights[layer][0, head] for layer, head in heads]).sum(dim=0)
 
 
-def _without_memory(question: Question, chunks: list[Chunk], text: str) -> list[Named]:
-    asked = Lines(chunks[:1]).best(question.question)
-    words = Lines(chunks, question.question).best(text)
+def _without_memory(question: ShortQuestion, chunks: list[Chunk], text: str) -> list[Named]:
+    asked, words = Lines(chunks[:1]).best(question.question), Lines(chunks, question.question).best(text)
     assert asked is not None and words is not None
-    named = [_judged("router", question, chunks, 0, range(1))]
-    named.append(_judged("question", question, chunks, 0, range(asked.first, asked.last + 1)))
-    rows, confidence, source = range(words.first, words.last + 1), words.confidence, words.source
-    named.append(_judged("words", question, chunks, source, rows, confidence, is_named=confidence >= ENOUGH))
-    return named
+    return [
+        _judged("router", question, chunks, Evidence(0, 0, 0, 1.0)),
+        _judged("question", question, chunks, asked),
+        _judged("words", question, chunks, words),
+    ]
 
 
-def _judged(
-    arm: str,
-    question: Question,
-    chunks: Sequence[Chunk],
-    source: int,
-    rows: range,
-    confidence: float | None = None,
-    *,
-    is_named: bool = True,
-) -> Named:
-    chunk = chunks[source]
-    texts = chunk.text.split("\n")
+def _judged(arm: str, question: ShortQuestion, chunks: Sequence[Chunk], evidence: Evidence) -> Named:
+    chunk = chunks[evidence.source]
+    rows, texts = range(evidence.first, evidence.last + 1), chunk.text.split("\n")
     long = [text for text in question.contains if len(text) >= LEAST]
-    is_chunk = _shows(chunk, question)
+    is_chunk = question.is_shown(chunk)
     place = [row for row in rows if is_chunk and question.first <= chunk.start_line + row <= question.last]
-    line = [row for row in place if question.derived or matches(texts[row], question.contains)]
+    line = [row for row in place if question.derived or question.is_right(texts[row])]
     says_so = bool(line) or any(matches(texts[row], long) for row in rows)
-    return Named(arm, is_chunk, bool(line), bool(place), says_so, len(rows), confidence, is_named)
+    return Named(arm, is_chunk, bool(line), bool(place), says_so, len(rows), evidence.confidence)
 
 
 def _report(rows: list[dict[str, Any]]) -> None:
@@ -181,15 +164,15 @@ def _report(rows: list[dict[str, Any]]) -> None:
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own = [row for row in rows if row["arm"] == arm]
         shares = [_share([row[key] for row in own]) for key in ("chunk", "line", "place", "says_so")]
-        named = [row for row in own if row["is_named"]]
+        named = [row for row in own if row["confidence"] >= ENOUGH]
         width = statistics.mean(row["rows"] for row in own)
         right = _share([row["says_so"] for row in named]) if named else ""
         lines.append((arm, *shares, width, f"{len(named)} of {len(own)}", right))
-    table(("arm", "chunk", "line", "in the place", "says so", "lines named", "sure", "says so, where sure"), lines)
+    table(("arm", "chunk", "line", "in the place", "says so", "lines", "sure", "says so, where sure"), lines)
     print()
     bins = []
     for arm in ("words", "memory"):
-        own = [row for row in rows if row["arm"] == arm and row["confidence"] is not None]
+        own = [row for row in rows if row["arm"] == arm]
         for low, high in itertools.pairwise(BINS):
             if inside := [row for row in own if low <= row["confidence"] < high]:
                 mean = statistics.mean(row["confidence"] for row in inside)
