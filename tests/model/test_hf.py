@@ -240,6 +240,20 @@ class TestCalls:
             got, _ = hf.continued(model, IDS[:, 3:], cache, attention_mask=mask, position_ids=positions[:, 3:])
         torch.testing.assert_close(got, whole[:, -1:], atol=1e-5, rtol=1e-5)
 
+    def test_keys_and_values_at_positions_with_a_gap(self, model):
+        """A gap begins no other text: the second token sees the first."""
+        ids, positions = IDS[:1, :4], torch.tensor([-9, -8, -2, -1])
+        with torch.inference_mode():
+            got = hf.rotated_keys_values(model, ids, positions)
+            _, cache = hf.continued(model, ids[:, :2])
+            _, cache = hf.continued(model, ids[:, 2:], cache, position_ids=torch.tensor([[7, 8]]))
+        assert len(got) == model.config.num_hidden_layers
+        for (_, value), layer in zip(got, cache.layers, strict=True):
+            torch.testing.assert_close(value, layer.values)
+        key, _ = got[0]  # RoPE depends on the distance alone
+        want = cache.layers[0].keys
+        torch.testing.assert_close(key @ key.mT, want @ want.mT, rtol=1e-4, atol=1e-4)
+
     def test_last_logits(self, model):
         with torch.no_grad():
             whole, last = model(IDS, use_cache=False).logits, hf.last_logits(model, IDS, 3)
