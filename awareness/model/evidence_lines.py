@@ -61,7 +61,7 @@ class Weights:
 
 
 READ = Weights(sentence=2.0, question=1.0, near=0.2, attention=1.5)
-"""With attention. Fitted by benchmarks/answers/evidence.py on development repositories, as are the others."""
+"""With attention. Chosen on development repositories; benchmarks/answers/evidence.py measures what they give."""
 SHOWN = Weights(sentence=6.0, question=2.2, near=0.8, attention=0.0)
 """With words alone."""
 ENOUGH = 0.3
