@@ -2,7 +2,7 @@
 
 The error that counts is not that of a key but that of an answer. With the weights W of answer_gradients.py an error e
 of the numbers x of a layer counts e·W·eᵀ, so the components are those of x·W^½. Without weights every number counts the
-same; on questions about other repositories that gave 2.4 times the divergence of the answers (docs/field-notes.md).
+same; on questions about other repositories that gave 2.4 times the divergence of the answers (docs/asking.md).
 """
 
 from __future__ import annotations
