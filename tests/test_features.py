@@ -65,7 +65,9 @@ def folder(tmp_path, monkeypatch):
     chat = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]}
     texts = "".join(json.dumps({"text": f"text {i} " * 9}) + "\n" for i in range(8))
     write_tree(work, {"texts.jsonl": texts, "chats.jsonl": (json.dumps(chat) + "\n") * 8, **files_of_the_page()})
-    write_tree(work, {"questions.jsonl": json.dumps(question) + "\n"})
+    short = {"question": question["question"], "expected": "In cookie.", "contains": ["cookie"]}
+    short_file = json.dumps({**short, "place": "src/cookie_0.py:1-2", "repo": "repo"}) + "\n"
+    write_tree(work, {"questions.jsonl": json.dumps(question) + "\n", "short.jsonl": short_file})
     monkeypatch.chdir(work)
     return work
 
