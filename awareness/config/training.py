@@ -23,12 +23,13 @@ class DataConfig(Section):
     SPDX names that are permitted; empty permits all. chunk_tokens: largest size of a chunk. chunks_per_source: largest
     number of chunks of a source. near_duplicates: Jaccard index from which two chunks count as one.
 
-    kinds: weight of each kind of sample. chunks: largest number of chunks of a sample, in as many equal stages of the
-    training. reads: how the decoder gets the chunks: as memory, as text in the prompt, or not at all. written: number
-    of samples that models write before training, for each of the kinds `written` and `distractors`. written_by: the
-    model that writes those of `written`, with any vocabulary; null for the base model. latent_cache: bytes of latents
-    that are kept in RAM. latents_on_disk: bytes of latents of the sources' chunks that are kept in the user's cache for
-    later trainings.
+    questions: files of questions with answers about the sources, for the kinds `asked` and `asked_unknown`; those that
+    come with awareness by their name. kinds: weight of each kind of sample. chunks: largest number of chunks of a
+    sample, in as many equal stages of the training. reads: how the decoder gets the chunks: as memory, as text in the
+    prompt, or not at all. written: number of samples that models write before training, for each of the kinds `written`
+    and `distractors`. written_by: the model that writes those of `written`, with any vocabulary; null for the base
+    model. latent_cache: bytes of latents that are kept in RAM. latents_on_disk: bytes of latents of the sources' chunks
+    that are kept in the user's cache for later trainings.
     """
 
     sources: list[str] = Field(min_length=1, examples=[["./my/repo"]])
@@ -38,6 +39,7 @@ class DataConfig(Section):
     chunk_tokens: int = Field(default=128, ge=32, le=2048)
     chunks_per_source: int = Field(default=120, ge=1)
     near_duplicates: Share = 0.8
+    questions: list[str] = Field(default=[])
     kinds: dict[str, NonNegative] = Field(min_length=1, examples=[{"constant": 1}])
     chunks: list[Annotated[int, Field(ge=1, le=1024)]] = Field(default=[1, 4, 16, 64], min_length=1)
     reads: Literal["memory", "text", "none"] = "memory"

@@ -22,6 +22,12 @@ def shipped_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_SHIPPED.glob(f"*{_SUFFIX}"))}
 
 
+def find_questions(path: Path) -> Path:
+    """The file of questions itself if it is there, else the one of this name that comes with awareness."""
+    shipped = _SHIPPED / path.name
+    return shipped if not path.is_file() and str(path.parent) in (".", _FOLDER) and shipped.is_file() else path
+
+
 def find_file(path: Path) -> Path:
     """The file itself if it is there, else the shipped one of this name: `compare-lora`, `compare-lora.yaml` and
     `configs/compare-lora.yaml` name the same. Raises UsageError if there is neither."""

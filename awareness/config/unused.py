@@ -18,6 +18,8 @@ from awareness.config.decoder import OF_ANY_BASE, ModelConfig, ignored_settings
 from awareness.config.memory import MemoryConfig
 from awareness.config.training import TrainConfig
 
+ASKED_KINDS = ("asked", "asked_unknown")
+"""The kinds of samples that need `data.questions` (train/samples/asked.py)."""
 PREPARED_KINDS = ("written", "distractors")
 """The kinds of samples that a model makes before training (train/samples/mixture.py)."""
 
@@ -261,6 +263,17 @@ def _no_prepared_kind(use: _Use) -> str:
     return f"data.kinds has neither {' nor '.join(PREPARED_KINDS)}"
 
 
+def _no_asked_kind(use: _Use) -> str:
+    data = use.config.data
+    if data is None or any(data.kinds.get(kind) for kind in ASKED_KINDS):
+        return ""
+    return f"data.kinds has neither {' nor '.join(ASKED_KINDS)}"
+
+
+def _no_questions(use: _Use) -> str:
+    return "" if use.config.data is None or use.config.data.questions else "data.questions is empty"
+
+
 def _no_question_written(use: _Use) -> str:
     data = use.config.data
     if data is None or (data.written and data.kinds.get("written")):
@@ -363,9 +376,11 @@ RULES: dict[str, _Rule] = {
     "data.validation": lambda use: "" if use.validates else _no_validation_data(use),
     "data.latent_cache": _latents_change,
     "data.latents_on_disk": _latents_change,
+    "data.questions": _no_asked_kind,
     "data.written": _no_prepared_kind,
     "data.written_by": _no_question_written,
     **{f"data.kinds.{kind}": _nothing_written for kind in PREPARED_KINDS},
+    **{f"data.kinds.{kind}": _no_questions for kind in ASKED_KINDS},
     "losses.kl_top_k": _no_teacher,
     "losses.kl_temperature": _no_teacher,
     "losses.teacher_model": _no_teacher,

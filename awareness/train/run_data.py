@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from awareness.config.environment import cache_dir
 from awareness.config.training import TrainConfig, TrainingConfig
+from awareness.config.training_files import find_questions
 from awareness.errors import UsageError
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder, load
@@ -24,13 +25,14 @@ from awareness.train.data.dataset_rows import TextRow, TextStream
 from awareness.train.data.prepared_sources import prepared_sources
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
 from awareness.train.latent_disk import LatentDisk
+from awareness.train.samples.asked import questions_of
 from awareness.train.samples.authors import authors
 from awareness.train.samples.mixture import KINDS, SampleStream
 from awareness.train.samples.pool import Pool
 from awareness.train.samples.teacher_samples import Models, closing, prepare_samples
 from awareness.train.step import Rows, padded_rows
 from awareness.train.teacher import Teacher
-from awareness.types import Progress, Sample, digest, silent
+from awareness.types import Progress, Sample, digest, numbered, silent
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def repository_data(
     data, training = config.data, config.training
     assert data is not None
     tokens, kept = token_starts(base.folder.path), prepared_sources(base.folder.path)
-    stack = read_stack(data, seed=training.seed, token_starts=tokens, prepared=kept, progress=progress, say=say)
+    written_down = questions_of(data.questions, find_questions)
+    reading: dict[str, Any] = {"token_starts": tokens, "prepared": kept, "wanted": written_down.are_answered_by}
+    stack = read_stack(data, seed=training.seed, progress=progress, say=say, **reading)
     say(stack.report.summary)
     group = _samples_per_step(training)
 
@@ -106,9 +110,13 @@ def repository_data(
         written[split] = [kind.report for kind in made]
         sources.extend(_written(kind.report, split) for kind in made)
         prepared = {kind.kind: kind.samples for kind in made}
-        return SampleStream(
-            pools, data.kinds, curriculum=chunks, length=length, group=group, seed=seed, prepared=prepared
-        )
+        asked = {pool.name: written_down.about(pool) for pool in pools}
+        if data.questions:
+            texts = [f"{one.question}\n{one.answer}" for own in asked.values() for one in own]
+            sources.append(_source(f"{split} questions of data.questions", split, texts))
+            say(f"{numbered(len(texts), 'question')} of data.questions for {split}")
+        how: dict[str, Any] = {"prepared": prepared, "asked": asked}
+        return SampleStream(pools, data.kinds, curriculum=chunks, length=length, group=group, seed=seed, **how)
 
     with closing(Models(own)) as models:
         steps = training.max_steps * group

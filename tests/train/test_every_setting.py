@@ -184,6 +184,7 @@ ELSEWHERE = {
     "data.test",
     "data.latent_cache",
     "data.latents_on_disk",
+    "data.questions",
     "data.written",
     "data.written_by",
     "training.distributed_strategy",

@@ -9,6 +9,7 @@ now or were kept by an earlier run (prepared_sources.py).
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,11 +96,13 @@ def read_stack(
     token_starts: TokenStarts,
     fetch: Callable[[str], Path] = fetch_wheel,
     prepared: PreparedSources | None = None,
+    wanted: Callable[[Source, Chunk], bool] = lambda source, chunk: False,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> RepoStack:
     """Read all sources. fetch: NAME==VERSION -> the wheel. prepared: keeps what was made of sources, of the same
-    tokenizer as `token_starts`. say: gets a line for each source.
+    tokenizer as `token_starts`. wanted: chunks that are kept beside those that are drawn. say: gets a line for each
+    source.
 
     Raises UsageError, and ModelNotAvailable if a wheel cannot be fetched.
     """
@@ -126,7 +129,7 @@ def read_stack(
     for source, dropped in zip(ordered, duplicates, strict=True):
         chunks, places = read[source].chunks, {place for place, _ in dropped}
         unique = [chunk for place, chunk in enumerate(chunks) if place not in places]
-        drawn = _drawn(unique, data.chunks_per_source, f"{seed}/{source.name}")
+        drawn = _drawn(unique, data.chunks_per_source, f"{seed}/{source.name}", functools.partial(wanted, source))
         read[source] = replace(read[source], chunks=tuple(drawn))
         reports[source] = replace(
             reports[source],
@@ -269,8 +272,9 @@ def _place(source: str, chunk: Chunk) -> str:
     return f"{source} {chunk.place}"
 
 
-def _drawn(chunks: list[Chunk], most: int, seed: str) -> list[Chunk]:
-    """At most `most` chunks, drawn at random, in their order."""
+def _drawn(chunks: list[Chunk], most: int, seed: str, wanted: Callable[[Chunk], bool]) -> list[Chunk]:
+    """At most `most` chunks, drawn at random, and those that are wanted, in their order."""
     if len(chunks) <= most:
         return chunks
-    return [chunks[place] for place in sorted(random.Random(seed).sample(range(len(chunks)), most))]
+    drawn = set(random.Random(seed).sample(range(len(chunks)), most))
+    return [chunk for place, chunk in enumerate(chunks) if place in drawn or wanted(chunk)]

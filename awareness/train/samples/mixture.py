@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from awareness.errors import UsageError
 from awareness.model.not_said import NOT_SAID
+from awareness.train.samples.asked import ASKED_KINDS, Asked, asked_sample
 from awareness.train.samples.code_questions import QUESTIONS, unanswerable_question
 from awareness.train.samples.hops import HOPS
 from awareness.train.samples.needles import NEEDLES, unanswerable_needle
@@ -56,7 +57,8 @@ class SampleStream(Sequence[Sample]):
 
     kinds: name -> weight. curriculum: the largest number of chunks of each stage. The number is log-uniform and drawn
     once for each `group` of consecutive samples, so that rows of a batch have similar lengths. prepared: samples of the
-    kinds in PREPARED_KINDS. Raises UsageError for an unknown kind, and if no pool offers any kind.
+    kinds in PREPARED_KINDS. asked: name of a pool -> the questions that people wrote about it, for ASKED_KINDS. Raises
+    UsageError for an unknown kind, and if no pool offers any kind.
     """
 
     def __init__(
@@ -69,15 +71,16 @@ class SampleStream(Sequence[Sample]):
         group: int,
         seed: int | str,
         prepared: Mapping[str, Sequence[PreparedSample]] | None = None,
+        asked: Mapping[str, Sequence[Asked]] | None = None,
     ) -> None:
-        known = sorted({*KINDS, *PREPARED_KINDS})
+        known = sorted({*KINDS, *PREPARED_KINDS, *ASKED_KINDS})
         for name in kinds:
             if name not in known:
                 raise UsageError(f"data.kinds.{name}: unknown kind", hint=f"known kinds: {', '.join(known)}")
         self.pools = [pool for pool in pools if len(pool)]
         self.kinds = {name: weight for name, weight in kinds.items() if weight > 0}
         self.curriculum, self.length, self.group, self.seed = tuple(curriculum), length, group, seed
-        self.prepared = prepared or {}
+        self.prepared, self.asked = prepared or {}, asked or {}
         self.by_name = {pool.name: pool for pool in self.pools}
         rng = random.Random(f"{seed}")
         if not any(self._of_kind(rng, name, [pool], 1) for name in self.kinds for pool in self.pools):
@@ -114,6 +117,12 @@ class SampleStream(Sequence[Sample]):
         if name in KINDS:
             made = (KINDS[name](rng, pool, min(count, len(pool))) for pool in pools)
             return next((sample for sample in made if sample), None)
+        if name in ASKED_KINDS:
+            pool = next((pool for pool in pools if self.asked.get(pool.name)), None)
+            if pool is None:
+                return None
+            asked = rng.choice(self.asked[pool.name])
+            return asked_sample(rng, pool, asked, count, is_answered=name == "asked")
         prepared = self.prepared.get(name, ())
         if not prepared:
             return None

@@ -1,0 +1,97 @@
+"""Questions that people wrote about the sources (`data.questions`), as samples.
+
+`asked`: the chunks that show the answer stand among others of their repository. `asked_unknown`: the same questions
+without these chunks; the answer says that the code does not say. Half of the other chunks are those that share most
+words with the question, as a search would find them: a chunk that is only similar is what misleads a reader.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from awareness.index.search.routing_index import rank_by_words
+from awareness.model.not_said import NOT_SAID
+from awareness.model.presets import NEUTRAL
+from awareness.model.prompts import BRIEFLY
+from awareness.train.data.data_sources import Source, project
+from awareness.train.samples.pool import Pool
+from awareness.train.samples.question_files import Question, read_questions
+from awareness.types import Chunk, Sample
+
+ASKED_KINDS = ("asked", "asked_unknown")
+_SIMILAR = 0.5  # share of the other chunks that share words with the question
+_MOST_GOLDS = 2  # chunks that show lines of one place
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question with its golds: numbers of chunks of the pool."""
+
+    question: str
+    answer: str
+    golds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class QuestionsOfSources:
+    """by_project: project -> the questions about it, whatever its version."""
+
+    by_project: Mapping[str, Sequence[Question]]
+
+    def are_answered_by(self, source: Source, chunk: Chunk) -> bool:
+        """Whether the chunk of this source shows lines that answer one of them."""
+        return any(question.gold_among([chunk]) for question in self.by_project.get(source.project, ()))
+
+    def about(self, pool: Pool) -> list[Asked]:
+        """Those whose answer the pool's chunks show, each in few chunks."""
+        asked = []
+        for question in self.by_project.get(project(pool.name), ()):
+            golds = question.gold_among(pool.chunks)
+            if 0 < len(golds) <= _MOST_GOLDS:
+                asked.append(Asked(question.question, question.answer, golds))
+        return asked
+
+
+def questions_of(files: Sequence[str], find: Callable[[Path], Path]) -> QuestionsOfSources:
+    """The questions with an answer and a `repo`. find: the name of a file -> the file. Raises UsageError."""
+    found: dict[str, list[Question]] = {}
+    for file in files:
+        for question in read_questions(find(Path(file))):
+            if question.repo and question.answer:
+                found.setdefault(project(question.repo), []).append(question)
+    return QuestionsOfSources(found)
+
+
+def asked_sample(rng: random.Random, pool: Pool, asked: Asked, count: int, *, is_answered: bool) -> Sample:
+    """Up to `count` chunks; without the golds if it is not answered."""
+    golds = asked.golds if is_answered else ()
+    others = [place for place in _ranked(pool, asked.question) if place not in asked.golds]
+    number = min(max(count - len(golds), 0 if golds else 1), len(others))
+    similar = others[: math.ceil(_SIMILAR * number)]
+    drawn = [*similar, *rng.sample(others[len(similar) :], number - len(similar))]
+    rng.shuffle(drawn)
+    places = sorted(rng.sample(range(number + len(golds)), len(golds)))
+    texts = [pool.texts[place] for place in drawn]
+    for place, gold in zip(places, golds, strict=True):
+        texts.insert(place, pool.texts[gold])
+    tail = rng.choices([NEUTRAL.brief, BRIEFLY, ""], [4, 1, 1])[0]
+    stop = "." if tail == BRIEFLY and not asked.question.endswith(("?", ".")) else ""
+    answer = asked.answer if is_answered else NOT_SAID
+    return Sample(tuple(texts), tuple(places), f"{asked.question}{stop}{tail}", answer)
+
+
+def _ranked(pool: Pool, question: str) -> list[int]:
+    """Numbers of the pool's chunks, those that share most words with the question first."""
+    ranks = pool.once(_no_ranks)
+    if question not in ranks:
+        ranks[question] = rank_by_words(question, pool.chunks)
+    return ranks[question]
+
+
+def _no_ranks(pool: Pool) -> dict[str, list[int]]:
+    """Filled by `_ranked`, so that a question is ranked once."""
+    return {}
