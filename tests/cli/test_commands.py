@@ -195,11 +195,11 @@ def test_ask_indexes_first_and_answers_with_verified_citations(at, sample, model
     assert (answer["abstained"], answer["mode"]) == (False, "joint")
     best = answer["citations"][0]
     assert set(best) == {
-        "path", "start_line", "end_line", "symbol", "score", "attention", "verified", "rev", "origin",
+        "path", "start_line", "end_line", "symbol", "score", "attention", "verified", "rev", "origin", "evidence",
     }  # fmt: skip
     assert (best["path"], best["start_line"], best["verified"], best["rev"]) == ("src/pool.py", 1, True, None)
     assert sum(c["attention"] for c in answer["citations"]) == pytest.approx(1, abs=0.01)
-    assert set(answer["timings"]) == {"route_s", "load_s", "first_token_s", "total_s"}
+    assert set(answer["timings"]) == {"route_s", "load_s", "prepare_s", "first_token_s", "total_s"}
     assert answer["memory"]["chunks"] == len(answer["citations"])
     assert answer["memory"]["tokens"] > 0
 

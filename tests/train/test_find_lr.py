@@ -31,11 +31,11 @@ def test_a_loss_that_only_rises_has_no_rate():
 
 def test_the_command_keeps_nothing_of_the_training(config_file, tmp_path, capfd):
     out = tmp_path / "lr"
-    command = ["train", "find-lr", "--config", str(config_file), "--steps", "8", "--highest", "0.1", "--out", str(out)]
+    command = ["train", "find-lr", "--config", str(config_file), "--steps", "16", "--highest", "0.1", "--out", str(out)]
     assert run([*command, "--format", "json"]) == 0
     found = json.loads(capfd.readouterr().out)
     rates = [rate for rate, _ in found["curve"]]
-    assert rates == pytest.approx([0.1 * 1e-5 ** (1 - i / 7) for i in range(len(rates))]) and len(rates) > 1
+    assert rates == pytest.approx([0.1 * 1e-5 ** (1 - i / 15) for i in range(len(rates))]) and len(rates) > 1
     assert {"made_by": "awareness", **found} == json.loads((out / "find_lr.json").read_text())
     assert (out / "find_lr.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "trained").exists()
@@ -43,7 +43,7 @@ def test_the_command_keeps_nothing_of_the_training(config_file, tmp_path, capfd)
 
 def test_the_rates_to_try_are_those_of_what_is_trained(config_file, capfd):
     """The joint form without a bank trains gates and LoRA; their rates keep their ratio."""
-    assert run(["train", "find-lr", "--config", str(config_file), "--steps", "8", "--highest", "0.1"]) == 0
+    assert run(["train", "find-lr", "--config", str(config_file), "--steps", "16", "--highest", "0.1"]) == 0
     out, err = capfd.readouterr()
     found = float(re.search(r"falls fastest at (\S+);", out).group(1))
     (line,) = [line for line in err.splitlines() if line.startswith("try: ")]
