@@ -27,7 +27,7 @@ def main(folder: str, question: str) -> None:
     console.print(Markdown(answer.strip()))
     console.print(Text("\nSources", style="bold"))
     for line in sources.strip("\n").split("\n"):
-        console.print(Text(line, style="dim" if line.startswith("  also") else ""))
+        console.print(Text(line, style="dim" if line.startswith(("  also", "      ")) else ""))
     console.print(Text(ran.stderr.strip().split("\n")[-1], style="dim"))
     OUT.write_text(console.export_svg(title=f"{Path(folder).name}: awareness ask"), encoding="utf-8")
 

@@ -73,9 +73,10 @@ def test_the_wheel_has_the_files_and_works_in_an_empty_folder(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with zipfile.ZipFile(wheel) as archive:
-        shipped = {Path(name).stem for name in archive.namelist() if name.startswith("awareness/config/shipped/")}
+        names = {name for name in archive.namelist() if name.startswith("awareness/config/shipped/")}
         archive.extractall(tmp_path / "installed")
-    assert shipped == set(shipped_files())
+    assert {Path(name).stem for name in names if name.endswith(".yaml")} == set(shipped_files())
+    assert "awareness/config/shipped/qwen-questions.jsonl" in names
     command = [sys.executable, "-m", "awareness.cli.app", "train", "--config", "configs/compare-lora.yaml"]
     done = subprocess.run(
         [*command, "--set", "training.max_steps=0"],

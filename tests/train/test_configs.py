@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from awareness.config.read import read_config
+from awareness.config.training_files import find_questions
 from awareness.model.model_files import find
 from awareness.train.data.data_sources import project
 from awareness.train.preparation import prepare
+from awareness.train.samples.asked import questions_of
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -83,6 +85,15 @@ def test_the_adapter_of_the_default_model_learned_from_no_project_that_anyone_me
     sources = {project(source.removeprefix("pypi:").partition("==")[0]) for source in data.sources}
     assert not sources & ({project(name) for name in MEASURED_ELSEWHERE} | evaluated_on())
     assert set(MEASURED_ELSEWHERE) & {"flask", "requests", "pytest"} <= {project(name) for name in data.test}
+
+
+def test_people_asked_only_about_the_sources():
+    data = read_config(ROOT / "configs/qwen-memory.yaml", []).data
+    sources = {project(source.removeprefix("pypi:").partition("==")[0]) for source in data.sources}
+    asked = questions_of(data.questions, find_questions).by_project
+    assert set(asked) <= sources and sum(map(len, asked.values())) > 700
+    questions = [question.question for own in asked.values() for question in own]
+    assert len(set(questions)) == len(questions) and all(len(q.gold) == 1 for own in asked.values() for q in own)
 
 
 @pytest.mark.parametrize("path", ON_REPOSITORIES, ids=lambda path: path.stem)
