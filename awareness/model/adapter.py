@@ -22,6 +22,7 @@ from awareness.model.chapter_router import ChapterRouter
 from awareness.model.cross_attention import JointGates, MemoryBlock
 from awareness.model.layer_reading import LayerReading
 from awareness.model.router_state import RouterState
+from awareness.model.soft_tokens import SoftTokens
 from awareness.types import Memory
 
 
@@ -45,6 +46,12 @@ class MemoryAdapter(nn.Module):
         self.blocks = nn.ModuleDict({str(i): block for i, block in blocks.items()})
         self.bank = bank
         self.encoder: nn.Module | None = None
+
+    @property
+    def around(self) -> tuple[int, int]:
+        """Learned tokens before and after those of each chunk."""
+        soft = self.encoder
+        return (len(soft.header), len(soft.trailer)) if isinstance(soft, SoftTokens) else (0, 0)
 
     def readings(
         self, memory: Memory | None, record: AttentionRecord | None, routing: RouterState

@@ -183,7 +183,7 @@ def answer(
         memory = prepared(decoder, memory, attached_texts, prompt, reading, adapter=adapter)
         layers = retrieval_layers(decoder.model, memory)
         record = AttentionRecord(layers, steps=True, heads=settings.evidence_heads)
-        around = (0, 0) if adapter is None else (adapter.config.num_header_tokens, adapter.config.num_trailer_tokens)
+        around = (0, 0) if adapter is None else adapter.around
         by_line = functools.cache(functools.partial(LineAttention, decoder.tokenizer, memory, chunks, around))
     prepare_s = time.perf_counter() - started
     sources = Sources(chunks, question)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from awareness.model.prompts import characters
+from awareness.model.token_lines import lines_of
 from awareness.types import SINK, Chunk, Memory
 
 
@@ -55,15 +56,10 @@ class LineAttention:
 def _rows(tokenizer: PreTrainedTokenizerBase, chunk: Chunk) -> list[int | None]:
     """The row of the encoded text that each of its tokens begins in, 0 for the header; None for the first token of a
     row, which mostly is its indentation, and for those without a letter or digit."""
-    text = chunk.encoded_text.encode("utf-8", "replace").decode()  # as prompts.encode has it
-    found = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, verbose=False, return_offsets_mapping=True
-    )
-    starts = list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
+    text, spans = characters(tokenizer, chunk.encoded_text)
     rows: list[int | None] = []
     before = -1
-    for start, stop in found["offset_mapping"]:
-        row = bisect_right(starts, start) - 1
+    for row, (start, stop) in zip(lines_of(text, spans), spans, strict=True):
         is_counted = row == before and any(c.isalnum() for c in text[start:stop])
         rows.append(row if is_counted else None)
         before = row

@@ -22,8 +22,22 @@ _FALLBACK_TURN = f"\n# Question: {_MARK}\n# Answer:"
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of untrusted text: special tokens are neither added nor recognised. Nothing is printed about its length."""
-    text = text.encode("utf-8", "replace").decode()  # a lone surrogate of an argument that is not UTF-8 becomes `?`
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return _encode_untrusted(tokenizer, _without_surrogates(text))["input_ids"]
+
+
+def characters(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, list[tuple[int, int]]]:
+    """(the text that `encode` encodes, the characters [start, stop) of each of its tokens)"""
+    text = _without_surrogates(text)
+    return text, _encode_untrusted(tokenizer, text, return_offsets_mapping=True)["offset_mapping"]
+
+
+def _without_surrogates(text: str) -> str:
+    """A lone surrogate of an argument that is not UTF-8 becomes `?`."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _encode_untrusted(tokenizer: PreTrainedTokenizerBase, text: str, **options: Any) -> Any:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False, **options)
 
 
 def _encode_trusted(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -26,7 +26,6 @@ from awareness.model.load import Decoder
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.prompts import encode, sink_ids
 from awareness.model.recompute import recomputed
-from awareness.model.soft_tokens import SoftTokens
 from awareness.model.token_lines import token_lines
 from awareness.types import SINK, Memory, QuestionReading, Span
 
@@ -87,8 +86,7 @@ class MemoryTokens:
                 "a projected encoder made these latents, and the decoder cannot compute them again",
                 hint="leave --recompute out",
             )
-        soft = adapter.encoder if adapter is not None and isinstance(adapter.encoder, SoftTokens) else None
-        before, around = (0, 0) if soft is None else (len(soft.header), soft.tokens)
+        before, after = (0, 0) if adapter is None else adapter.around
         spans = [span for span in memory.spans if span.name != SINK]
         ids = [0] * memory.tokens
         for span in memory.spans:
@@ -96,7 +94,7 @@ class MemoryTokens:
                 ids[span.start : span.stop] = _checked(sink_ids(tokenizer), span)
         lines = []
         for span, text in zip(spans, texts, strict=True):
-            own = _checked(encode(tokenizer, text), span, around)
+            own = _checked(encode(tokenizer, text), span, before + after)
             start = span.start + before
             ids[start : start + len(own)] = own
             by_line: dict[int, list[int]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +11,9 @@ from awareness.model.answering import GRACE, _Writer, answer, prompt_ids
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, span_shares
 from awareness.model.encoder import SelfEncoder
-from awareness.model.fusion import attached, fuse
+from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.line_attention import LineAttention
-from awareness.model.load import Decoder
-from awareness.model.model_files import ModelFolder
 from awareness.model.presets import NEUTRAL, settings_of
 from awareness.model.sentences import SENTENCES, Sources
 from awareness.types import Chunk
@@ -68,11 +65,6 @@ def test_a_repeated_sentence_ends_the_answer():
 )
 def test_no_cut_off_sentences_and_no_headers(pieces, is_ended, expected):
     assert written(pieces, is_ended=is_ended)[0] == expected
-
-
-@pytest.fixture
-def decoder(model, tokenizer):
-    return Decoder(fuse(model), tokenizer, ModelFolder("tiny", Path(), "tiny"))
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -16,9 +14,7 @@ from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
 from awareness.model.chunk_choice import chunk_scores
 from awareness.model.encoder import SelfEncoder
-from awareness.model.fusion import attached, fuse
-from awareness.model.load import Decoder
-from awareness.model.model_files import ModelFolder
+from awareness.model.fusion import attached
 from awareness.model.presets import NEUTRAL
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.prompts import encode, question_ids, sink_ids
@@ -32,11 +28,6 @@ CHUNKS = [
     Chunk("src/pool.py", 7, 8, "Pool", "class Pool:\n    max_size = 10"),
 ]
 TEXTS = [chunk.encoded_text for chunk in CHUNKS]
-
-
-@pytest.fixture
-def decoder(model, tokenizer):
-    return Decoder(fuse(model), tokenizer, ModelFolder("tiny", Path(), "tiny"))
 
 
 @pytest.fixture
