@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from awareness.cli import options, render
-from awareness.engine.calibration import calibrate
 from awareness.engine.models import pull_model
 from awareness.errors import ModelNotAvailable
 from awareness.model import model_files, presets
@@ -102,6 +101,8 @@ def calibrate_model(
 
     Latents that were made with the tables of before are encoded again when they are needed.
     """
+    from awareness.engine.calibration import calibrate
+
     done = calibrate(pull_model(name, render.REPORTER), repo or [Path()], render.REPORTER)
     if format is options.Format.json:
         render.data(

@@ -29,6 +29,12 @@ BITS = (4, 2, 1)
 """The kinds of components."""
 
 
+def int8_rows(decode: Tensor) -> tuple[Tensor, Tensor]:
+    """[..., C, C] -> whole numbers from -127 to 127, and the scale of each row [..., C]: what the tables keep of it."""
+    scale = (decode.abs().amax(-1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return (decode / scale[..., None]).round(), scale
+
+
 @dataclass(frozen=True)
 class PcaCodec:
     """The tables of one decoder. C = H_kv·D numbers of all heads of a layer.

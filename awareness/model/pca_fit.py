@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from awareness.model.pca_codec import BITS, PcaCodec
+from awareness.model.pca_codec import BITS, PcaCodec, int8_rows
 
 ROUNDS = 200
 """Of Lloyd's algorithm."""
@@ -44,7 +44,8 @@ def fit(
             own, vectors = torch.linalg.eigh(moved.T @ moved / len(moved))
             own, vectors = own.flip(0).clamp_min(1e-12), vectors.flip(1)
             variances[side, layer] = own
-            decode[side, layer] = _rounded((own.sqrt()[:, None] * (vectors.T @ inverse)).float())
+            codes, scale = int8_rows((own.sqrt()[:, None] * (vectors.T @ inverse)).float())
+            decode[side, layer] = codes * scale[:, None]  # as the file holds it
             samples[side].append((centred[::8] @ torch.linalg.inv(decode[side, layer].double())).float())
     # A layer's share is the root of its variance: some questions weigh one layer a hundred times as much as the next.
     shares = variances / variances.sum((0, 2), keepdim=True).sqrt()
@@ -71,12 +72,6 @@ def _roots(weights: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(weights.double())
     values = values.clamp_min(0) + SMALLEST * values.mean()
     return (vectors * values.sqrt()) @ vectors.T, (vectors * values.rsqrt()) @ vectors.T
-
-
-def _rounded(decode: Tensor) -> Tensor:
-    """[C, C], as the file holds it: each row in int8 with one scale (pca_tables.py)."""
-    scale = decode.abs().amax(1, keepdim=True) / 127
-    return (decode / scale).round() * scale
 
 
 def _splits(variances: Sequence[float], total: int) -> list[tuple[float, tuple[int, ...]]]:

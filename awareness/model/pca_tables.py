@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from awareness.errors import UsageError, storage_errors
-from awareness.model.model_files import models_dir
+from awareness.model.model_files import models_dir, replacing
 from awareness.model.presets import KNOWN
 from awareness.types import PCA, MemorySpec, digest, printable
 
@@ -76,14 +74,8 @@ def write(file: Path, codec: PcaCodec) -> None:
     """Writes tables, as a whole or not at all. Raises StorageFailed."""
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".tables-")
-        try:
-            with os.fdopen(descriptor, "wb") as opened:
-                opened.write(to_bytes(codec))
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
+        with replacing(file) as temporary:
+            temporary.write_bytes(to_bytes(codec))
 
 
 def to_bytes(codec: PcaCodec) -> bytes:
@@ -91,12 +83,14 @@ def to_bytes(codec: PcaCodec) -> bytes:
     import torch
     from safetensors.torch import save
 
-    scale = (codec.decode.abs().amax(3) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    from awareness.model.pca_codec import int8_rows
+
+    decode, scale = int8_rows(codec.decode)
     return save(
         {
             "layers": torch.tensor(codec.layers, dtype=torch.int32),
             "mean": codec.mean.half(),
-            "decode": (codec.decode / scale[..., None]).round().to(torch.int8),
+            "decode": decode.to(torch.int8),
             "scale": scale,
             "counts": torch.tensor(codec.counts, dtype=torch.uint8),
             "levels": torch.cat(codec.levels),
