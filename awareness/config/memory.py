@@ -21,11 +21,11 @@ class MemoryConfig(Section):
     without memory and LoRA.
 
     Layers. memory_form: `joint` softmax or a `tanh` gated block. learn_sharpness (joint): a factor of each head on the
-    scores of the memory. memory_block_variant (tanh): A between self-attention
-    and MLP, B after the MLP with an MLP of its own. memory_init: `copy` the projections of the layer's self-attention,
-    or `zero`: random ones, W_o zero. wo_init_zero: follows memory_init by default. memory_layer_placement: all, the
-    first or last memory_layer_k, every memory_layer_n-th, or memory_layer_indices (custom). Layers below
-    gca_start_layer are left out; its default is 0, for `all` a sixth of the depth.
+    scores of the memory. memory_block_variant (tanh): A between self-attention and MLP, B after the MLP with an MLP of
+    its own. memory_init: `copy` the projections of the layer's self-attention, or `zero`: random ones, W_o zero.
+    wo_init_zero: follows memory_init by default. memory_layer_placement: all, the first or last memory_layer_k, every
+    memory_layer_n-th, or memory_layer_indices (custom). Layers below gca_start_layer are left out; its default is 0,
+    for `all` a sixth of the depth.
 
     Latents. encoder: `self` is the decoder; `projected` is bidirectional with learned heads, on encoder_model (an
     embedding model; null: the decoder with a full mask). num_header_tokens, num_trailer_tokens: learned vectors around

@@ -15,6 +15,12 @@ from awareness.config.memory import MemoryConfig
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+PREPARED_KINDS = ("written", "distractors")
+"""The kinds of samples that a model makes before training (train/samples/mixture.py)."""
+ASKED_KINDS = ("asked", "asked_unknown")
+"""The kinds of samples that need `data.questions` (train/samples/asked.py)."""
+
+
 class DataConfig(Section):
     """Repositories -> samples (train/data/repostack.py, train/samples/mixture.py).
 

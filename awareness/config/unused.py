@@ -16,12 +16,7 @@ from typing import Any
 from awareness.config.base import Section
 from awareness.config.decoder import OF_ANY_BASE, ModelConfig, ignored_settings
 from awareness.config.memory import MemoryConfig
-from awareness.config.training import TrainConfig
-
-ASKED_KINDS = ("asked", "asked_unknown")
-"""The kinds of samples that need `data.questions` (train/samples/asked.py)."""
-PREPARED_KINDS = ("written", "distractors")
-"""The kinds of samples that a model makes before training (train/samples/mixture.py)."""
+from awareness.config.training import ASKED_KINDS, PREPARED_KINDS, TrainConfig
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def repository_data(
     data, training = config.data, config.training
     assert data is not None
     tokens, kept = token_starts(base.folder.path), prepared_sources(base.folder.path)
-    written_down = questions_of(data.questions, find_questions)
-    reading: dict[str, Any] = {"token_starts": tokens, "prepared": kept, "wanted": written_down.are_answered_by}
+    questions = questions_of(data.questions, find_questions)
+    reading: dict[str, Any] = {"token_starts": tokens, "prepared": kept, "wanted": questions.are_answered_by}
     stack = read_stack(data, seed=training.seed, progress=progress, say=say, **reading)
     say(stack.report.summary)
     group = _samples_per_step(training)
@@ -110,7 +110,7 @@ def repository_data(
         written[split] = [kind.report for kind in made]
         sources.extend(_written(kind.report, split) for kind in made)
         prepared = {kind.kind: kind.samples for kind in made}
-        asked = {pool.name: written_down.about(pool) for pool in pools}
+        asked = {pool.name: questions.about(pool) for pool in pools}
         if data.questions:
             texts = [f"{one.question}\n{one.answer}" for own in asked.values() for one in own]
             sources.append(_source(f"{split} questions of data.questions", split, texts))

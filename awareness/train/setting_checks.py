@@ -17,8 +17,7 @@ from awareness.config.unused import why_unused
 from awareness.model.adapter import layers_of_placement, memory_layers
 from awareness.model.decoder_shape import DecoderShape
 from awareness.model.model_files import ModelFolder
-from awareness.train.samples.asked import ASKED_KINDS
-from awareness.train.samples.mixture import KINDS, PREPARED_KINDS
+from awareness.train.samples.mixture import KNOWN_KINDS
 
 
 def check_settings(config: TrainConfig, *, pull: Callable[[str], ModelFolder]) -> None:
@@ -116,12 +115,11 @@ def what_is_learned(config: TrainConfig) -> Iterator[Conflict]:
 
 
 def _unknown_kinds(kinds: Mapping[str, float]) -> Iterator[Conflict]:
-    known = sorted({*KINDS, *PREPARED_KINDS, *ASKED_KINDS})
-    meant = {kind: kind if kind in known else nearest(kind, known) for kind in kinds}
+    meant = {kind: kind if kind in KNOWN_KINDS else nearest(kind, KNOWN_KINDS) for kind in kinds}
     right = {kind: kinds[given] for given, kind in meant.items() if kind is not None and kinds[given]}
     for given, kind in meant.items():
         if kind != given:
-            what = f"did you mean {kind}?" if kind else f"known kinds: {', '.join(known)}"
+            what = f"did you mean {kind}?" if kind else f"known kinds: {', '.join(KNOWN_KINDS)}"
             yield Conflict(f"data.kinds.{given}", f"unknown kind; {what}", fix={"data.kinds": right or {"constant": 1}})
 
 

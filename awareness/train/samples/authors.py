@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from awareness.config.training import DataConfig
+from awareness.config.training import PREPARED_KINDS, DataConfig
 from awareness.errors import ModelNotAvailable, UsageError
 from awareness.model.model_files import ModelFolder
-from awareness.train.samples.mixture import PREPARED_KINDS
 
 
 def authors(data: DataConfig, base: str | None, *, pull: Callable[[str], ModelFolder]) -> dict[str, ModelFolder]:

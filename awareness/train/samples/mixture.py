@@ -11,9 +11,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from awareness.config.training import ASKED_KINDS, PREPARED_KINDS
 from awareness.errors import UsageError
 from awareness.model.not_said import NOT_SAID
-from awareness.train.samples.asked import ASKED_KINDS, Asked, asked_sample
+from awareness.train.samples.asked import Asked, asked_sample
 from awareness.train.samples.code_questions import QUESTIONS, unanswerable_question
 from awareness.train.samples.hops import HOPS
 from awareness.train.samples.needles import NEEDLES, unanswerable_needle
@@ -38,7 +39,7 @@ def unknown(rng: random.Random, pool: Pool, count: int) -> Sample | None:
 
 
 KINDS: dict[str, Kind] = {**NEEDLES, **QUESTIONS, **HOPS, "unknown": unknown}
-PREPARED_KINDS = ("written", "distractors")
+KNOWN_KINDS = sorted({*KINDS, *PREPARED_KINDS, *ASKED_KINDS})
 _TRIES = 16  # pools that are tried for a kind before another kind is drawn
 
 
@@ -73,10 +74,9 @@ class SampleStream(Sequence[Sample]):
         prepared: Mapping[str, Sequence[PreparedSample]] | None = None,
         asked: Mapping[str, Sequence[Asked]] | None = None,
     ) -> None:
-        known = sorted({*KINDS, *PREPARED_KINDS, *ASKED_KINDS})
         for name in kinds:
-            if name not in known:
-                raise UsageError(f"data.kinds.{name}: unknown kind", hint=f"known kinds: {', '.join(known)}")
+            if name not in KNOWN_KINDS:
+                raise UsageError(f"data.kinds.{name}: unknown kind", hint=f"known kinds: {', '.join(KNOWN_KINDS)}")
         self.pools = [pool for pool in pools if len(pool)]
         self.kinds = {name: weight for name, weight in kinds.items() if weight > 0}
         self.curriculum, self.length, self.group, self.seed = tuple(curriculum), length, group, seed
@@ -121,8 +121,7 @@ class SampleStream(Sequence[Sample]):
             pool = next((pool for pool in pools if self.asked.get(pool.name)), None)
             if pool is None:
                 return None
-            asked = rng.choice(self.asked[pool.name])
-            return asked_sample(rng, pool, asked, count, is_answered=name == "asked")
+            return asked_sample(rng, rng.choice(self.asked[pool.name]), count, is_answered=name == "asked")
         prepared = self.prepared.get(name, ())
         if not prepared:
             return None

@@ -51,16 +51,16 @@ def test_with_and_without_the_chunk_that_answers(file):
     (asked,) = questions_of([str(file)], find_questions).about(POOL)
     endings = set()
     for seed in range(40):
-        sample = asked_sample(random.Random(seed), POOL, asked, 5, is_answered=True)
+        sample = asked_sample(random.Random(seed), asked, 5, is_answered=True)
         assert [sample.texts[place] for place in sample.gold] == [POOL.texts[0]] and len(set(sample.texts)) == 5
         assert sample.answer == LONG["answer"] and sample.question.startswith(LONG["question"])
         assert POOL.texts[8] in sample.texts  # which shares the most words
         endings.add(sample.question.removeprefix(LONG["question"]))
-        unknown = asked_sample(random.Random(seed), POOL, asked, 5, is_answered=False)
+        unknown = asked_sample(random.Random(seed), asked, 5, is_answered=False)
         assert (unknown.answer, unknown.gold, len(unknown.texts)) == (NOT_SAID, (), 5)
         assert POOL.texts[0] not in unknown.texts and POOL.texts[8] in unknown.texts
     assert len(endings) == 3
-    assert asked_sample(random.Random(0), POOL, asked, 1, is_answered=False).texts == (POOL.texts[8],)
+    assert asked_sample(random.Random(0), asked, 1, is_answered=False).texts == (POOL.texts[8],)
 
 
 def test_train_on_them(config_file, sources, tmp_path, capfd):
