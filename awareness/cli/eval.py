@@ -219,9 +219,14 @@ def answers(
     numbers = _numbers(top_k, "--top-k")
     from awareness.evals.answers import measure
 
-    stored = weights.value if weights else None
-    asked = functools.partial(measure, setup, questions=questions, top_k=numbers, samples=samples)
-    return asked(max_new_tokens=max_new_tokens, weights=stored)
+    return measure(
+        setup,
+        questions=questions,
+        top_k=numbers,
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        weights=weights.value if weights else None,
+    )
 
 
 @_command()

@@ -76,9 +76,7 @@ class Answer:
     @property
     def abstained(self) -> bool:
         """Whether the answer says no more than that the attached chunks do not answer the question."""
-        from awareness.model.not_said import is_refusal
-
-        return bool(self.hits) and bool(self.sentences) and all(is_refusal(s.text) for s in self.sentences)
+        return bool(self.hits) and bool(self.sentences) and all(s.is_refusal for s in self.sentences)
 
     @property
     def cited(self) -> list[int]:

@@ -26,13 +26,13 @@ from awareness.errors import UsageError
 from awareness.evals import pictures
 from awareness.evals.intervals import Estimate, bootstrap, wilson
 from awareness.evals.readers import Reader
-from awareness.evals.refusals import refuses
 from awareness.evals.report import Report, Table, as_json
 from awareness.evals.setup import Setup
 from awareness.evals.short_questions import ShortQuestion, read_short_questions
 from awareness.index import build
 from awareness.index.search.ranking import GATHERED
 from awareness.model.answering import count_fitting
+from awareness.model.not_said import refuses
 from awareness.types import Progress, silent
 
 if TYPE_CHECKING:

@@ -29,13 +29,14 @@ class Bounds:
 
     low: float
     high: float
+    is_whole: bool = False
 
 
 Allowed = Bounds | Sequence[str]
 """Numbers, or words."""
 SETTINGS: dict[str, Allowed] = {
     "recompute": Bounds(0.0, 1.0),
-    "top": Bounds(1, 256),
+    "top": Bounds(1, 256, is_whole=True),
     "sharpness": Bounds(0.1, 10.0),
     "quant": QUANTS,
 }
@@ -92,9 +93,11 @@ def _value(name: str, key: str, value: str, known: Mapping[str, Allowed]) -> flo
         number = float(value)
     except ValueError:
         number = float("nan")
-    if not bounds.low <= number <= bounds.high:  # false for no number, too
+    is_allowed = bounds.low <= number <= bounds.high and (not bounds.is_whole or number.is_integer())
+    if not is_allowed:  # as what is no number
+        what = "whole number" if bounds.is_whole else "number"
         raise UsageError(
-            f"arm {name}: {key} is {value or 'empty'}, not a number from {bounds.low:g} to {bounds.high:g}",
+            f"arm {name}: {key} is {value or 'empty'}, not a {what} from {bounds.low:g} to {bounds.high:g}",
             hint=f"--arms {name.split('@')[0]}@{key}={bounds.high:g}",
         )
     return number

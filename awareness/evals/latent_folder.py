@@ -61,4 +61,4 @@ class LatentFolder:
                 temporary.write_bytes(_HEAD.pack(latent.tokens, len(latent.data)) + bytes(latent.data))
 
     def _path(self, text: str) -> Path:
-        return self.folder / digest(repr(self.spec))[:16] / digest(text)[:32]
+        return self.folder / self.spec.key[:16] / digest(text)[:32]

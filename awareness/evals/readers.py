@@ -267,10 +267,7 @@ def open_readers(
 
 
 def _reading(arm: Arm) -> QuestionReading:
-    """The settings of an arm. Raises UsageError."""
     top = arm.settings.get("top")
-    if top is not None and top != int(top):
-        raise UsageError(f"arm {arm.name}: top is {top:g}, not a whole number", hint=f"--arms {arm.reader}@top=8")
     return QuestionReading(arm.settings.get("recompute", 0.0), None if top is None else int(top))
 
 

@@ -171,7 +171,7 @@ def attention_forward(
             without_bank = attend_self(own, scale, merging)[0]
         if bank is None or gate is None:
             return without_bank
-        alike = isinstance(bank, LayerMemory) and (memory is None or memory.sharpness is None)
+        alike = memory is None or memory.sharpness is None
         if merging is not fused_cpu and kernel == "auto" and alike and isinstance(bank, LayerMemory):
             joined = attend_concatenated(own, bank if memory is None else memory.beside(bank), scale, dropout)
         else:

@@ -53,6 +53,11 @@ class Sentence:
     confidence: float | None = None
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether it says no more than that the code does not answer."""
+        return is_refusal(self.text)
+
+    @property
     def marked(self) -> str:
         """The text for display: unknown names are marked, and the number of the source follows."""
         text = _marked(self.text, self.unknown)
