@@ -6,6 +6,7 @@ process knows by its environment that it was started by one of them.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -163,7 +164,9 @@ def _exit_code(codes: dict[int, int], processes: int) -> int:
         )
     if reported := [code for code in codes.values() if code > 0]:
         return reported[0]
-    rank, code = next(iter(codes.items()))
+    by_itself = [rank for rank, code in codes.items() if code != -signal.SIGTERM]  # by that the agent ends the others
+    rank = next(iter(by_itself or codes))
+    code = codes[rank]
     raise AwarenessError(f"process {rank} of {processes} was ended by {signal.Signals(-code).name}")
 
 
@@ -180,6 +183,8 @@ def one_of_several() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    ended_well: list[bool] = []
+    atexit.register(lambda: _leave() if ended_well and started_by_launcher() else None)
     try:
         yield
     finally:
@@ -187,6 +192,7 @@ def one_of_several() -> Iterator[None]:
         if error is None:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
+            ended_well.append(True)
         elif isinstance(error, KeyboardInterrupt):
             raise SystemExit(128 + signal.SIGINT)
         elif not isinstance(error, SystemExit):
@@ -194,6 +200,16 @@ def one_of_several() -> Iterator[None]:
                 time.sleep(_CONSEQUENCE)
             if not _is_first_to_fail(os.getppid()):
                 raise SystemExit(error.exit_code if isinstance(error, AwarenessError) else _OURS)
+
+
+def _leave() -> None:
+    """End the process without unloading its libraries: a thread of gloo that still waits for another process would
+    abort it, after its work is done."""
+    with suppress(OSError, ValueError):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _is_first_to_fail(launcher: int) -> bool:

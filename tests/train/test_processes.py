@@ -314,6 +314,8 @@ def test_the_exit_code_is_that_of_the_process_that_reported():
     assert processes._exit_code({0: -15, 1: 2}, 2) == 2
     with pytest.raises(StorageFailed, match="process 1 of 2 was killed"):
         processes._exit_code({0: 70, 1: -9}, 2)
+    with pytest.raises(AwarenessError, match="process 1 of 2 was ended by SIGABRT"):
+        processes._exit_code({0: -15, 1: -6}, 2)
     with pytest.raises(AwarenessError, match="process 0 of 2 was ended by SIGSEGV"):
         processes._exit_code({0: -11}, 2)
 
