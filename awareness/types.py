@@ -36,7 +36,7 @@ QUANT_BITS = {"int8": 8, "int4": 4, "int2": 2, "fp8": 8}
 QUANT_GROUP = 64
 """Number of tokens that share one scale of a key channel."""
 PCA = "pca"
-"""Quantisation by tables that were fitted to a decoder (model/pca_codec.py)."""
+"""Quantisation by tables that were fitted to a decoder (model/pca/codec.py)."""
 QUANTS = ("none", *QUANT_BITS, PCA)
 """Every way to store the numbers of latents."""
 
@@ -316,7 +316,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class QuestionReading:
-    """How a memory is prepared for a question (model/question_reading.py); by default not at all.
+    """How a memory is prepared for a question (model/reading/question_reading.py); by default not at all.
 
     top_chunks: leave only this many chunks, those that the question looks at most; None for all. recompute: then the
     share of the memory's tokens, from 0 to 1, that are computed again for the question.

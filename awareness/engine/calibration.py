@@ -13,7 +13,7 @@ from awareness.errors import UsageError
 from awareness.index.chunks.chunking import chunk_file
 from awareness.index.files.repository import Repository, SourceFile
 from awareness.model.model_files import ModelFolder
-from awareness.model.pca_tables import calibrated_file, write
+from awareness.model.pca.tables import calibrated_file, write
 from awareness.model.token_offsets import token_starts
 from awareness.types import Chunk, last_name, printable
 
@@ -41,8 +41,8 @@ def calibrate(folder: ModelFolder, repositories: Sequence[Path], reporter: Repor
     """Encodes up to `CHUNKS` chunks, the same number of each repository, asks questions about them to find which of
     their numbers count, fits the tables and keeps them. The same code and the same model give the same tables on the
     same machine. Raises UsageError if there is too little code."""
-    from awareness.model.answer_gradients import answer_weights
-    from awareness.model.pca_fit import fit
+    from awareness.model.pca.answer_gradients import answer_weights
+    from awareness.model.pca.fit import fit
     from awareness.model.quantisation import to_tensor
 
     started = time.perf_counter()

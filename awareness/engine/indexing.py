@@ -19,7 +19,7 @@ from awareness.index.store.lock import writing
 from awareness.index.store.manifest import delete as delete_manifest
 from awareness.index.store.store import Store, Totals
 from awareness.model.model_files import ModelFolder
-from awareness.model.pca_tables import digest_for
+from awareness.model.pca.tables import digest_for
 from awareness.types import KVEncoder, MemorySpec, default_layers
 
 

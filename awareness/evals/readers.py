@@ -38,7 +38,7 @@ from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.model_files import ModelFolder
 from awareness.model.presets import ReadingSettings, settings_of
 from awareness.model.prompts import answer_ids, sample_ids
-from awareness.model.question_reading import prepared
+from awareness.model.reading.question_reading import prepared
 from awareness.types import AS_IT_IS, Chunk, KVEncoder, Latent, Memory, MemorySpec, QuestionReading, Sample
 
 Reads = Literal["memory", "text", "none"]

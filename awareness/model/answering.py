@@ -12,11 +12,11 @@ from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention_record import AttentionRecord, retrieval_layers, span_shares
 from awareness.model.context_length import fitting_answer, fitting_chunks
 from awareness.model.generate import Generation, generate
-from awareness.model.line_attention import LineAttention
 from awareness.model.load import Decoder
 from awareness.model.presets import ReadingSettings
 from awareness.model.prompts import encode, question_ids
-from awareness.model.question_reading import prepared
+from awareness.model.reading.line_attention import LineAttention
+from awareness.model.reading.question_reading import prepared
 from awareness.model.sentences import SENTENCES, Sentence, Sentences, Sources, is_whole, without_echo
 from awareness.types import AS_IT_IS, SINK, Chunk, Memory, QuestionReading, Sampling
 

@@ -25,7 +25,7 @@ from awareness.model.assemble import assemble
 from awareness.model.batches import padded
 from awareness.model.fusion import attached
 from awareness.model.int8_linear import in_int8, int8_pays
-from awareness.model.pca_tables import codec_digest
+from awareness.model.pca.tables import codec_digest
 from awareness.model.prompts import encode, sink_ids
 from awareness.model.quantisation import to_latent, to_tensor
 from awareness.model.sharded import is_sharded

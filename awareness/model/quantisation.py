@@ -1,4 +1,4 @@
-"""Latents in fewer bits: int8, int4, int2 and fp8, and back. `pca` is in pca_codec.py.
+"""Latents in fewer bits: int8, int4, int2 and fp8, and back. `pca` is in pca/codec.py.
 
 After KIVI (Liu et al. 2024, section 3). Keys have channels of outstanding size, so each channel has its own scale per
 group of tokens; that works because keys are stored before RoPE mixes the channels. Values have none, so each token of a
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from awareness.model.pca_tables import tables_of
+from awareness.model.pca.tables import tables_of
 from awareness.types import PCA, QUANT_BITS, QUANT_GROUP, Latent, MemorySpec
 
 _FP8 = torch.float8_e4m3fn

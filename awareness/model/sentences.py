@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from awareness.model.evidence_lines import ENOUGH, Lines
 from awareness.model.not_said import is_refusal
+from awareness.model.reading.evidence_lines import ENOUGH, Lines
 from awareness.types import Chunk
 
 UNKNOWN = "(not in the sources)"

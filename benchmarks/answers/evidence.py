@@ -40,11 +40,11 @@ from awareness.evals.short_questions import ShortQuestion, matches
 from awareness.index.search.ranking import GATHERED
 from awareness.model.answering import prompt_ids
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
-from awareness.model.evidence_lines import ENOUGH, Evidence, Lines
 from awareness.model.fusion import attached
-from awareness.model.line_attention import LineAttention
 from awareness.model.presets import DEFAULT_MODEL
 from awareness.model.prompts import encode
+from awareness.model.reading.evidence_lines import ENOUGH, Evidence, Lines
+from awareness.model.reading.line_attention import LineAttention
 from awareness.types import Chunk, Memory
 
 ARMS = 4

@@ -11,8 +11,8 @@ import pytest
 from awareness.cli.app import run
 from awareness.engine.calibration import CHUNKS, _chosen
 from awareness.engine.workspace import Workspace
-from awareness.model import pca_tables
 from awareness.model.model_files import pull
+from awareness.model.pca import tables as pca_tables
 from tests.conftest import write_tree
 
 

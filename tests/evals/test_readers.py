@@ -23,7 +23,7 @@ from awareness.model.memory_decoder import build_memory_decoder
 from awareness.model.model_files import find
 from awareness.model.presets import SETTINGS, ReadingSettings
 from awareness.model.prompts import answer_ids, sample_ids, sink_ids
-from awareness.model.question_reading import prepared
+from awareness.model.reading.question_reading import prepared
 from awareness.types import Chunk, QuestionReading, Sample
 
 TEXTS = ("# file: a.py\nlimit = 3\n", "# file: b.py · run\ndef run(): pass\n", "# file: c.py\nx = 1\n")

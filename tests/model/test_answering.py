@@ -13,9 +13,9 @@ from awareness.model.attention_record import AttentionRecord, span_shares
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
-from awareness.model.line_attention import LineAttention
 from awareness.model.presets import NEUTRAL, settings_of
 from awareness.model.sentences import SENTENCES, Sources
+from awareness.model.reading.line_attention import LineAttention
 from awareness.types import Chunk
 
 CHUNKS = [

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from awareness.model.prompts import characters
-from awareness.model.token_lines import lines_of
+from awareness.model.reading.token_lines import lines_of
 from awareness.types import SINK, Chunk, Memory
 
 

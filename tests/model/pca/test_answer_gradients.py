@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from awareness.model.answer_gradients import answer_weights
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
 from awareness.model.load import Decoder
 from awareness.model.model_files import ModelFolder
+from awareness.model.pca.answer_gradients import answer_weights
 from awareness.model.presets import NEUTRAL
 from awareness.model.quantisation import to_tensor
 from tests.conftest import tiny_model

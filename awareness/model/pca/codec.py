@@ -1,6 +1,6 @@
 """Latents at 1.6 bits a number: the principal components of keys and of values, each in as many bits as it deserves.
 
-Keys and values of one layer, all heads together, are x [C]. Tables that were fitted to the decoder (pca_tables.py) turn
+Keys and values of one layer, all heads together, are x [C]. Tables that were fitted to the decoder (pca/tables.py) turn
 them into components that are not correlated, each with variance 1:
 
     z = (x - m)·E    x ≈ m + q(z)·D    D = E⁻¹

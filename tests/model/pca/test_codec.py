@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from awareness.model.pca_codec import BITS, PcaCodec
-from awareness.model.pca_fit import fit
+from awareness.model.pca.codec import BITS, PcaCodec
+from awareness.model.pca.fit import fit
 from awareness.types import Latent, MemorySpec
 
 SPEC = MemorySpec("m", (1, 2, 4), 2, 16, dtype="float32", quant="pca", codec="c")

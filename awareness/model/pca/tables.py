@@ -20,9 +20,9 @@ from awareness.model.presets import KNOWN
 from awareness.types import PCA, MemorySpec, digest, printable
 
 if TYPE_CHECKING:
-    from awareness.model.pca_codec import PcaCodec
+    from awareness.model.pca.codec import PcaCodec
 
-_SHIPPED = Path(__file__).with_name("pca")
+_SHIPPED = Path(__file__).parent
 _HINT = "awareness models calibrate {}, or --quant int4"
 
 
@@ -83,7 +83,7 @@ def to_bytes(codec: PcaCodec) -> bytes:
     import torch
     from safetensors.torch import save
 
-    from awareness.model.pca_codec import int8_rows
+    from awareness.model.pca.codec import int8_rows
 
     decode, scale = int8_rows(codec.decode)
     return save(
@@ -104,7 +104,7 @@ def from_bytes(data: bytes) -> PcaCodec:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from awareness.model.pca_codec import BITS, PcaCodec
+    from awareness.model.pca.codec import BITS, PcaCodec
 
     try:
         tensors = load(data)

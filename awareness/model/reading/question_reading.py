@@ -19,14 +19,14 @@ from awareness.errors import UsageError
 from awareness.model import hf
 from awareness.model.adapter import MemoryAdapter
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
-from awareness.model.chunk_choice import best_chunks, chunk_scores, with_chunks
 from awareness.model.encoder import outputs_of
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.prompts import encode, sink_ids
-from awareness.model.recompute import recomputed
-from awareness.model.token_lines import token_lines
+from awareness.model.reading.chunk_choice import best_chunks, chunk_scores, with_chunks
+from awareness.model.reading.recompute import recomputed
+from awareness.model.reading.token_lines import token_lines
 from awareness.types import SINK, Memory, QuestionReading, Span
 
 

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load, save
 
 from awareness.errors import UsageError
-from awareness.model import pca_tables
 from awareness.model.encoder import with_quant
-from awareness.model.pca_fit import fit
+from awareness.model.pca import tables as pca_tables
+from awareness.model.pca.fit import fit
 from awareness.model.presets import DEFAULT_MODEL, KNOWN
 from awareness.model.quantisation import to_latent, to_tensor
 from awareness.types import MemorySpec, default_layers
-from tests.model.test_pca_codec import SPEC, numbers
+from tests.model.pca.test_codec import SPEC, numbers
 
 RAW = SPEC.raw
 

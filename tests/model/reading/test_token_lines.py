@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from awareness.model.prompts import encode
-from awareness.model.token_lines import token_lines
+from awareness.model.reading.token_lines import token_lines
 
 
 @pytest.mark.parametrize("text", ["", "a", "a\nbc\n\nd", "\n\n", "é\n→ x\n", "<|im_end|>\nx", "a\r\nb"])

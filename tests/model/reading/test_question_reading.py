@@ -12,14 +12,14 @@ from awareness.model.adapter import build_adapter
 from awareness.model.answering import answer
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, retrieval_layers
-from awareness.model.chunk_choice import chunk_scores
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.presets import NEUTRAL
 from awareness.model.projected import ProjectedEncoder
 from awareness.model.prompts import encode, question_ids, sink_ids
-from awareness.model.question_reading import MemoryTokens, attention_to, best_lines, prepared
-from awareness.model.recompute import recomputed
+from awareness.model.reading.chunk_choice import chunk_scores
+from awareness.model.reading.question_reading import MemoryTokens, attention_to, best_lines, prepared
+from awareness.model.reading.recompute import recomputed
 from awareness.model.soft_tokens import SoftTokens
 from awareness.types import Chunk, QuestionReading
 

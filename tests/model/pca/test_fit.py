@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-from awareness.model.pca_codec import BITS
-from awareness.model.pca_fit import _GAUSSIAN_ERROR, _lloyd, _splits, fit
-from tests.model.test_pca_codec import SPEC, numbers
+from awareness.model.pca.codec import BITS
+from awareness.model.pca.fit import _GAUSSIAN_ERROR, _lloyd, _splits, fit
+from tests.model.pca.test_codec import SPEC, numbers
 
 
 @pytest.mark.parametrize("total", [0, 1, 3, 5])

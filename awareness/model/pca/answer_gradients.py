@@ -1,4 +1,4 @@
-"""How strongly answers depend on the numbers of a memory: the weights that pca_fit.py fits its tables with.
+"""How strongly answers depend on the numbers of a memory: the weights that pca/fit.py fits its tables with.
 
     W = Σ gᵀg    g = ∂ log p(y) / ∂ x
 

@@ -12,7 +12,7 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached, fuse
 from awareness.model.lora import add_lora
 from awareness.model.prompts import encode, sink_ids
-from awareness.model.recompute import recomputed
+from awareness.model.reading.recompute import recomputed
 from awareness.model.session import adapter_is_read
 from awareness.types import Latent
 

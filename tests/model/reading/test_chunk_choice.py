@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from awareness.model.assemble import assemble
-from awareness.model.chunk_choice import best_chunks, chunk_scores, with_chunks
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
+from awareness.model.reading.chunk_choice import best_chunks, chunk_scores, with_chunks
 
 TEXTS = ["MAX = 3\n", "def login(self):\n    return MAX\n", "class Pool:\n    size = MIN\n", "x = 1\n"]
 

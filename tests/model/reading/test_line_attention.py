@@ -8,7 +8,7 @@ import torch
 from awareness.model.assemble import assemble
 from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import fuse
-from awareness.model.line_attention import LineAttention
+from awareness.model.reading.line_attention import LineAttention
 from awareness.types import SINK, Chunk, Memory, Span
 
 CHUNKS = [

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from awareness.model.pca_codec import BITS, PcaCodec, int8_rows
+from awareness.model.pca.codec import BITS, PcaCodec, int8_rows
 
 ROUNDS = 200
 """Of Lloyd's algorithm."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from awareness.model.evidence_lines import ENOUGH, MOST_ROWS, Evidence, Lines, terms
+from awareness.model.reading.evidence_lines import ENOUGH, MOST_ROWS, Evidence, Lines, terms
 from awareness.types import Chunk
 
 POOL = Chunk(
