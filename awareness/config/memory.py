@@ -21,7 +21,8 @@ class MemoryConfig(Section):
     without memory and LoRA.
 
     Layers. memory_form: `joint` softmax or a `tanh` gated block. learn_sharpness (joint): a factor of each head on the
-    scores of the memory. memory_block_variant (tanh): A between self-attention and MLP, B after the MLP with an MLP of
+    scores of the memory. refuse_above: probability of the taught answer `The code above does not say.` from which it is
+    given. memory_block_variant (tanh): A between self-attention and MLP, B after the MLP with an MLP of
     its own. memory_init: `copy` the projections of the layer's self-attention, or `zero`: random ones, W_o zero.
     wo_init_zero: follows memory_init by default. memory_layer_placement: all, the first or last memory_layer_k, every
     memory_layer_n-th, or memory_layer_indices (custom). Layers below gca_start_layer are left out; its default is 0,
@@ -42,6 +43,7 @@ class MemoryConfig(Section):
 
     memory_form: Literal["joint", "tanh"] = "tanh"
     learn_sharpness: bool = False
+    refuse_above: float = Field(default=0.0, ge=0, lt=1)
     memory_block_variant: Literal["A", "B"] = "A"
     memory_init: Literal["copy", "zero"] = "copy"
     wo_init_zero: bool | None = None

@@ -19,6 +19,8 @@ PREPARED_KINDS = ("written", "distractors")
 """The kinds of samples that a model makes before training (train/samples/mixture.py)."""
 ASKED_KINDS = ("asked", "asked_unknown")
 """The kinds of samples that need `data.questions` (train/samples/asked.py)."""
+UNKNOWN_KINDS = ("unknown", "asked_unknown")
+"""The kinds of samples whose answer is that the code does not say (model/not_said.py)."""
 
 
 class DataConfig(Section):

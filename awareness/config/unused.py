@@ -16,7 +16,7 @@ from typing import Any
 from awareness.config.base import Section
 from awareness.config.decoder import OF_ANY_BASE, ModelConfig, ignored_settings
 from awareness.config.memory import MemoryConfig
-from awareness.config.training import ASKED_KINDS, PREPARED_KINDS, TrainConfig
+from awareness.config.training import ASKED_KINDS, PREPARED_KINDS, UNKNOWN_KINDS, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -265,6 +265,13 @@ def _no_asked_kind(use: _Use) -> str:
     return f"data.kinds has neither {' nor '.join(ASKED_KINDS)}"
 
 
+def _never_refuses(use: _Use) -> str:
+    data = use.config.data
+    if data is not None and any(data.kinds.get(kind) for kind in UNKNOWN_KINDS):
+        return ""
+    return f"nothing teaches to refuse (data.kinds has neither {' nor '.join(UNKNOWN_KINDS)})"
+
+
 def _no_questions(use: _Use) -> str:
     return "" if use.config.data is None or use.config.data.questions else "data.questions is empty"
 
@@ -325,6 +332,7 @@ RULES: dict[str, _Rule] = {
     "memory.use_memory_adapter": _no_memory_or_lora,
     "memory.memory_form": _no_adapter,
     "memory.learn_sharpness": _either(_no_memory_read, _memory(memory_form="joint")),
+    "memory.refuse_above": _never_refuses,
     "memory.memory_block_variant": _not_tanh,
     "memory.memory_init": _no_copies,
     "memory.wo_init_zero": _not_tanh,

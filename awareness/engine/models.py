@@ -52,7 +52,7 @@ class LoadedModel:
     def settings(self) -> ReadingSettings:
         """How the decoder reads a memory, with its adapter if there is one."""
         adapter = None if self.trained is None else self.trained.adapter
-        return settings_of(self.decoder.folder.name, None if adapter is None else adapter.config.memory_form)
+        return settings_of(self.decoder.folder.name, None if adapter is None else adapter.config)
 
     @cached_property
     def encoder(self) -> SelfEncoder | ProjectedEncoder:

@@ -74,8 +74,7 @@ class Reader:
     @property
     def settings(self) -> ReadingSettings:
         """As `ask` reads with this decoder and adapter, but for what the arm sets."""
-        form = None if self.module is None else self.module.config.memory_form
-        settings = settings_of(self.decoder.folder.name, form)
+        settings = settings_of(self.decoder.folder.name, None if self.module is None else self.module.config)
         return settings if self.sharpness is None else replace(settings, sharpness=self.sharpness)
 
     @cached_property
@@ -161,6 +160,7 @@ class Reader:
             record=record,
             repetition_penalty=repetition_penalty,
             adapter=self.adapter,
+            refuse_above=self.settings.refuse_above,
         ).after(prepare_s)
 
     def _prepared(self, memory: Memory | None, sample: Sample, prompt: Sequence[int]) -> Memory | None:

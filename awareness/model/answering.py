@@ -207,6 +207,7 @@ def answer(
         adapter=adapter,
         sampling=sampling,
         stop=stop,
+        refuse_above=settings.refuse_above,
     )
     writer.close(generation.is_ended)
     generation = generation.after(prepare_s)

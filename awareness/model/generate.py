@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
     StoppingCriteria,
@@ -24,6 +25,8 @@ from awareness.model.attention_record import AttentionRecord, recorded_shares
 from awareness.model.batches import padded
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
+from awareness.model.not_said import NOT_SAID
+from awareness.model.prompts import encode
 from awareness.types import Memory, Sampling
 
 
@@ -81,6 +84,25 @@ class _StopWhen(StoppingCriteria):
         return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
 
 
+class _RefuseAbove(LogitsProcessor):
+    """Forbids the token that `NOT_SAID` begins with at the beginning of the answer, unless its probability is above
+    `threshold`.
+
+    A refusal is one sentence, an answer is one of many. So the most probable sentence is often the refusal although an
+    answer, whichever, is more probable. At 0.5 the model refuses where it believes that there is no answer.
+    """
+
+    def __init__(self, decoder: Decoder, start: int, threshold: float) -> None:
+        self.token, self.start, self.threshold = encode(decoder.tokenizer, NOT_SAID)[0], start, threshold
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if input_ids.shape[1] != self.start:
+            return scores
+        is_unlikely = scores.float().softmax(-1)[:, self.token] <= self.threshold
+        scores[is_unlikely, self.token] = -torch.inf
+        return scores
+
+
 def generate(
     decoder: Decoder,
     prompt_ids: Sequence[int],
@@ -94,11 +116,13 @@ def generate(
     adapter: MemoryAdapter | None = None,
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     stop: Callable[[], bool] = lambda: False,
+    refuse_above: float = 0.0,
 ) -> Generation:
     """Continue one prompt, reading `memory` by `adapter`. `on_text` gets the answer piece by piece.
 
     stop: called after every token; True ends the answer. repetition_penalty (Keskar et al. 2019) applies to generated
-    tokens, not to the prompt, which an answer may quote.
+    tokens, not to the prompt, which an answer may quote. refuse_above: the answer `NOT_SAID` is given only if the
+    probability of its first token is above this; for a decoder that was taught to give it.
     """
     pieces: list[str] = []
 
@@ -111,6 +135,9 @@ def generate(
     input_ids = torch.tensor([list(prompt_ids)], device=decoder.model.device)
     prompt = torch.ones_like(input_ids, dtype=torch.bool)
     penalty = RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=input_ids.shape[1])
+    processors = LogitsProcessorList([penalty])
+    if refuse_above:
+        processors.append(_RefuseAbove(decoder, input_ids.shape[1], refuse_above))
     with _reading(decoder, memory, adapter, record, prompt, sampling):
         out = decoder.model.generate(  # type: ignore[operator]
             input_ids,
@@ -118,7 +145,7 @@ def generate(
             max_new_tokens=max_new_tokens,
             min_new_tokens=min_new_tokens,
             **sampling.options,
-            logits_processor=LogitsProcessorList([penalty]),
+            logits_processor=processors,
             stopping_criteria=StoppingCriteriaList([_StopWhen(stop)]),
             streamer=stream,
         )

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from awareness.config.memory import MemoryConfig
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 
@@ -28,6 +31,7 @@ class ReadingSettings:
         system turn there already; the tanh form's own attention leaves the prompt as it is.
     evidence_heads: (layer, head) of those whose attention finds the line an answer rests on; empty for all heads of the
         layers of retrieval.
+    refuse_above: probability that the answer `NOT_SAID` must have to be given.
     """
 
     sharpness: float = 1.0
@@ -41,11 +45,13 @@ class ReadingSettings:
     weights: str = "none"
     system_with_memory: bool = False
     evidence_heads: tuple[tuple[int, int], ...] = ()
+    refuse_above: float = 0.0
 
-    def trained(self, memory_form: str) -> ReadingSettings:
-        """The settings with a trained adapter of this form (`joint` or `tanh`): it has learned its own sharpness."""
-        own = replace(self, sharpness=1.0, system_with_memory=memory_form == "tanh")
-        return own if memory_form == "joint" else replace(own, evidence_heads=())  # its blocks have other heads
+    def trained(self, memory: MemoryConfig) -> ReadingSettings:
+        """The settings with an adapter that was trained with these: it has learned its own sharpness."""
+        has_blocks = memory.memory_form == "tanh"
+        own = replace(self, sharpness=1.0, system_with_memory=has_blocks, refuse_above=memory.refuse_above)
+        return replace(own, evidence_heads=()) if has_blocks else own  # blocks have other heads
 
 
 NEUTRAL = ReadingSettings()
@@ -143,7 +149,7 @@ SETTINGS = {name: preset.reading for preset in _ALL for name in (preset.name, pr
 """Preset or hub id -> how that decoder reads."""
 
 
-def settings_of(name: str, memory_form: str | None = None) -> ReadingSettings:
-    """How the decoder of this name (preset, hub id or folder) reads. memory_form: of a trained adapter, if any."""
+def settings_of(name: str, trained: MemoryConfig | None = None) -> ReadingSettings:
+    """How the decoder of this name (preset, hub id or folder) reads. trained: the settings of its adapter, if any."""
     own = SETTINGS.get(name, NEUTRAL)
-    return own if memory_form is None else own.trained(memory_form)
+    return own if trained is None else own.trained(trained)

@@ -213,6 +213,7 @@ class ReasoningDecoder:
             repetition_penalty=settings.repetition_penalty,
             adapter=self._adapter,
             sampling=sampling,
+            refuse_above=settings.refuse_above,
         )
         shares: dict[str, float] = {}
         for place, share in generation.attention.items():
@@ -252,7 +253,7 @@ class ReasoningDecoder:
 
     @property
     def _settings(self) -> ReadingSettings:
-        return settings_of(self.encoder.name, None if self._adapter is None else self._adapter.config.memory_form)
+        return settings_of(self.encoder.name, None if self._adapter is None else self._adapter.config)
 
     @property
     def _adapter(self) -> MemoryAdapter | None:

@@ -133,7 +133,7 @@ def repository_data(
         }
         options: dict[str, Any] = {"limit": data.latents_on_disk, "dtype": base.model.dtype}
         memory.disk = LatentDisk(_cache("latents.db"), memory.encoder.spec, texts, **options)
-    with_system = memory is None or NEUTRAL.trained(config.memory.memory_form).system_with_memory
+    with_system = memory is None or NEUTRAL.trained(config.memory).system_with_memory
     rows = Rows(base.tokenizer, data.reads, with_system)
     return RunData(train, validation, rows, report, sources, memory, _teacher(config, pull), stack)
 

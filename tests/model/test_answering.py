@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from awareness.config.memory import MemoryConfig
 from awareness.model.answering import GRACE, _Writer, answer, prompt_ids
 from awareness.model.assemble import assemble
 from awareness.model.attention_record import AttentionRecord, span_shares
@@ -14,8 +15,8 @@ from awareness.model.encoder import SelfEncoder
 from awareness.model.fusion import attached
 from awareness.model.generate import generate
 from awareness.model.presets import NEUTRAL, settings_of
-from awareness.model.sentences import SENTENCES, Sources
 from awareness.model.reading.line_attention import LineAttention
+from awareness.model.sentences import SENTENCES, Sources
 from awareness.types import Chunk
 
 CHUNKS = [
@@ -134,15 +135,16 @@ def test_stop_ends_a_generation(decoder):
 
 
 def test_settings_of_presets_hub_ids_and_adapters(decoder, memory):
+    def trained(form):
+        return MemoryConfig(memory_form=form, refuse_above=0.5)
+
     assert settings_of("/some/folder") is NEUTRAL
     assert NEUTRAL.sharpness == NEUTRAL.repetition_penalty == 1.0
     assert settings_of("Qwen/Qwen2.5-Coder-0.5B-Instruct") is settings_of("qwen2.5-coder-0.5b") is not NEUTRAL
     smollm2 = settings_of("smollm2-135m")
-    assert smollm2.sharpness == 1.2 and settings_of("smollm2-135m", "joint").sharpness == 1.0
-    assert [settings_of("smollm2-135m", form).system_with_memory for form in (None, "joint", "tanh")] == [
-        False,
-        False,
-        True,
-    ]
+    assert smollm2.sharpness == 1.2 and settings_of("smollm2-135m", trained("joint")).sharpness == 1.0
+    adapters = (None, trained("joint"), trained("tanh"))
+    assert [settings_of("smollm2-135m", own).system_with_memory for own in adapters] == [False, False, True]
+    assert (smollm2.refuse_above, settings_of("smollm2-135m", trained("tanh")).refuse_above) == (0.0, 0.5)
     with attached(decoder.model, memory), torch.inference_mode():
         decoder.model(torch.tensor([[40, 41]]))  # still readable

@@ -12,6 +12,8 @@ from awareness.model.fusion import fuse
 from awareness.model.generate import generate, generate_batch
 from awareness.model.load import load
 from awareness.model.model_files import find
+from awareness.model.not_said import NOT_SAID
+from awareness.model.prompts import encode
 from awareness.types import Sampling
 from tests.model.test_forms import memory_of
 
@@ -53,6 +55,24 @@ def test_a_batch_gives_the_answers_of_single_prompts(decoder, strategy):
     assert len(set(together)) == 3 and together != generate_batch(decoder, PROMPTS, max_new_tokens=12)
     shared = generate_batch(decoder, PROMPTS, memories[0], max_new_tokens=12, adapter=adapter)
     assert shared[0] == together[0] and shared[1:] != together[1:]
+
+
+def test_a_refusal_must_be_probable_enough(decoder, monkeypatch):
+    """A known fault: one sentence that refuses was more probable than each of many answers, not than all together."""
+    plain = generate(decoder, PROMPTS[0], max_new_tokens=4).text
+    with torch.inference_mode():
+        probabilities = decoder.model(torch.tensor([PROMPTS[0]])).logits[0, -1].softmax(-1)
+    first = encode(decoder.tokenizer, NOT_SAID)[0]
+    best = int(probabilities.argmax())
+    assert first != best
+    assert generate(decoder, PROMPTS[0], max_new_tokens=4, refuse_above=0.9).text == plain  # it is not the best
+    monkeypatch.setattr("awareness.model.generate.encode", lambda *_: [best])
+    share = float(probabilities[best])
+    assert generate(decoder, PROMPTS[0], max_new_tokens=4, refuse_above=0.99 * share).text == plain
+    other = generate(decoder, PROMPTS[0], max_new_tokens=4, refuse_above=1.01 * share).text
+    assert other != plain
+    second = decoder.tokenizer.decode([int(probabilities.topk(2).indices[1])])
+    assert other.startswith(second)
 
 
 def test_no_text_after_the_end_token(decoder):

@@ -175,6 +175,7 @@ CASES = {
     "training.seed": ("1", ""),
 }
 ELSEWHERE = {
+    "memory.refuse_above",
     "memory.routing_strategy_inference",
     "memory.quantize_memory",
     "memory.memory_quant_bits",
