@@ -1,7 +1,7 @@
 """Measure the whole table of arms in parts of less than 20 minutes. A part that is there is not measured again.
 
     python benchmarks/retrieval/checkouts.py CHECKOUTS
-    python benchmarks/arms.py CHECKOUTS OUT [--split dev|held_out] [--checkpoint FOLDER]… [--list]
+    python benchmarks/arms.py CHECKOUTS OUT [--split dev|held_out] [--checkpoint FOLDER]… [--chunks 8,16] [--list]
     python benchmarks/arms.py CHECKOUTS OUT --summary benchmarks/results
 
 A part is one `awareness eval` of one arm. Its report is OUT/PART.json. --list prints the commands with the minutes that
@@ -44,6 +44,8 @@ LINES_REPOSITORIES = {"dev": ("httpx", "celery"), "held_out": ("starlette", "scr
 """Lines that depend on another file are found in Python alone."""
 SHAPES = {"held-out": 36, "ruler": 20, "two_hop": 30}
 """Groups of needles, and how many there are at 16 chunks; half as many at more."""
+UNANSWERABLE = "unanswerable"
+"""In the names of the parts without the chunks that answer."""
 SEED = 11
 # On two idle cores with Qwen2.5-Coder-0.5B:
 TOKENS_PER_S = 390  # that are encoded, or read in a prompt
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument("--model", help="instead of the default model")
     parser.add_argument("--samples", type=int, help="maximum samples of a part, to try it")
     parser.add_argument("--only", action="append", default=[], help="text in the names of the parts; repeatable")
+    parser.add_argument("--chunks", help="only these numbers of chunks, separated by commas")
     parser.add_argument("--list", action="store_true", help="print the parts, and measure nothing")
     parser.add_argument("--summary", type=Path, help="join the parts into this folder, and measure nothing")
     options = parser.parse_args()
@@ -180,14 +183,14 @@ def _parts(options: argparse.Namespace) -> Iterator[Part]:
 
 
 def _answer_parts(arm: Arm, repositories: Sequence[str], options: argparse.Namespace) -> Iterator[Part]:
-    every = {"none": [[8]], "text": [[8, 16], [64]], "memory": [[8, 16, 64, 256]]}[arm.reads]
+    every = {"none": [[8]], "text": [[8, 16], [64]], "memory": [[8, 16], [64], [256]]}[arm.reads]
     for repo in repositories:
         file = QUESTIONS / f"{repo}.jsonl"
         if not file.exists():
             continue
         of = ["--repo", str(options.checkouts / repo), "--questions", str(file)]
         count = _fewer(sum(1 for line in file.open() if line.strip()), options)
-        for numbers in every:
+        for numbers in filter(None, (_wanted(numbers, options) for numbers in every)):
             is_long = arm.reads == "text" and max(numbers) > 16
             if is_long and arm.slowness > 1:
                 continue
@@ -195,20 +198,32 @@ def _answer_parts(arm: Arm, repositories: Sequence[str], options: argparse.Names
             minutes = arm.minutes(n, numbers, ASK_TOKENS, ANSWER_S)
             line = [*of, "--top-k", ks, "--samples", str(n)]
             yield arm.part("answers", f"{repo}-{ks.replace(',', '-')}", line, minutes)
+        if arm.reads != "none" and _wanted([16], options):
+            line = [*of, "--top-k", "16", "--samples", str(count), "--unanswerable"]
+            minutes = arm.minutes(count, [16], ASK_TOKENS, ANSWER_S)
+            yield arm.part("answers", f"{UNANSWERABLE}-{repo}-16", line, minutes)
 
 
 def _needle_parts(arm: Arm, repo: str, of: Sequence[str], options: argparse.Namespace) -> Iterator[Part]:
     for shapes, number in SHAPES.items():
-        for k in (16,) if arm.reads == "none" else (16, 64) if arm.reads == "text" else (16, 64, 256):
+        every = (16,) if arm.reads == "none" else (16, 64) if arm.reads == "text" else (16, 64, 256)
+        for k in _wanted(every, options):
             n = _fewer(number if k == 16 else number // 2, options)
             minutes = arm.minutes(n, [k], NEEDLE_TOKENS, VALUE_S)
             line = [*of, "--shapes", shapes, "--chunks", str(k), "--samples", str(n)]
             if k == 16 or arm.slowness == 1:
                 yield arm.part("needle", f"{shapes}-{repo}-{k}", line, minutes)
-    for k in (16, 64) if arm.reads == "memory" else (16,):
+    for k in _wanted((16, 64) if arm.reads == "memory" else (16,), options):
         n = _fewer(21, options)
         minutes = arm.minutes(2 * n, [k], NEEDLE_TOKENS, ANSWER_S)
         yield arm.part("refusals", f"{repo}-{k}", [*of, "--chunks", str(k), "--samples", str(n)], minutes)
+
+
+def _wanted(numbers: Sequence[int], options: argparse.Namespace) -> list[int]:
+    """Those of the numbers of chunks that `--chunks` names."""
+    only = options.chunks.split(",") if options.chunks else map(str, numbers)
+    kept = set(map(int, only))
+    return [k for k in numbers if k in kept]
 
 
 def _fewer(number: int, options: argparse.Namespace) -> int:
@@ -227,6 +242,8 @@ def _summarise(parts: Sequence[Part], options: argparse.Namespace) -> None:
             group = part.measure
             if group == "needle":
                 group += "-" + next(s for s in ("held-out", "ruler", "two_hop") if f"needle-{s}-" in part.name)
+            elif UNANSWERABLE in part.name:
+                group += f"-{UNANSWERABLE}"
             found.setdefault(group, []).append(json.loads(path.read_text("utf-8")))
     command = f"benchmarks/arms.py --split {options.split}"
     for group, reports in found.items():
@@ -247,8 +264,9 @@ def _answers(reports: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
     repositories = list(dict.fromkeys(row.repo for row in asked))
     count = len({(row.repo, row.question) for row in asked})
     title = f"{reports[0]['model']}, {count} questions about {len(repositories)} repositories"
-    answers.draw(scores, title, folder, "answers-arms.png")
-    shared = _shared(reports, "max_new_tokens", "second_stage", "threads")
+    if not reports[0].get("unanswerable"):
+        answers.draw(scores, title, folder, "answers-arms.png")
+    shared = _shared(reports, "max_new_tokens", "unanswerable", "second_stage", "threads")
     return {"answers": [as_json(s) for s in scores], **shared, "samples": count, "repositories": repositories}
 
 

@@ -56,8 +56,19 @@ def answers(found: Found) -> Iterator[str]:
         return
     yield (
         f"{found['samples']} questions about {', '.join(found['repositories'])}, asked as `awareness ask` asks,"
-        f" {found['model']}, latents in {found['quant']}, {found['threads']} threads. Where found: of the questions"
-        " whose place was among the chunks. First token: the median, in seconds, and as a share of that of `text`:"
+        f" {found['model']}, latents in {found['quant']}, {found['threads']} threads."
+    )
+    yield ""
+    if found.get("unanswerable"):
+        yield "The chunks that answer were left out: to refuse is right."
+        yield ""
+        yield from table(
+            ("chunks", "arm", "refused"), [(o["top_k"], o["arm"], estimate(o["refused"])) for o in found["answers"]]
+        )
+        return
+    yield (
+        "Where found: of the questions whose place was among the chunks. First token: the median, in seconds, and as a"
+        " share of that of `text`:"
     )
     yield ""
     rows = [
@@ -68,6 +79,7 @@ def answers(found: Found) -> Iterator[str]:
             estimate(o["right_where_found"]),
             signed(o["minus_text"]),
             estimate(o["cited"]),
+            estimate(o["refused"]),
             f"{o['first_token_s']:.2f}",
             "—" if o["of_text"] is None else f"{o['of_text']:.2f}",
             f"{o['tokens_per_s']:.1f}",
@@ -75,7 +87,7 @@ def answers(found: Found) -> Iterator[str]:
         )
         for o in found["answers"]
     ]
-    columns = "chunks, arm, right, where found, minus text, cited, first token, ÷ text, tokens/s, MiB of latents"
+    columns = "chunks, arm, right, where found, minus text, cited, refused, first token, ÷ text, tokens/s, MiB"
     yield from table(columns.split(", "), rows)
 
 

@@ -209,6 +209,9 @@ def answers(
     ] = None,
     max_new_tokens: Annotated[int, Option(min=1, help="Tokens to generate.")] = 128,
     weights: options.WeightsOption = None,
+    unanswerable: Annotated[
+        bool, Option("--unanswerable", help="Leave out the chunks that answer: a reader should say so (`refused`).")
+    ] = False,
 ) -> Report:
     """Count right answers to short questions, as `awareness ask` answers them, and measure how long one waits.
 
@@ -226,6 +229,7 @@ def answers(
         samples=samples,
         max_new_tokens=max_new_tokens,
         weights=weights.value if weights else None,
+        unanswerable=unanswerable,
     )
 
 

@@ -6,6 +6,8 @@ from the repository's index: they are encoded once and kept there. An answer is 
 that were written down before (short_questions.py). evals/qa.py differs: there a person's free text is compared word by
 word, and citations are by file.
 
+With `unanswerable`, the chunks that show the place are left out: then a reader is right to refuse.
+
 The time to the first token of a reader with memory includes reading the latents from the index and joining them.
 """
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 CONTROL = "text"
 """The reader that others are compared with."""
+_SPARE = 24
+"""Chunks that are found beyond those that are read, for those that are left out."""
 _SECOND = 2  # decimals of a table's seconds
 
 
@@ -80,7 +84,7 @@ class Scores:
     right_where_found: Estimate | None
     minus_text: Estimate | None
     cited: Estimate | None
-    refused: float
+    refused: Estimate
     first_token_s: float
     of_text: float | None
     tokens_per_s: float
@@ -97,9 +101,10 @@ def measure(
     max_new_tokens: int,
     samples: int | None = None,
     weights: str | None = None,
+    unanswerable: bool = False,
 ) -> Report:
     """questions: files. top_k: numbers of chunks. samples: at most this many questions of each repository. weights:
-    what the decoders decode with, None for the choice of `ask`."""
+    what the decoders decode with, None for the choice of `ask`. unanswerable: leave out what shows the answer."""
     by_repository = assigned(questions, setup, samples)
     readers = setup.open_readers(weights=weights)
     total = sum(map(len, by_repository.values())) * sum(1 if r.reads == "none" else len(top_k) for r in readers)
@@ -109,11 +114,13 @@ def measure(
             with Engine([root], model=setup.model, reporter=setup.reporter) as engine:
                 engine.refresh()
                 step = partial(_later, progress, len(asked), total)
-                asked += ask(readers, own, engine, top_k=top_k, max_new_tokens=max_new_tokens, progress=step)
+                options: dict[str, Any] = {"top_k": top_k, "max_new_tokens": max_new_tokens}
+                asked += ask(readers, own, engine, **options, unanswerable=unanswerable, progress=step)
     scores = scored(asked, setup.seed)
     count = sum(map(len, by_repository.values()))
     names = ", ".join(root.name for root in by_repository)
-    title = f"{setup.folder.name}, {count} questions about {names}, quant {setup.quant}"
+    without = " without the chunks that answer" if unanswerable else ""
+    title = f"{setup.folder.name}, {count} questions about {names}{without}, quant {setup.quant}"
     return Report(
         "answers",
         _tables(scores, title),
@@ -125,6 +132,7 @@ def measure(
             **setup.settings,
             "samples": count,
             "max_new_tokens": max_new_tokens,
+            "unanswerable": unanswerable,
             "second_stage": second_stage_for_ask() is not None,
             "threads": _threads(),
         },
@@ -155,15 +163,22 @@ def ask(
     *,
     top_k: Sequence[int],
     max_new_tokens: int,
+    unanswerable: bool = False,
     progress: Progress = silent,
 ) -> list[Asked]:
-    """Every question of every reader, with each number of chunks; once, of a reader that reads none."""
+    """Every question of every reader, with each number of chunks; once, of a reader that reads none. unanswerable:
+    without the chunks that show the place or hold one of the strings of a right answer."""
     deep = second_stage_for_ask() is not None
     routed: dict[tuple[str, int], list[CorpusHit]] = {}
     for question in questions:
         for k in top_k:
-            hits = engine.search(question.question, top_k=k, rules=GATHERED, deep=deep)
-            routed[question.question, k] = [hit for hit in hits if hit.is_current]
+            most = k + _SPARE if unanswerable else k
+            hits = [
+                hit
+                for hit in engine.search(question.question, top_k=most, rules=GATHERED, deep=deep)
+                if hit.is_current and not (unanswerable and question.is_answered_by(hit.chunk))
+            ]
+            routed[question.question, k] = hits[:k]
     asked: list[Asked] = []
     total = len(questions) * sum(1 if reader.reads == "none" else len(top_k) for reader in readers)
     for reader in readers:
@@ -244,7 +259,7 @@ def scored(asked: Sequence[Asked], seed: int) -> list[Scores]:
                 wilson(len(right_and_found), len(found)) if found else None,
                 bootstrap(gains, seed=seed) if gains else None,
                 wilson(sum(row.is_cited for row in right_and_found), len(right_and_found)) if right_and_found else None,
-                statistics.mean(row.is_refused for row in own),
+                wilson(sum(row.is_refused for row in own), len(own)),
                 first_token_s,
                 first_token_s / statistics.median(row.first_token_s for row in control[k]) if control[k] else None,
                 statistics.median(row.tokens_per_s for row in own),
@@ -276,7 +291,7 @@ def _tables(scores: Sequence[Scores], title: str) -> list[Table]:
             score.right_where_found,
             None if score.minus_text is None else signed(score.minus_text),
             score.cited,
-            f"{score.refused:.2f}",
+            score.refused,
         )
         for score in scores
     ]

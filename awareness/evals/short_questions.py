@@ -57,6 +57,10 @@ class ShortQuestion:
         """Whether the chunk shows any line of the place."""
         return chunk.path == self.path and chunk.start_line <= self.last and self.first <= chunk.end_line
 
+    def is_answered_by(self, chunk: Chunk) -> bool:
+        """Whether the chunk shows any line of the place, or holds one of the strings."""
+        return self.is_shown(chunk) or self.is_right(chunk.text)
+
 
 def read_short_questions(path: Path) -> list[ShortQuestion]:
     """Raises UsageError, with the file and the line of an invalid question."""

@@ -28,7 +28,8 @@ KEYS = {
     "perplexity": "perplexity cases model quant seed samples chunks chunk_tokens repositories",
     "retrieval": "retrieval retrieval_layers cases shuffled model quant seed samples chunks chunk_tokens repositories",
     "qa": "qa answers questions model quant seed samples top_k max_new_tokens",
-    "answers": "answers rows questions repositories model quant seed samples max_new_tokens second_stage threads",
+    "answers": "answers rows questions repositories model quant seed samples max_new_tokens unanswerable"
+    " second_stage threads",
     "refusals": "refusals answers model quant seed samples chunk_tokens max_new_tokens shapes repository",
     "latency": "latency model quant seed rounds decode chunk_tokens repository latents",
 }
@@ -117,6 +118,13 @@ def test_answers(evaluate):
     assert scores["joint", 1]["bytes"] < scores["joint", 2]["bytes"] and scores["text", 2]["bytes"] == 0
     assert scores["joint", 2]["of_text"] > 0 and scores["joint", 2]["minus_text"]["n"] == 1
     assert all(row["is_found"] == (row["top_k"] > 0) for row in result["rows"])
+
+
+def test_answers_without_the_chunks_that_answer(evaluate):
+    arguments = ["--questions", "SHORT", "--top-k", "1,2", "--max-new-tokens", "2", "--arms", "joint"]
+    result = evaluate("answers", "--unanswerable", *arguments)
+    assert result["unanswerable"] is True
+    assert [(row["top_k"], row["chunks"], row["is_found"]) for row in result["rows"]] == [(1, 1, False), (2, 2, False)]
 
 
 def test_refusals_of_two_hops(evaluate):

@@ -48,7 +48,7 @@ def test_scores_are_paired_with_text():
     assert (joint.right, joint.right_where_found, joint.cited) == (wilson(2, 3), wilson(2, 2), wilson(1, 2))
     assert joint.minus_text is not None and joint.minus_text.mean == pytest.approx(1 / 3)
     assert (joint.first_token_s, joint.of_text) == (1.0, 0.25)
-    assert joint.refused == pytest.approx(1 / 3)
+    assert joint.refused == wilson(1, 3)
 
 
 def test_without_text_there_is_no_difference():

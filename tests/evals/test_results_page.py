@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HALF = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
 GAIN = {"mean": 0.125, "low": -0.1, "high": 0.3}
 SHARED = {"command": "benchmarks/arms.py", "model": "m", "quant": "int4", "seed": 11, "samples": 8}
-SCORE = {"top_k": 8, "right": HALF, "right_where_found": None, "minus_text": None, "cited": None, "refused": 0.0}
+SCORE = {"top_k": 8, "right": HALF, "right_where_found": None, "minus_text": None, "cited": None, "refused": HALF}
 SCORE |= {"first_token_s": 4.0, "of_text": 1.0, "tokens_per_s": 9.0, "bytes": 0}
 FOUND = {
     "answers-arms": {
@@ -28,6 +28,12 @@ FOUND = {
         ],
         "repositories": ["one"],
         "threads": 2,
+    },
+    "answers-unanswerable-arms": {
+        "answers": [SCORE | {"arm": "joint", "top_k": 32}],
+        "repositories": ["one"],
+        "threads": 2,
+        "unanswerable": True,
     },
     "refusals-arms": {
         "refusals": [{"arm": "joint", "chunks": 16, "refused": HALF, "false_refusals": HALF, "found": HALF}],
@@ -62,9 +68,11 @@ def page(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "line",
     [
-        "| 8 | joint | 0.50 (0.25-0.75) | — | +0.12 (-0.10 to +0.30) | — | 4.00 | 0.06 | 9.0 | 2.0 |",
-        "| 8 | text | 0.50 (0.25-0.75) | — | — | — | 4.00 | 1.00 | 9.0 | — |",
+        "| 8 | joint | 0.50 (0.25-0.75) | — | +0.12 (-0.10 to +0.30) | — | 0.50 (0.25-0.75) | 4.00 | 0.06 | 9.0"
+        " | 2.0 |",
+        "| 8 | text | 0.50 (0.25-0.75) | — | — | — | 0.50 (0.25-0.75) | 4.00 | 1.00 | 9.0 | — |",
         "![answers-arms](../benchmarks/results/answers-arms.png)",
+        "| 32 | joint | 0.50 (0.25-0.75) |",
         "| 16 | joint | 0.50 (0.25-0.75) | 0.50 (0.25-0.75) | 0.50 (0.25-0.75) |",
         "| pca | 1024 | 0.50 (0.25-0.75) | 1.23 |",
         "| joint | 0.50 (0.25-0.75) | — | 0.50 (0.25-0.75) |",
