@@ -34,6 +34,8 @@ _NAME = re.compile(
     r")"
 )
 _PARTS = re.compile(r"\w+")
+_VALUE = re.compile(r"v?(\d[\d.,_]*\d)", re.IGNORECASE)  # a number or a version of two characters or more
+_SEPARATORS = re.compile(r"(?<=\d)[,_](?=\d)")
 _DISTINCTIVE = re.compile(r"\d+(?:\.\d+)+|\d\w*|\w*[_A-Z]\w*|\w{4,}")
 _ORDINARY = frozenset("e.g i.e URLs APIs IDs JSONs".split())
 
@@ -127,6 +129,11 @@ class Sources:
         self._words = [frozenset(_PARTS.findall(text)) for text in self._texts]
 
     @cached_property
+    def _without_separators(self) -> list[str]:
+        """The texts with 65_536 as 65536."""
+        return [_SEPARATORS.sub("", text) for text in self._texts]
+
+    @cached_property
     def lines(self) -> Lines:
         return Lines(self.chunks, self.question)
 
@@ -153,10 +160,13 @@ class Sources:
         return Sentence(text, found.source, unknown, lines, found.confidence)
 
     def unknown(self, text: str) -> list[str]:
-        """Names of code and paths that no chunk has, each once."""
+        """Names of code, paths, and numbers in backticks that no chunk has, each once."""
         return list(dict.fromkeys(name for name in names_in(text) if not self._knows(name)))
 
     def _knows(self, name: str) -> bool:
+        if value := _VALUE.fullmatch(name):  # as it is, not as a part of another number
+            plain = re.escape(_SEPARATORS.sub("", value[1]))
+            return any(re.search(rf"(?<!\d){plain}(?!\d)", text) for text in self._without_separators)
         if any(name in text for text in self._texts):
             return True
         parts = [part for part in _PARTS.findall(name) if not part.isdigit()]
@@ -185,7 +195,7 @@ class Sources:
 
 
 def names_in(text: str) -> list[str]:
-    """Names of code and paths: text in backticks, and words that do not look like ordinary ones."""
+    """Names of code and paths, and numbers: text in backticks, and words that do not look like ordinary ones."""
     names = []
     for match in _CODE.finditer(text):
         if match[0].startswith("```"):
@@ -193,6 +203,8 @@ def names_in(text: str) -> list[str]:
         inner = match[0].strip("`").strip()
         if re.fullmatch(r"[\w./:>\-]+(?:\(.*\))?", inner) and re.search(r"[A-Za-z_]", inner):
             names.append(re.sub(r"\(.*\)$", "", inner))
+        elif _VALUE.fullmatch(inner):
+            names.append(inner)
     for match in _NAME.finditer(_CODE.sub(" ", text)):
         if match[0] not in _ORDINARY:
             names.append(match[0])

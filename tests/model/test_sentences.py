@@ -59,7 +59,7 @@ def test_is_whole(text, expected):
         ("The `max_size` of HTTPConnectionPool is 10.", ["max_size", "HTTPConnectionPool"]),
         ("Call sign_cookie() in src/auth.py or Session.sign.", ["sign_cookie", "src/auth.py", "Session.sign"]),
         ("Plain English, e.g. read/write and URLs, in Python 3.11.", []),
-        ("It returns `5.0` or `Timeout(5)`.", ["Timeout"]),
+        ("It returns `5.0`, `7` or `Timeout(5)`, since 3.11.", ["5.0", "Timeout"]),
         ("```py\nnever_looked_at()\n```", []),
     ],
 )
@@ -74,6 +74,8 @@ def test_names_in(text, names):
         ("`Session.verify_cookie` checks it.", ["Session.verify_cookie"]),
         ("It stands in src/pool.py, not in src/pools.py.", ["src/pools.py"]),
         ("`self.max_size` is 10, `min_size` is not there.", ["min_size"]),
+        ("It is `10` for `5.0` s, not `100`, `1_0` or `1`.", ["100"]),
+        ("It came with `v10.5`, long before `V5.0`.", ["v10.5"]),
     ],
 )
 def test_unknown_names(text, unknown):
