@@ -145,7 +145,7 @@ AdapterOption = Annotated[
         "--adapter",
         envvar=variable("adapter"),
         help="The adapter that the decoder reads with: a checkpoint folder, shipped, or none. Default: the one shipped"
-        " for the model, if there is one.",
+        " for the model, if there is one, for short answers.",
     ),
 ]
 WeightsOption = Annotated[

@@ -74,10 +74,10 @@ class Engine:
         """repos: folders of repositories, or parts of them, which alone are searched; a folder of clones stands for all
         of them. Without repos and packs, the current folder's repository. packs: files that `awareness pack` wrote.
         model: a preset, hub id or folder; None for the index's own. adapter: the folder of a checkpoint,
-        `shipped` or `none`; None for the one that is shipped with the model, if any. mode: how the chunks are read;
-        None for the adapter's, or `joint`. rev: a commit instead of the work tree. weights: what to decode with, None
-        for the model's own choice. router: what a new index is searched with. budget: bytes of latents on disk.
-        Raises UsageError and ModelNotAvailable."""
+        `shipped` or `none`; None for the one that is shipped with the model, if any, which reads for short answers
+        only. mode: how the chunks are read; None for the adapter's, or `joint`. rev: a commit instead of the work tree.
+        weights: what to decode with, None for the model's own choice. router: what a new index is searched with.
+        budget: bytes of latents on disk. Raises UsageError and ModelNotAvailable."""
         self._reporter = reporter
         self._choice = choose_reading(
             None if adapter is None else str(adapter), None if mode is None else _mode(mode), model, reporter
@@ -292,9 +292,11 @@ class Engine:
         now and kept. Each span is named by the place of its hit, '0' for the best.
 
         Raises UsageError for a pack whose latents another model made, and for hits of another engine."""
+        return self._attach(hits, self.load())
+
+    def _attach(self, hits: Sequence[CorpusHit], model: LoadedModel) -> Memory:
         from awareness.model.assemble import assemble
 
-        model = self.load()
         with self._model_lock, self._index_lock:
             hits = [CorpusHit(self._reopened(hit.corpus), hit.hit) for hit in hits]
             base = model.encoder.spec
@@ -399,6 +401,8 @@ class Engine:
         with self._model_lock:
             load_started = time.perf_counter()
             model = self.load()
+            if is_long and choice.is_shipped and choice.mode is Mode.joint:
+                model = model.without_adapter()  # it has learned short answers
             fitting = count_fitting(
                 model.decoder,
                 model.settings,
@@ -414,7 +418,7 @@ class Engine:
                     f"{counted(dropped, 'chunk')} left out: {folder.name} has {folder.num_positions:,} positions for"
                     f" memory, question and answer, which {counted(fitting, 'chunk')} fill"
                 )
-            memory = self.attach(hits) if reads_memory else None
+            memory = self._attach(hits, model) if reads_memory else None
             load_s = time.perf_counter() - load_started
             reply = answer(
                 model.decoder,
@@ -440,7 +444,7 @@ class Engine:
             citations=cite(hits, generation.attention, reply.sentences),
             mode=choice.mode,
             model=folder.name,
-            adapter=choice.adapter,
+            adapter=None if model.trained is None else choice.adapter,
             weights=model.weights,
             memory=MemorySize(
                 len(hits),

@@ -54,6 +54,10 @@ class LoadedModel:
         adapter = None if self.trained is None else self.trained.adapter
         return settings_of(self.decoder.folder.name, None if adapter is None else adapter.config)
 
+    def without_adapter(self) -> LoadedModel:
+        """The same decoder without its adapter, which changes nothing where it is not read."""
+        return replace(self, trained=None)
+
     @cached_property
     def encoder(self) -> SelfEncoder | ProjectedEncoder:
         if self.trained is not None:

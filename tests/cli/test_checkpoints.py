@@ -92,6 +92,20 @@ def test_the_adapter_answers_otherwise_and_reads_the_latents_that_are_there(
     assert after["bytes"]["shards"] > before["bytes"]["shards"]
 
 
+def test_the_adapter_that_ships_reads_for_short_answers_only(capfd, sample, trained, model_folder, monkeypatch):
+    """A known fault: it has learned short answers, so an explanation was one short sentence."""
+    settings = {"memory_form": "joint", "num_memory_tokens": 0, "gca_start_layer": 0}
+    ours = trained("ours", use_both_memory_and_lora=True, **settings, **LORA)
+    assert call(capfd, "index", sample, "--lazy", "--model", model_folder)[0] == 0
+    plain = asked(capfd, sample, "--long")
+    monkeypatch.setattr("awareness.engine.modes.shipped_adapter", lambda folder: ours)
+    assert asked(capfd, sample)["adapter"] == str(ours)
+    explained = asked(capfd, sample, "--long")
+    assert (explained["adapter"], explained["answer"]) == (None, plain["answer"])
+    named = asked(capfd, sample, "--long", "--adapter", ours)
+    assert named["adapter"] == str(ours) and named["answer"] != plain["answer"]
+
+
 def test_text_and_none_with_lora(capfd, sample, trained, model_folder):
     lora = trained("lora", use_memory_adapter=False, use_lora=True, **LORA)
     found = asked(capfd, sample, "--adapter", lora)

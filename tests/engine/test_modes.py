@@ -9,7 +9,9 @@ import pytest
 from awareness.engine import modes
 from awareness.engine.modes import Mode, choose_reading, shipped_adapter
 from awareness.errors import UsageError
+from awareness.model.checkpoint import Checkpoint
 from awareness.model.model_files import ModelFolder, pull
+from awareness.model.presets import KNOWN
 from tests.conftest import write_tree
 
 OURS = ModelFolder("qwen3-0.6b", None, "print")  # type: ignore[arg-type]
@@ -44,12 +46,15 @@ def test_shipped_by_name_where_nothing_is(shipped, model_folder):
         choose_reading("shipped", None, str(model_folder))
 
 
-def test_the_adapter_that_ships_is_whole_and_small():
+@pytest.mark.parametrize(
+    ("model", "config"), [("smollm2-135m", "smollm2-memory"), ("qwen2.5-coder-0.5b", "qwen-memory")]
+)
+def test_the_adapter_that_ships_is_whole_and_small(model, config):
     """Its card names data, licence, commands and figures."""
-    folder = pull("smollm2-135m")
-    path = shipped_adapter(folder)
-    assert path is not None
+    assert shipped_adapter(pull("smollm2-135m")) == modes._ADAPTERS / "smollm2-135m"
+    path = modes._ADAPTERS / model
+    assert Checkpoint.read(path).fingerprint == KNOWN[model].fingerprint
     assert sum(file.stat().st_size for file in path.iterdir()) < 6 << 20
     card = (path / "README.md").read_text("utf-8")
-    for word in ("Apache-2.0", "awareness train --config configs/smollm2-memory.yaml", "seed", "held out", "loss"):
+    for word in ("Apache-2.0", f"awareness train --config configs/{config}.yaml", "seed", "held out", "loss"):
         assert word in card, word
