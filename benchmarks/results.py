@@ -116,8 +116,8 @@ def refusals(found: Found) -> Iterator[str]:
 
 def needle(found: Found) -> Iterator[str]:
     yield (
-        f"{found['samples']} needles for each number of chunks, hidden in chunks of {found['chunk_tokens']} tokens of"
-        f" {found['repository']}, latents in {found['quant']}, seed {found['seed']}."
+        f"{found['samples']} needles for each number of chunks (or n), hidden in chunks of {found['chunk_tokens']}"
+        f" tokens of {found['repository']}, latents in {found['quant']}, seed {found['seed']}."
         " Share found, with its 95 % interval:"
     )
     yield ""
@@ -134,7 +134,13 @@ def needle(found: Found) -> Iterator[str]:
             yield said
             yield ""
         numbers = sorted({chunks for chunks, _ in by_place})
-        yield from table(["chunks", *own], [[n, *(estimate(by_place.get((n, arm))) for arm in own)] for n in numbers])
+        rows = []
+        for number in numbers:
+            cells = [by_place.get((number, arm)) for arm in own]
+            n = max(cell["n"] for cell in cells if cell)
+            few = f" (n = {n})" if n < found["samples"] else ""
+            rows.append([f"{number}{few}", *map(estimate, cells)])
+        yield from table(["chunks", *own], rows)
 
 
 def perplexity(found: Found) -> Iterator[str]:
