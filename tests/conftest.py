@@ -159,3 +159,9 @@ SAMPLE = {
 def sample(tmp_path: Path) -> Path:
     """A small git repository with one commit."""
     return commit_all(write_tree(tmp_path / "sample", SAMPLE))
+
+
+@pytest.fixture
+def nothing_ships(tmp_path, monkeypatch):
+    """No adapter ships with any model: for tests that put a tiny model in the place of a preset."""
+    monkeypatch.setattr("awareness.engine.modes._ADAPTERS", tmp_path / "no adapters")

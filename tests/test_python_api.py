@@ -63,7 +63,7 @@ def test_type_checkers_see_the_exports():
 
 
 @pytest.fixture
-def tiny_preset(tmp_path, monkeypatch):
+def tiny_preset(tmp_path, monkeypatch, nothing_ships):
     """A cache in which the preset of the page is a tiny model."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "cache" / "awareness" / "models" / KNOWN[MODEL].fingerprint

@@ -10,7 +10,9 @@ import pytest
 
 from awareness.config.read import read_config
 from awareness.config.training_files import find_questions
+from awareness.model.checkpoint import Checkpoint
 from awareness.model.model_files import find
+from awareness.model.presets import DEFAULT_MODEL
 from awareness.train.data.data_sources import project
 from awareness.train.preparation import prepare
 from awareness.train.samples.asked import questions_of
@@ -85,6 +87,14 @@ def test_the_adapter_of_the_default_model_learned_from_no_project_that_anyone_me
     sources = {project(source.removeprefix("pypi:").partition("==")[0]) for source in data.sources}
     assert not sources & ({project(name) for name in MEASURED_ELSEWHERE} | evaluated_on())
     assert set(MEASURED_ELSEWHERE) & {"flask", "requests", "pytest"} <= {project(name) for name in data.test}
+
+
+@pytest.mark.parametrize("last, model", [("smollm2-memory-long", "smollm2-135m"), ("qwen-memory-long", DEFAULT_MODEL)])
+def test_a_shipped_adapter_has_the_settings_of_its_last_file(last, model):
+    shipped = Checkpoint.read(ROOT / "awareness/adapters" / model)
+    config = read_config(ROOT / f"configs/{last}.yaml", [])
+    assert shipped.base == model == config.model.base_model_name
+    assert shipped.memory == config.memory
 
 
 def test_people_asked_only_about_the_sources():
