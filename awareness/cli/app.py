@@ -214,7 +214,10 @@ def _terminate(number: int, frame: object) -> None:
 def main() -> None:
     streams.prepare()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run())
+    code = run()
+    if processes := sys.modules.get("awareness.train.processes"):
+        processes.leave_with(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -183,8 +183,7 @@ def one_of_several() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    ended_well: list[bool] = []
-    atexit.register(lambda: _leave() if ended_well and started_by_launcher() else None)
+    atexit.register(_leave)  # before the handlers of the libraries that the work imports, so it runs after them
     try:
         yield
     finally:
@@ -192,7 +191,6 @@ def one_of_several() -> Iterator[None]:
         if error is None:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
-            ended_well.append(True)
         elif isinstance(error, KeyboardInterrupt):
             raise SystemExit(128 + signal.SIGINT)
         elif not isinstance(error, SystemExit):
@@ -202,14 +200,25 @@ def one_of_several() -> Iterator[None]:
                 raise SystemExit(error.exit_code if isinstance(error, AwarenessError) else _OURS)
 
 
+_code: int | None = None
+
+
+def leave_with(code: int) -> None:
+    """The program ends with this exit code. If it is one of several, its libraries are not unloaded: a thread of gloo
+    that still waits for another process would abort it, after its work is done."""
+    global _code
+    _code = code
+
+
 def _leave() -> None:
-    """End the process without unloading its libraries: a thread of gloo that still waits for another process would
-    abort it, after its work is done."""
+    """The last exit handler."""
+    if _code is None:
+        return
     with suppress(OSError, ValueError):
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(0)
+    os._exit(_code)
 
 
 def _is_first_to_fail(launcher: int) -> bool:

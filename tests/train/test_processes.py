@@ -310,6 +310,30 @@ def test_one_of_several_processes_reports(monkeypatch, tmp_path):
         fails(RuntimeError("ours"))
 
 
+def test_one_of_several_ends_after_its_exit_handlers_with_the_code_of_the_program():
+    """A known fault: it aborted while it unloaded its libraries. Whatever it ends with, it is not 0 by that."""
+    code = (
+        "import atexit, sys\n"
+        "from awareness.cli import app\n"
+        "from awareness.train import processes\n"
+        "def run():\n"
+        "    with processes.one_of_several():\n"
+        "        atexit.register(print, 'the handler of a library')\n"
+        "    return 13\n"
+        "app.run = run\n"
+        "class Unloaded:\n"
+        "    def __del__(self): print('unloaded')\n"
+        "kept = Unloaded()\n"
+        "app.main()\n"
+    )
+    for world, unloads in (({"WORLD_SIZE": "1", "RANK": "0"}, False), ({}, True)):
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | world, capture_output=True, text=True, check=False
+        )
+        assert (ran.returncode, "the handler of a library\n" in ran.stdout) == (13, True), ran.stderr
+        assert ("unloaded" in ran.stdout) == unloads
+
+
 def test_the_exit_code_is_that_of_the_process_that_reported():
     assert processes._exit_code({0: -15, 1: 2}, 2) == 2
     with pytest.raises(StorageFailed, match="process 1 of 2 was killed"):
