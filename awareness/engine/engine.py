@@ -402,7 +402,7 @@ class Engine:
             load_started = time.perf_counter()
             model = self.load()
             if is_long and choice.is_shipped and choice.mode is Mode.joint:
-                model = model.without_adapter()  # it has learned short answers
+                model = model.without_adapter  # it has learned short answers
             fitting = count_fitting(
                 model.decoder,
                 model.settings,

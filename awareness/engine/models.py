@@ -54,6 +54,7 @@ class LoadedModel:
         adapter = None if self.trained is None else self.trained.adapter
         return settings_of(self.decoder.folder.name, None if adapter is None else adapter.config)
 
+    @cached_property
     def without_adapter(self) -> LoadedModel:
         """The same decoder without its adapter, which changes nothing where it is not read."""
         return replace(self, trained=None)

@@ -32,22 +32,24 @@ class Mode(str, Enum):
 @dataclass(frozen=True)
 class ReadingChoice:
     """model: None until the index or the default settles it. adapter: a checkpoint. may_ship: the adapter that is
-    shipped for the model is used, if there is one. is_shipped: it is that one, and nobody named it."""
+    shipped for the model is used, if there is one."""
 
     mode: Mode
     model: str | None
     adapter: Path | None = None
     may_ship: bool = False
-    is_shipped: bool = False
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the adapter is the one that is shipped for the model, and nobody named it."""
+        return self.may_ship and self.adapter is not None
 
     def for_model(self, folder: ModelFolder) -> ReadingChoice:
         """The same once the model is known; uses the adapter that is shipped for it, unless another was chosen."""
         shipped = shipped_adapter(folder) if self.may_ship else None
         if shipped is None:
             return self
-        return replace(
-            self, mode=Mode(_read_config(shipped)["memory"]["memory_form"]), adapter=shipped, is_shipped=True
-        )
+        return replace(self, mode=Mode(_read_config(shipped)["memory"]["memory_form"]), adapter=shipped)
 
 
 def choose_reading(
