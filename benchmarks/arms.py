@@ -220,10 +220,10 @@ def _needle_parts(arm: Arm, repo: str, of: Sequence[str], options: argparse.Name
 
 
 def _wanted(numbers: Sequence[int], options: argparse.Namespace) -> list[int]:
-    """Those of the numbers of chunks that `--chunks` names."""
-    only = options.chunks.split(",") if options.chunks else map(str, numbers)
-    kept = set(map(int, only))
-    return [k for k in numbers if k in kept]
+    """Those of the numbers of chunks that `--chunks` names; without it, all."""
+    if not options.chunks:
+        return list(numbers)
+    return [k for k in numbers if str(k) in options.chunks.split(",")]
 
 
 def _fewer(number: int, options: argparse.Namespace) -> int:

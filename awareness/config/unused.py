@@ -251,25 +251,23 @@ def _latents_change(use: _Use) -> str:
     return _no_memory_read(use) or ("the encoder is trained, so no latents are kept" if trained else "")
 
 
-def _no_prepared_kind(use: _Use) -> str:
+def _no_kind(use: _Use, kinds: Sequence[str]) -> str:
     data = use.config.data
-    if data is None or any(data.kinds.get(kind) for kind in PREPARED_KINDS):
-        return ""
-    return f"data.kinds has neither {' nor '.join(PREPARED_KINDS)}"
+    has_one = data is not None and any(data.kinds.get(kind) for kind in kinds)
+    return "" if has_one else f"data.kinds has neither {' nor '.join(kinds)}"
+
+
+def _no_prepared_kind(use: _Use) -> str:
+    return "" if use.config.data is None else _no_kind(use, PREPARED_KINDS)
 
 
 def _no_asked_kind(use: _Use) -> str:
-    data = use.config.data
-    if data is None or any(data.kinds.get(kind) for kind in ASKED_KINDS):
-        return ""
-    return f"data.kinds has neither {' nor '.join(ASKED_KINDS)}"
+    return "" if use.config.data is None else _no_kind(use, ASKED_KINDS)
 
 
 def _never_refuses(use: _Use) -> str:
-    data = use.config.data
-    if data is not None and any(data.kinds.get(kind) for kind in UNKNOWN_KINDS):
-        return ""
-    return f"nothing teaches to refuse (data.kinds has neither {' nor '.join(UNKNOWN_KINDS)})"
+    why = _no_kind(use, UNKNOWN_KINDS)
+    return why and f"nothing teaches to refuse ({why})"
 
 
 def _no_questions(use: _Use) -> str:
