@@ -17,7 +17,8 @@ from awareness.config.environment import DEFAULTS
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
 from awareness.engine.corpus import Corpus, CorpusHit, empty_scope, note_unsearched, open_corpora, search_corpora
 from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
-from awareness.engine.models import LoadedModel, load_model, load_trained, pull_model
+from awareness.engine.model_pool import ModelPool
+from awareness.engine.models import LoadedModel, pull_model
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
 from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
@@ -69,6 +70,7 @@ class Engine:
         weights: str | None = None,
         router: str | None = None,
         budget: int = DEFAULT_BUDGET,
+        models: ModelPool | None = None,
         reporter: Reporter = SILENT,
     ) -> None:
         """repos: folders of repositories, or parts of them, which alone are searched; a folder of clones stands for all
@@ -77,7 +79,8 @@ class Engine:
         `shipped` or `none`; None for the one that is shipped with the model, if any, which reads for short answers
         only. mode: how the chunks are read; None for the adapter's, or `joint`. rev: a commit instead of the work tree.
         weights: what to decode with, None for the model's own choice. router: what a new index is searched with.
-        budget: bytes of latents on disk. Raises UsageError and ModelNotAvailable."""
+        budget: bytes of latents on disk. models: shared with other engines. Raises UsageError and
+        ModelNotAvailable."""
         self._reporter = reporter
         self._choice = choose_reading(
             None if adapter is None else str(adapter), None if mode is None else _mode(mode), model, reporter
@@ -85,11 +88,11 @@ class Engine:
         self._packs = [Path(path) for path in packs]
         self._workspaces = open_workspaces([Path(path) for path in repos], self._packs, rev, reporter)
         self._weights, self._router, self._budget = weights, router, budget
-        self._model: LoadedModel | None = None
+        self._models, self._owns_models = models or ModelPool(), models is None
         self._corpora: list[Corpus] | None = None
         self._opened = contextlib.ExitStack()
         # Taken in this order where both are needed.
-        self._model_lock, self._index_lock = threading.RLock(), threading.RLock()
+        self._model_lock, self._index_lock = self._models.lock, threading.RLock()
 
     @classmethod
     def open(
@@ -99,6 +102,10 @@ class Engine:
         adapter: str | Path | None = None,
         mode: Mode | str | None = None,
         rev: str | None = None,
+        weights: str | None = None,
+        router: str | None = None,
+        budget: int = DEFAULT_BUDGET,
+        models: ModelPool | None = None,
         reporter: Reporter = SILENT,
     ) -> Engine:
         """sources: repositories, parts of them (folders and files), folders of clones, and packs; without any, the
@@ -107,7 +114,19 @@ class Engine:
         paths = [Path(source) for source in sources]
         packs = [path for path in paths if path.is_file() and (path.suffix == PACK_SUFFIX or is_pack(path))]
         repos = [path for path in paths if path not in packs]
-        return cls(repos, packs, model=model, adapter=adapter, mode=mode, rev=rev, reporter=reporter)
+        return cls(
+            repos,
+            packs,
+            model=model,
+            adapter=adapter,
+            mode=mode,
+            rev=rev,
+            weights=weights,
+            router=router,
+            budget=budget,
+            models=models,
+            reporter=reporter,
+        )
 
     def __enter__(self) -> Engine:
         return self
@@ -116,10 +135,10 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Closes the indexes and releases the model; a later call opens them again."""
-        with self._model_lock:
-            self._model = None
-            self._close_corpora()
+        """Closes the indexes and releases the model, unless it is shared; a later call opens them again."""
+        if self._owns_models:
+            self._models.close()
+        self._close_corpora()
 
     # --- the index ------------------------------------------------------------------------------------------------
 
@@ -278,14 +297,8 @@ class Engine:
 
     def load(self) -> LoadedModel:
         """The model, loaded once. Raises ModelNotAvailable and UsageError."""
-        with self._model_lock:
-            if self._model is None:
-                choice, folder = self.reading()
-                if choice.adapter is not None:
-                    self._model = load_trained(choice.adapter, self._weights, self._reporter)
-                else:
-                    self._model = load_model(folder, weights=self._weights, reporter=self._reporter)
-            return self._model
+        choice, folder = self.reading()
+        return self._models.load(folder, choice.adapter, self._weights, self._reporter)
 
     def attach(self, hits: Sequence[CorpusHit]) -> Memory:
         """The latents of the hits as one memory, the best hit last, next to the question. Missing latents are encoded

@@ -60,7 +60,7 @@ def test_a_change_is_found_after_the_next_refresh(engine, repository):
 def test_one_model_answers_many_questions(engine, monkeypatch):
     first = engine.ask("HTTPConnectionPool acquire", max_new_tokens=2)
     model = engine.load()
-    monkeypatch.setattr("awareness.engine.engine.load_model", lambda *_, **__: pytest.fail("loaded twice"))
+    monkeypatch.setattr("awareness.engine.model_pool.load_model", lambda *_, **__: pytest.fail("loaded twice"))
     second = engine.ask("sign_cookie", max_new_tokens=2)
     assert engine.load() is model
     assert first.hits[0].chunk.path == "src/pool.py" and second.hits[0].chunk.path == "src/cookie.py"
