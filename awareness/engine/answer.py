@@ -87,7 +87,7 @@ class Answer:
         return {
             "question": self.question,
             "answer": self.text,
-            "sentences": [_sentence_json(sentence) for sentence in self.sentences],
+            "sentences": [sentence_json(sentence) for sentence in self.sentences],
             "abstained": self.abstained,
             "mode": self.mode.value,
             "model": self.model,
@@ -101,7 +101,7 @@ class Answer:
         }
 
 
-def _sentence_json(sentence: Sentence) -> dict[str, object]:
+def sentence_json(sentence: Sentence) -> dict[str, object]:
     """source: the number of the citation that the sentence rests on, counted from 1. lines: the first and the last one
     of its file that it rests on, with the confidence in them; null if they are uncertain."""
     return {

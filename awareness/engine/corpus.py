@@ -30,8 +30,9 @@ from awareness.types import Chunk, Hit, MemorySpec, printable
 class Corpus:
     """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of a
     pack's latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the
-    chunk. below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it
-    searched?), or None for all. is_found: it was found in a folder, not named."""
+    chunk. read: the text of an indexed file as it is now, None if it is gone or would be left out. below: the folder
+    or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it searched?), or None for all.
+    is_found: it was found in a folder, not named."""
 
     name: str | None
     store: Store
@@ -41,6 +42,7 @@ class Corpus:
     quant: str
     spec: MemorySpec | None
     verify: Callable[[Chunk], bool]
+    read: Callable[[str], str | None] = lambda path: None
     below: str = ""
     is_found: bool = False
     build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = lambda patterns: (
@@ -181,6 +183,7 @@ def open_corpora(
                 quant=quant_of(store),
                 spec=None,
                 verify=workspace.shows,
+                read=workspace.read,
                 below=workspace.below,
                 is_found=workspace.found_in is not None,
                 build_scope=workspace.build_scope,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from awareness.config.environment import DEFAULTS
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
 from awareness.engine.corpus import Corpus, CorpusHit, empty_scope, note_unsearched, open_corpora, search_corpora
-from awareness.engine.embedders import choose_router, renew_vectors, resolve_router
+from awareness.engine.embedders import choose_router, embed_texts, renew_vectors, resolve_router
+from awareness.engine.indexed_text import IndexedText, read_indexed
 from awareness.engine.model_pool import ModelPool
 from awareness.engine.models import LoadedModel, pull_model
 from awareness.engine.modes import Mode, ReadingChoice, choose_reading
@@ -241,6 +242,24 @@ class Engine:
         with self._index_lock:
             return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter, kinds, second_stage)
 
+    def file(self, path: str, *, origin: str | None = None) -> IndexedText | None:
+        """The text of an indexed file as it is now; None for every other path. origin: of a hit, needed where several
+        repositories have such a path. Raises NoIndex."""
+        with self._index_lock:
+            return read_indexed(self.corpora, path, origin)
+
+    def embed(self, texts: Sequence[str], *, as_code: bool = False) -> list[list[float]]:
+        """The unit vectors that the first index compares, of questions or (as_code) of code. Raises UsageError for a
+        text without a vector, ModelNotAvailable and NoIndex."""
+        with self._index_lock:
+            return embed_texts(self.corpora[0].store, texts, as_code=as_code, reporter=self._reporter)
+
+    @property
+    def router(self) -> str:
+        """What the first index is searched with: `shipped`, a file of term vectors, or an embedding model."""
+        with self._index_lock:
+            return self.corpora[0].store.routing.router
+
     # --- its structure --------------------------------------------------------------------------------------------
 
     def callers(self, name: str, *, scope: Sequence[str] | None = None, top_k: int = DEFAULT_TOP_K) -> list[LinkedHit]:
@@ -362,6 +381,7 @@ class Engine:
         may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         reading: QuestionReading = AS_IT_IS,
+        on_hits: Callable[[Sequence[CorpusHit]], None] = lambda _: None,
         on_sentence: Callable[[Sentence], None] = lambda _: None,
         on_begun: Callable[[str], None] = lambda _: None,
         is_cancelled: Callable[[], bool] = lambda: False,
@@ -372,7 +392,8 @@ class Engine:
         model is loaded, or with may_cut loses its middle; hits that do not fit are not attached, the worst first.
         max_new_tokens: a sentence that was begun is finished all the same; None for 128, or 512 if is_long, which
         explains instead of answering in three sentences. reading: how the memory is prepared for the question.
-        on_sentence: gets each sentence once it is complete; on_begun: the text of the next one as it grows.
+        on_hits: gets the hits that are read, best first, before the answer begins. on_sentence: gets each sentence once
+        it is complete; on_begun: the text of the next one as it grows.
         is_cancelled: asked after every token; if True, the answer ends with what is complete. Raises NotAnswered if
         nothing seems to answer it, NoIndex, ModelNotAvailable, UsageError."""
         started = time.perf_counter()
@@ -431,6 +452,7 @@ class Engine:
                     f"{counted(dropped, 'chunk')} left out: {folder.name} has {folder.num_positions:,} positions for"
                     f" memory, question and answer, which {counted(fitting, 'chunk')} fill"
                 )
+            on_hits(hits)
             memory = self._attach(hits, model) if reads_memory else None
             load_s = time.perf_counter() - load_started
             reply = answer(

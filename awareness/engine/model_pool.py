@@ -40,6 +40,11 @@ class ModelPool:
             self._models.move_to_end(key)
             return self._models[key]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the models in memory, the last used last. Does not wait for a model that computes."""
+        return [model.decoder.folder.name for model in list(self._models.values())]
+
     def close(self) -> None:
         """Releases all models; a later question loads its own again."""
         with self.lock:

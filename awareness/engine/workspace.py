@@ -114,6 +114,11 @@ class Workspace:
             return True
         return document_of(chunk.path, text).shows(*place)
 
+    def read(self, path: str) -> str | None:
+        """The text of a file as it is now; None if it is gone or would not be indexed now."""
+        source = self.repository.source(path, rev=self.rev)
+        return None if source is None else source.text
+
     def scope(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """The patterns, as a user types them, from the repository's top folder. Raises UsageError if they match none of
         its files."""
