@@ -10,19 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from awareness.engine.corpus import open_corpora
 from awareness.engine.corpus_names import Named, unique_names
 from awareness.engine.engine import PACK_SUFFIX, Engine
 from awareness.engine.model_pool import ModelPool
 from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.units import named_list
-from awareness.errors import UsageError
+from awareness.errors import AwarenessError, UsageError
+from awareness.index.files.repository import is_below
 from awareness.index.store.pack import is_pack
 
 IDLE_S = 600.0
 """Seconds after which a repository that nobody asks about is closed."""
 FRESH_S = 2.0
 """Seconds for which a repository is not looked at again for changes."""
+
+
+class NotServed(UsageError):
+    """A repository that the server does not answer about."""
 
 
 @dataclass
@@ -77,9 +83,29 @@ class Repositories:
     def names(self) -> list[str]:
         return list(self._served)
 
+    @property
+    def model_name(self) -> str | None:
+        """The model in memory, or the one that was chosen; None while neither is known."""
+        return next(reversed(self.models.names), None) or self._options.get("model")
+
+    def counts(self, name: str) -> tuple[int, int] | None:
+        """Files and chunks that are indexed, without opening anything for longer; None if nothing is. (0, 0) for a
+        pack that is closed."""
+        served = self.find(name)
+        if served.is_pack:
+            with served.lock:
+                corpora = [] if served.engine is None else served.engine.corpora
+                return sum(len(c.store.files(c.snapshot)) for c in corpora), sum(c.count_chunks() for c in corpora)
+        try:
+            with open_corpora(open_workspaces([served.root], []), []) as corpora:
+                files = [path for c in corpora for _, path, _ in c.store.files(c.snapshot) if is_below(path, c.below)]
+                return len(files), sum(corpus.count_chunks() for corpus in corpora)
+        except AwarenessError:  # of one of many: who asks it gets the reason
+            return None
+
     def find(self, name: str | None = None) -> Served:
         """By its name, or by the path of its folder or of something below it; without a name, the only one. Raises
-        UsageError for everything that is not served."""
+        UsageError if there are several, NotServed for everything that is not served."""
         if not name:
             if len(self._served) == 1:
                 return next(iter(self._served.values()))
@@ -93,7 +119,7 @@ class Repositories:
             inside = [one for one in self.all if path.is_relative_to(one.root)]
             if inside:
                 return max(inside, key=lambda one: len(one.root.parts))
-        raise UsageError(f"{name[:200]!r} is not served", hint=f"one of: {self._listed()}")
+        raise NotServed(f"{name[:200]!r} is not served", hint=f"one of: {self._listed()}")
 
     @contextlib.contextmanager
     def engine(self, name: str | None = None, *, refresh: bool = True) -> Iterator[Engine]:
@@ -123,11 +149,16 @@ class Repositories:
         """Closes what nobody uses and nobody has used for `idle_s` seconds. Returns its names."""
         now, closed = self._clock(), []
         for served in self.all:
-            with served.lock, self._lock:
-                if served.engine is not None and not served.users and now - served.used_at >= self._idle_s:
-                    served.engine.close()
-                    served.engine, served.refreshed_at = None, float("-inf")
-                    closed.append(served.name)
+            if not served.lock.acquire(blocking=False):  # it is being opened or indexed, which may take minutes
+                continue
+            try:
+                with self._lock:
+                    if served.engine is not None and not served.users and now - served.used_at >= self._idle_s:
+                        served.engine.close()
+                        served.engine, served.refreshed_at = None, float("-inf")
+                        closed.append(served.name)
+            finally:
+                served.lock.release()
         return closed
 
     def close(self) -> None:

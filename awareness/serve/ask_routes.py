@@ -1,0 +1,160 @@
+"""`POST /ask`: a question and its answer as Server-Sent Events; and the work behind every question to the server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from awareness.engine.answer import Answer, NotAnswered, sentence_json
+from awareness.engine.corpus import CorpusHit
+from awareness.engine.engine import DEFAULT_TOP_K, Engine
+from awareness.serve.event_stream import EventStream
+from awareness.serve.question_queue import Ended, Job
+from awareness.serve.repositories import Served
+from awareness.serve.repository_routes import Globs, Shared, Text, TopK
+from awareness.serve.scope_patterns import anchored
+from awareness.serve.services import Services
+from awareness.serve.talk import Turn, with_history
+from awareness.types import QuestionReading, Sampling
+
+router = APIRouter()
+Tokens = Annotated[int, Field(ge=1, le=8192)]
+Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
+class EarlierTurn(BaseModel):
+    """A question and its answer, earlier in the talk."""
+
+    model_config = ConfigDict(extra="forbid")
+    question: Annotated[str, Field(max_length=100_000)]
+    answer: Annotated[str, Field(max_length=100_000)] = ""
+
+
+class AskRequest(BaseModel):
+    """As the options of `awareness ask`. history: earlier questions and answers of the talk, the oldest first."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    question: Text
+    repository: str | None = None
+    scope: Globs | None = None
+    top_k: TopK = DEFAULT_TOP_K
+    max_new_tokens: Tokens | None = None
+    long: bool = False
+    cut: bool = False
+    recompute: Annotated[float, Field(ge=0, le=1)] = 0.0
+    read_chunks: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
+    sampling_top_k: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    seed: Seed = 0
+    history: Annotated[list[EarlierTurn], Field(max_length=256)] = []
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a question ended. id: of the answer, for `/attention`. tokens: of the question and of the answer; 0 for a
+    refusal."""
+
+    id: str
+    served: Served
+    reply: Answer | NotAnswered
+    tokens: tuple[int, int] = (0, 0)
+
+
+@router.post("/ask", response_class=EventStream)
+async def ask(asked: AskRequest, shared: Shared) -> EventStream:
+    """Events, each with one JSON object: `queued {position}`, `note {message}`, `progress {what, done, total}`,
+    `route {hits}`, `begun {text}`, `sentence {…}`, and at the end `answer {…}`, `refusal {…}` or `error {…}`. A client
+    that leaves cancels its question."""
+    return EventStream(submit(asked, shared))
+
+
+def submit(asked: AskRequest, shared: Services) -> Job:
+    """Puts a question into the queue; the job's result is an Outcome. Raises UsageError, NotServed, Refused."""
+    served = shared.repositories.find(asked.repository)
+
+    def work(job: Job) -> Outcome:
+        with shared.reporter.telling(job), shared.repositories.engine(served.name) as engine:
+            return _answer(asked, job, engine, served, shared)
+
+    def count_failure(future: Future[Outcome]) -> None:
+        if future.cancelled():
+            shared.metrics.ended(None)
+        elif error := future.exception():
+            shared.metrics.ended(None if isinstance(error, Ended) else error)
+
+    job = shared.queue.submit(work)
+    job.future.add_done_callback(count_failure)
+    return job
+
+
+def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared: Services) -> Outcome:
+    answer_id = uuid.uuid4().hex
+    turns = [Turn(earlier.question, earlier.answer) for earlier in asked.history]
+    try:
+        answer = engine.ask(
+            with_history(asked.question, turns),
+            scope=anchored(asked.scope),
+            top_k=asked.top_k,
+            max_new_tokens=asked.max_new_tokens,
+            is_long=asked.long,
+            may_cut=asked.cut or bool(turns),
+            sampling=Sampling(asked.temperature, asked.sampling_top_k, asked.top_p, asked.seed),
+            reading=QuestionReading(asked.recompute, asked.read_chunks),
+            on_hits=lambda hits: job.send("route", {"hits": [_place_json(hit) for hit in hits]}),
+            on_sentence=lambda sentence: job.send(
+                "sentence", {**sentence_json(sentence), "text": sentence.text, "marked": sentence.marked}
+            ),
+            on_begun=lambda text: job.send("begun", {"text": text}),
+            is_cancelled=job.is_cancelled,
+        )
+    except NotAnswered as refusal:
+        engine.note_unsearched()
+        shared.metrics.ended(refusal)
+        job.send("refusal", refusal_json(refusal, asked.question, engine.searched))
+        return Outcome(answer_id, served, refusal)
+    if job.is_cancelled():
+        raise Ended
+    if answer.abstained:
+        engine.note_unsearched()
+    tokens = (_count(engine, asked.question), _count(engine, "".join(s.text for s in answer.sentences)))
+    shared.metrics.answered(answer, tokens[1])
+    shared.answers.keep(answer_id, served.name, answer)
+    job.send("answer", answer_json(answer, asked.question) | {"id": answer_id})
+    return Outcome(answer_id, served, answer, tokens)
+
+
+def _count(engine: Engine, text: str) -> int:
+    """Tokens of a text."""
+    return len(engine.load().decoder.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _place_json(hit: CorpusHit) -> dict[str, Any]:
+    listed = hit.to_json(with_preview=False)
+    return {name: listed[name] for name in ("path", "start_line", "end_line", "symbol", "score", "rev", "origin")}
+
+
+def answer_json(answer: Answer, question: str) -> dict[str, Any]:
+    """As `awareness ask --format json`, and the lines that each citation's evidence names: `[[number, text], …]`."""
+    return answer.to_json() | {"question": question, "evidence_lines": evidence_lines(answer)}
+
+
+def evidence_lines(answer: Answer) -> Sequence[Sequence[tuple[int, str]]]:
+    return [hit.lines_between(citation.evidence) for hit, citation in zip(answer.hits, answer.citations, strict=True)]
+
+
+def refusal_json(refusal: NotAnswered, question: str, searched: str) -> dict[str, Any]:
+    """As `awareness ask --format json`, with the message, and the first line of each of the nearest hits."""
+    return refusal.to_json() | {
+        "question": question,
+        "message": refusal.message,
+        "hint": refusal.hint,
+        "searched": searched,
+        "previews": [hit.preview(lines=1).strip() for hit in refusal.nearest],
+    }
