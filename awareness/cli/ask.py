@@ -6,13 +6,10 @@ from typing import Annotated
 
 import typer
 
-from awareness.cli import options, render
+from awareness.cli import answers, options, render
 from awareness.config.environment import environment
-from awareness.engine.answer import Answer, NotAnswered
-from awareness.engine.engine import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Engine
-from awareness.engine.modes import Mode
-from awareness.engine.units import counted, parse_bytes
-from awareness.errors import NothingFound
+from awareness.engine.question_options import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Mode
+from awareness.engine.units import parse_bytes
 from awareness.types import QuestionReading, Sampling
 
 
@@ -86,11 +83,40 @@ def ask(
     seed: Annotated[int, typer.Option("--seed", help="Random seed for sampling.")] = 0,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
     format: options.FormatOption = options.Format.text,
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Answer in this process, even if `awareness serve` runs.")
+    ] = False,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
     """Ask a question about a repository; indexes it first if there is no index."""
     is_shown = format is options.Format.text
+    chosen = None if weights is None else weights.value
+    if not (no_server or memory or rev or len(repo or ()) > 1):
+        from awareness.cli import served_ask
+        from awareness.serve.ask_settings import ask_settings
+
+        asked = {
+            "question": question,
+            "top_k": top_k,
+            "max_new_tokens": max_new_tokens,
+            "long": long,
+            "cut": cut,
+            "recompute": recompute,
+            "read_chunks": read_chunks,
+            "temperature": temperature,
+            "top_p": top_p,
+            "sampling_top_k": sampling_top_k,
+            "seed": seed,
+        }
+        answers_with = ask_settings(
+            model=model, adapter=adapter, mode=None if mode is None else mode.value, weights=chosen, budget=budget
+        )
+        if served_ask.ask(asked, repo[0] if repo else None, scope, answers_with, is_shown=is_shown):
+            return
+    from awareness.engine.answer import NotAnswered
+    from awareness.engine.engine import Engine
+
     engine = Engine(
         repo or (),
         memory or (),
@@ -98,7 +124,7 @@ def ask(
         adapter=adapter,
         mode=mode,
         rev=rev,
-        weights=None if weights is None else weights.value,
+        weights=chosen,
         router=environment().router,
         budget=parse_bytes(budget),
         reporter=render.REPORTER,
@@ -120,51 +146,10 @@ def ask(
                     on_begun=shown.begun,
                 )
         except NotAnswered as refusal:
-            _print_nearest(engine, refusal) if is_shown else render.data(refusal.to_json())
+            answers.show_refusal(refusal.to_json(), refusal.shown, engine.searched, is_shown=is_shown)
             engine.note_unsearched()
             raise
-    _print_sources(answer) if is_shown else render.data(answer.to_json())
+    answers.show_end(answer.to_json(), answer.shown, is_shown=is_shown)
     if answer.abstained:
         engine.note_unsearched()
-        read = counted(answer.memory.chunks, "chunk")
-        raise NothingFound(
-            f"the model read {read} and says that the answer is not there",
-            hint=f"--top-k {2 * top_k}, or name a file, class or function you know of",
-        )
-
-
-COLUMNS = 80
-"""Of a line that a sentence rests on."""
-
-
-def _print_sources(answer: Answer) -> None:
-    """The sources that sentences rest on, by number, each with these lines; then the other attached places; then how
-    long it took."""
-    if answer.citations:
-        render.text("\nSources", style="bold")
-        for place in answer.cited:
-            hit, citation = answer.hits[place], answer.citations[place]
-            read = "" if citation.attention is None else f"  read {citation.attention:.0%}"
-            shown = hit.place_of(*citation.evidence[0]) if citation.evidence else hit.place
-            render.text(f"  [{place + 1}] {shown}  {hit.symbol}{read}")
-            for number, line in hit.lines_between(citation.evidence):
-                render.text(f"      {number}  {line.strip().expandtabs(4)}", style="dim", columns=COLUMNS)
-        others = [hit.place for place, hit in enumerate(answer.hits) if place not in answer.cited]
-        if others:
-            render.text(f"  also attached: {', '.join(others)}", style="dim")
-    render.note(
-        f"\n{answer.model}, {answer.mode.value}{', trained' if answer.adapter else ''}:"
-        f" {answer.memory.tokens} tokens of memory,"
-        f" first token {answer.timings.first_token_s:.2f} s after loading, {answer.tokens_per_s:.0f} tokens/s,"
-        f" {answer.timings.total_s:.1f} s in all"
-    )
-
-
-def _print_nearest(engine: Engine, refusal: NotAnswered) -> None:
-    if not refusal.nearest:
-        return
-    searched = counted(refusal.looked_at, "chunk")
-    render.text(f"Not found in {engine.searched} ({searched} searched). Nearest:")
-    for hit in refusal.nearest[:3]:
-        render.text(f"  {hit.place}  {hit.symbol}  score {hit.score:.2f}")
-        render.text(f"      {hit.preview(lines=1).strip()}")
+        raise answers.not_there(answer.to_json(), top_k)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from awareness.engine.corpus import CorpusHit
-from awareness.engine.modes import Mode
+from awareness.engine.question_options import Mode
 from awareness.errors import NothingFound
 from awareness.types import Citation, printable
 
@@ -82,6 +82,19 @@ class Answer:
     def cited(self) -> list[int]:
         """Places in `hits` of the sources that sentences rest on, ascending."""
         return sorted({sentence.source for sentence in self.sentences if sentence.source is not None})
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """What a person wants to see of each hit: `place`, narrowed to the first evidence, `symbol`, and `lines`: the
+        numbers and texts of the lines that sentences rest on."""
+        return [
+            {
+                "place": hit.place_of(*citation.evidence[0]) if citation.evidence else hit.place,
+                "symbol": hit.symbol,
+                "lines": hit.lines_between(citation.evidence),
+            }
+            for hit, citation in zip(self.hits, self.citations, strict=True)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -163,6 +176,14 @@ class NotAnswered(NothingFound):
         )
         self.question, self.nearest, self.looked_at = question, tuple(nearest), looked_at
         self.mode, self.model, self.timings = mode, model, timings
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """What a person wants to see of each of the nearest: `place`, `symbol`, `score` and the first line."""
+        return [
+            {"place": hit.place, "symbol": hit.symbol, "score": hit.score, "preview": hit.preview(lines=1).strip()}
+            for hit in self.nearest
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return {

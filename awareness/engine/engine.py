@@ -20,8 +20,9 @@ from awareness.engine.embedders import choose_router, embed_texts, renew_vectors
 from awareness.engine.indexed_text import IndexedText, read_indexed
 from awareness.engine.model_pool import ModelPool
 from awareness.engine.models import LoadedModel, pull_model
-from awareness.engine.modes import Mode, ReadingChoice, choose_reading
+from awareness.engine.modes import ReadingChoice, choose_reading
 from awareness.engine.places import open_workspaces
+from awareness.engine.question_options import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Mode
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.second_stage import load_second_stage, second_stage_for_ask
 from awareness.engine.structure import DEFAULT_MAP_TOKENS, CorpusMap, LinkedHit, Relation, linked, mapped, similar
@@ -46,8 +47,6 @@ DEFAULT_BUDGET = parse_bytes(DEFAULTS.latents_budget)
 """Bytes of latents that an index may hold on disk."""
 PACK_SUFFIX = ".awm"
 """A file of this name is a pack, even a damaged one."""
-DEFAULT_TOP_K = 8
-BRIEF_TOKENS, LONG_TOKENS = 128, 512
 
 
 class Engine:

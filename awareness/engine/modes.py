@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from awareness.config.environment import environment
 from awareness.engine.models import pull_known, pull_model
+from awareness.engine.question_options import Mode
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.errors import UsageError
 from awareness.model.model_files import ModelFolder
@@ -18,15 +18,6 @@ from awareness.model.presets import DEFAULT_MODEL, PRESETS
 SHIPPED, NO_ADAPTER = "shipped", "none"
 """Names that stand for an adapter, beside the folder of a checkpoint."""
 _ADAPTERS = Path(__file__).parent.parent / "adapters"
-
-
-class Mode(str, Enum):
-    """How the decoder gets the chunks: as memory (joint or tanh form), as text in the prompt, or not at all."""
-
-    joint = "joint"
-    tanh = "tanh"
-    text = "text"
-    none = "none"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from awareness.engine.answer import Answer, NotAnswered, sentence_json
 from awareness.engine.corpus import CorpusHit
-from awareness.engine.engine import DEFAULT_TOP_K, Engine
+from awareness.engine.engine import Engine
+from awareness.engine.question_options import DEFAULT_TOP_K
 from awareness.serve.event_stream import EventStream
 from awareness.serve.question_queue import Ended, Job
 from awareness.serve.repositories import Served
@@ -141,20 +141,16 @@ def _place_json(hit: CorpusHit) -> dict[str, Any]:
 
 
 def answer_json(answer: Answer, question: str) -> dict[str, Any]:
-    """As `awareness ask --format json`, and the lines that each citation's evidence names: `[[number, text], …]`."""
-    return answer.to_json() | {"question": question, "evidence_lines": evidence_lines(answer)}
-
-
-def evidence_lines(answer: Answer) -> Sequence[Sequence[tuple[int, str]]]:
-    return [hit.lines_between(citation.evidence) for hit, citation in zip(answer.hits, answer.citations, strict=True)]
+    """As `awareness ask --format json`, and `shown` of the answer."""
+    return answer.to_json() | {"question": question, "shown": answer.shown}
 
 
 def refusal_json(refusal: NotAnswered, question: str, searched: str) -> dict[str, Any]:
-    """As `awareness ask --format json`, with the message, and the first line of each of the nearest hits."""
+    """As `awareness ask --format json`, with the message, what was searched, and `shown` of the refusal."""
     return refusal.to_json() | {
         "question": question,
         "message": refusal.message,
         "hint": refusal.hint,
         "searched": searched,
-        "previews": [hit.preview(lines=1).strip() for hit in refusal.nearest],
+        "shown": refusal.shown,
     }

@@ -27,10 +27,10 @@ CONNECT_S = 1.0
 _NAME_AND_VALUE = struct.Struct("3i")  # pid, uid, gid: struct ucred of Linux
 
 
-def runtime_folder() -> Path | None:
-    """The folder, made if it is missing; None if there is no safe one: it belongs to this user, nobody else may enter
-    it, and no link leads to it."""
-    return next((folder for folder in _candidates() if _is_safe(folder)), None)
+def runtime_folder(*, make: bool = True) -> Path | None:
+    """The folder, made if it is missing and `make` is true; None if there is no safe one: it belongs to this user,
+    nobody else may enter it, and no link leads to it."""
+    return next((folder for folder in _candidates() if _is_safe(folder, make=make)), None)
 
 
 def _candidates() -> Iterator[Path]:
@@ -44,13 +44,14 @@ def _candidates() -> Iterator[Path]:
         yield cache_dir() / "run"
 
 
-def _is_safe(folder: Path) -> bool:
+def _is_safe(folder: Path, *, make: bool) -> bool:
     if not folder.is_absolute() or len(os.fsencode(folder / "serve-65535.sock")) > MAX_SOCKET_BYTES:
         return False
     try:
-        os.makedirs(folder.parent, mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
+        if make:
+            os.makedirs(folder.parent, mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
         return is_private(os.lstat(folder), stat.S_ISDIR)
     except OSError:
         return False

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from awareness.engine.answer import Answer, NotAnswered
-from awareness.engine.engine import DEFAULT_TOP_K
+from awareness.engine.question_options import DEFAULT_TOP_K
 from awareness.errors import UsageError
 from awareness.serve.ask_routes import AskRequest, EarlierTurn, Outcome, Seed, Tokens, submit
 from awareness.serve.error_json import Json, Refused, json_bytes
@@ -204,7 +204,8 @@ def written(outcome: Outcome) -> Written:
         nearest = "".join(f"\n- {hit.place}" for hit in reply.nearest[:3])
         text = f"I cannot answer this: {reply.message}." + (f" The nearest code:{nearest}" if nearest else "")
         return Written(text, "", [], {"awareness": {"abstained": True}})
-    places = "".join(f"[{place + 1}] {_place(reply, place)}\n" for place in reply.cited).rstrip()
+    shown = reply.shown
+    places = "".join(f"[{place + 1}] {shown[place]['place']}\n" for place in reply.cited).rstrip()
     places = PLACES + places if places else ""
     extra = {"id": outcome.id, "abstained": reply.abstained, "timings": reply.timings.to_json()}
     return Written(reply.text + places, places, _annotations(reply, outcome.served), {"awareness": extra})
@@ -213,11 +214,6 @@ def written(outcome: Outcome) -> Written:
 def without_places(text: str) -> str:
     """An earlier answer without the list below it."""
     return text.partition(PLACES)[0]
-
-
-def _place(answer: Answer, place: int) -> str:
-    hit, citation = answer.hits[place], answer.citations[place]
-    return hit.place_of(*citation.evidence[0]) if citation.evidence else hit.place
 
 
 def _annotations(answer: Answer, served: Served) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from awareness import __version__
 from awareness.engine.corpus import CorpusHit
-from awareness.engine.engine import DEFAULT_TOP_K
 from awareness.engine.places import open_workspaces
+from awareness.engine.question_options import DEFAULT_TOP_K
 from awareness.errors import UsageError
 from awareness.index.files.repository import Repository
 from awareness.index.search.evidence import WEAK_SCORE

@@ -1,0 +1,66 @@
+"""What is shown of an answer that is complete, whichever process it comes from: its sources, or what comes nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from awareness.cli import render
+from awareness.engine.units import counted
+from awareness.errors import NothingFound
+from awareness.types import printable
+
+COLUMNS = 80
+"""Of a line that a sentence rests on."""
+
+
+def show_end(answer: dict[str, Any], places: Sequence[dict[str, Any]], *, is_shown: bool) -> None:
+    """answer: its JSON, which is printed unless is_shown. places: `Answer.shown`."""
+    _print_sources(answer, places) if is_shown else render.data(answer)
+
+
+def show_refusal(refusal: dict[str, Any], nearest: Sequence[dict[str, Any]], searched: str, *, is_shown: bool) -> None:
+    """refusal: its JSON, which is printed unless is_shown. nearest: `NotAnswered.shown`. searched: what, in words."""
+    if not is_shown:
+        render.data(refusal)
+        return
+    if not nearest:
+        return
+    chunks = counted(refusal["looked_at"]["chunks"], "chunk")
+    render.text(f"Not found in {searched} ({chunks} searched). Nearest:")
+    for hit in nearest[:3]:
+        render.text(f"  {hit['place']}  {hit['symbol']}  score {hit['score']:.2f}")
+        render.text(f"      {hit['preview']}")
+
+
+def not_there(answer: dict[str, Any], top_k: int) -> NothingFound:
+    """The error for an answer that says no more than that the code does not answer."""
+    return NothingFound(
+        f"the model read {counted(answer['memory']['chunks'], 'chunk')} and says that the answer is not there",
+        hint=f"--top-k {2 * top_k}, or name a file, class or function you know of",
+    )
+
+
+def _print_sources(answer: dict[str, Any], places: Sequence[dict[str, Any]]) -> None:
+    """The sources that sentences rest on, by number, each with these lines; then the other attached places; then how
+    long it took."""
+    cited = sorted({sentence["source"] for sentence in answer["sentences"] if sentence["source"] is not None})
+    if places:
+        render.text("\nSources", style="bold")
+        for number in cited:
+            shown, attention = places[number - 1], answer["citations"][number - 1]["attention"]
+            read = "" if attention is None else f"  read {attention:.0%}"
+            render.text(f"  [{number}] {shown['place']}  {shown['symbol']}{read}")
+            for line_number, line in shown["lines"]:
+                text = f"      {line_number}  {line.strip().expandtabs(4)}"
+                render.text(text, style="dim", columns=COLUMNS)
+        others = [shown["place"] for number, shown in enumerate(places, 1) if number not in cited]
+        if others:
+            render.text(f"  also attached: {', '.join(others)}", style="dim")
+    timings = answer["timings"]
+    render.note(
+        f"\n{printable(answer['model'])}, {answer['mode']}{', trained' if answer['adapter'] else ''}:"
+        f" {answer['memory']['tokens']} tokens of memory,"
+        f" first token {timings['first_token_s']:.2f} s after loading, {answer['tokens_per_s']:.0f} tokens/s,"
+        f" {timings['total_s']:.1f} s in all"
+    )
