@@ -67,7 +67,7 @@ class Outcome:
     tokens: tuple[int, int] = (0, 0)
 
 
-@router.post("/ask", response_class=EventStream)
+@router.post("/ask", response_model=None, responses={200: {"content": {"text/event-stream": {}}}})
 async def ask(asked: AskRequest, shared: Shared) -> EventStream:
     """Events, each with one JSON object: `queued {position}`, `note {message}`, `progress {what, done, total}`,
     `route {hits}`, `begun {text}`, `sentence {…}`, and at the end `answer {…}`, `refusal {…}` or `error {…}`. A client

@@ -132,7 +132,7 @@ def file(
 ) -> Json:
     """The lines of an indexed file as it is now; at most 5,000. Bytes of a path that are not UTF-8 are `%FF` as they
     are. origin: of a hit, where a repository holds others."""
-    raw = parse_qs(request.scope["query_string"].decode("ascii", "surrogateescape"), errors="surrogateescape")
+    raw = parse_qs(request.scope["query_string"].decode("ascii", "surrogateescape"), True, errors="surrogateescape")
     path = raw["path"][-1]
     served = shared.repositories.find(repository)
     with shared.repositories.engine(served.name) as engine:
