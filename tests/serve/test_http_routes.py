@@ -43,7 +43,7 @@ def test_search_is_that_of_the_command_line(http):
         (["./tests/"], {"tests/test_auth.py"}),
         (["/docs/*.md"], {"docs/guide.md"}),
         (["src/auth.py"], {"src/auth.py"}),
-        (["!tests", "!docs", "!*name*"], {"src/auth.py", "src/pool.py", ".gitignore"}),
+        (["!tests", "!docs", "!*.gitignore", "!*name*", "!latin*"], {"src/auth.py", "src/pool.py"}),
     ],
 )
 def test_a_scope_counts_from_the_top_of_the_repository(http, scope, paths):
