@@ -119,8 +119,9 @@ def _one_dtype() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_index_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's indexes, settings or git configuration."""
+    """No test sees the user's indexes, settings, git configuration or running server."""
     monkeypatch.setenv("AWARENESS_INDEX_DIR", str(tmp_path_factory.mktemp("indexes")))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
     monkeypatch.delenv("AWARENESS_MODEL", raising=False)
     for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")):
         monkeypatch.setenv(name, value)
