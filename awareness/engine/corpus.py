@@ -15,6 +15,7 @@ from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.units import named_list
 from awareness.engine.workspace import Workspace, quant_of
 from awareness.errors import IndexCorrupt, NoIndex, UsageError
+from awareness.index.chunks.documents import Document
 from awareness.index.files.file_kinds import kinds_named
 from awareness.index.files.nested import nested_repositories
 from awareness.index.files.patterns import build_scope
@@ -30,9 +31,9 @@ from awareness.types import Chunk, Hit, MemorySpec, printable
 class Corpus:
     """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of a
     pack's latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the
-    chunk. read: the text of an indexed file as it is now, None if it is gone or would be left out. below: the folder
-    or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it searched?), or None for all.
-    is_found: it was found in a folder, not named."""
+    chunk. below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it
+    searched?), or None for all. read: path -> an indexed file as it is now, None if it is gone or left out now; None
+    for a pack, which has no files. is_found: it was found in a folder, not named."""
 
     name: str | None
     store: Store
@@ -42,12 +43,12 @@ class Corpus:
     quant: str
     spec: MemorySpec | None
     verify: Callable[[Chunk], bool]
-    read: Callable[[str], str | None] = lambda path: None
     below: str = ""
     is_found: bool = False
     build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = lambda patterns: (
         build_scope(rooted(patterns, None)) if patterns else None
     )
+    read: Callable[[str], Document | None] | None = None
 
     def count_chunks(self) -> int:
         """How many chunks are searched."""
@@ -187,6 +188,7 @@ def open_corpora(
                 below=workspace.below,
                 is_found=workspace.found_in is not None,
                 build_scope=workspace.build_scope,
+                read=workspace.read,
             )
             for (workspace, store, snapshot), name in zip(opened, names, strict=False)
         ]
@@ -248,19 +250,30 @@ def search_corpora(
     reporter: Reporter = SILENT,
     kinds: Sequence[str] | None = None,
     second_stage: SecondStage | None = None,
+    languages: Sequence[str] | None = None,
 ) -> list[CorpusHit]:
     """The best hits of all corpora, best first. scope: globs of paths, `!` before one excludes. kinds: of files, as
-    `kinds_named` reads them. second_stage: reads the best chunks again, if term vectors found them: an embedding model
-    has read them already."""
+    `kinds_named` reads them; languages: as `languages_named` reads them. second_stage: reads the best chunks again, if
+    term vectors found them: an embedding model has read them already."""
     chosen = kinds_named(kinds) if kinds else None
     hits: list[CorpusHit] = []
     for corpus in corpora:
         with corpus.blaming_the_pack():
             in_scope, embedder = corpus.build_scope(scope), embedder_of(corpus.store, reporter)
+            if languages:
+                in_scope = _in_languages(languages, in_scope)
             again = second_stage if embedder is None else None
             router = HybridRouter(corpus.store, corpus.snapshot, in_scope, embedder, rules, chosen, again)
             hits += [CorpusHit(corpus, hit) for hit in router.search(query, top_k=top_k)]
     return _without_twins(sorted(hits, key=lambda hit: -hit.score))[:top_k]
+
+
+def _in_languages(names: Sequence[str], in_scope: Callable[[str], bool] | None) -> Callable[[str], bool]:
+    """Narrows a scope to the files of these languages. Raises UsageError."""
+    from awareness.index.chunks.languages import language_of, languages_named  # imported late: loads their table
+
+    wanted = languages_named(names)
+    return lambda path: (in_scope is None or in_scope(path)) and language_of(path) in wanted
 
 
 def _without_twins(hits: Sequence[CorpusHit]) -> list[CorpusHit]:

@@ -216,18 +216,20 @@ class Engine:
         top_k: int = DEFAULT_TOP_K,
         rules: Rules = SPREAD,
         kinds: Sequence[str] | None = None,
+        languages: Sequence[str] | None = None,
         deep: bool = False,
     ) -> list[CorpusHit]:
         """The chunks that the query is about, best first; a first hit below `WEAK_SCORE` means that nothing answers it.
 
         scope: globs of paths ('src/**/*.py'); a leading `!` excludes. rules: how hits are ranked; `GATHERED` keeps
         those of one file together, as questions need it. kinds: of files, `source` or `docs`; a leading `!` excludes.
-        deep: an embedding model reads the best chunks again, and is downloaded if necessary. Raises NoIndex,
-        UsageError for a top_k below 1 or an unknown kind, and ModelNotAvailable."""
+        languages: of files, such as `python`. deep: an embedding model reads the best chunks again, and is downloaded
+        if necessary. Raises NoIndex, UsageError for a top_k below 1, an unknown kind or an unknown language, and
+        ModelNotAvailable."""
         if top_k < 1:
             raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
         second_stage = load_second_stage(self._reporter) if deep else None
-        return self._search(query, scope, top_k, rules, kinds, second_stage)
+        return self._search(query, scope, top_k, rules, kinds, second_stage, languages)
 
     def _search(
         self,
@@ -237,15 +239,20 @@ class Engine:
         rules: Rules,
         kinds: Sequence[str] | None = None,
         second_stage: SecondStage | None = None,
+        languages: Sequence[str] | None = None,
     ) -> list[CorpusHit]:
         with self._index_lock:
-            return search_corpora(self.corpora, query, scope, top_k, rules, self._reporter, kinds, second_stage)
+            return search_corpora(
+                self.corpora, query, scope, top_k, rules, self._reporter, kinds, second_stage, languages
+            )
 
-    def file(self, path: str, *, origin: str | None = None) -> IndexedText | None:
-        """The text of an indexed file as it is now; None for every other path. origin: of a hit, needed where several
-        repositories have such a path. Raises NoIndex."""
+    def read(self, path: str, *, origin: str | None = None) -> IndexedText:
+        """The lines of an indexed file, as they are now. path: from the top folder of its repository, or its unique
+        end. origin: of a hit, where several repositories may have such a path. Raises NotIndexed for every other file,
+        and NoIndex."""
+        roots = [workspace.repository.root for workspace in self._workspaces]
         with self._index_lock:
-            return read_indexed(self.corpora, path, origin)
+            return read_indexed(self.corpora, roots, path, origin)
 
     def embed(self, texts: Sequence[str], *, as_code: bool = False) -> list[list[float]]:
         """The unit vectors that the first index compares, of questions or (as_code) of code. Raises UsageError for a

@@ -159,7 +159,7 @@ def similar(
         raise UsageError(f"'{printable(place[:80])}' is no place", hint="FILE:LINE, such as src/app.py:120")
     for corpus in corpora:
         paths = [path for _, path, _ in corpus.store.files(corpus.snapshot)]
-        if (path := _meant(file, paths, roots)) is not None:
+        if (path := indexed_path(file, paths, roots)) is not None:
             with corpus.blaming_the_pack():
                 hits = similar_chunks(
                     corpus.store, corpus.snapshot, path, int(number), top_k=top_k, in_scope=corpus.build_scope(scope)
@@ -168,7 +168,7 @@ def similar(
     raise UsageError(f"{printable(file)} is not indexed", hint=f"awareness status --why {printable(file)}")
 
 
-def _meant(file: str, paths: Sequence[str], roots: Sequence[Path]) -> str | None:
+def indexed_path(file: str, paths: Sequence[str], roots: Sequence[Path]) -> str | None:
     """The indexed path that a user means: from the top folder, from the working folder, or its unique end."""
     normal = os.path.normpath(file).replace(os.sep, "/")
     known = set(paths)

@@ -114,10 +114,10 @@ class Workspace:
             return True
         return document_of(chunk.path, text).shows(*place)
 
-    def read(self, path: str) -> str | None:
-        """The text of a file as it is now; None if it is gone or would not be indexed now."""
+    def read(self, path: str) -> Document | None:
+        """An indexed file as it is now; None if it is gone, or would be left out now."""
         source = self.repository.source(path, rev=self.rev)
-        return None if source is None else source.text
+        return None if source is None else document_of(path, source.text)
 
     def scope(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """The patterns, as a user types them, from the repository's top folder. Raises UsageError if they match none of

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from awareness import __version__
 from awareness.engine.corpus import CorpusHit
+from awareness.engine.indexed_text import NotIndexed
 from awareness.engine.places import open_workspaces
 from awareness.engine.question_options import DEFAULT_TOP_K
 from awareness.errors import UsageError
@@ -136,10 +137,11 @@ def file(
     path = raw["path"][-1]
     served = shared.repositories.find(repository)
     with shared.repositories.engine(served.name) as engine:
-        found = engine.file(path, origin=origin)
-    if found is None:
-        raise Refused(404, f"{printable(path[:200])} is not an indexed file of {served.name}")
-    total = len(found.lines)
+        try:
+            found = engine.read(path, origin=origin)
+        except NotIndexed as error:
+            raise Refused(404, error.message, hint=error.hint) from error
+    total = found.total
     last = min(total, start + MOST_LINES - 1, total if end is None else end)
     if start > last:
         raise UsageError(f"lines {start} to {end or 'the end'} are not in the file, which has {total}")
@@ -147,7 +149,7 @@ def file(
         {
             "path": found.path,
             "language": found.language,
-            "lines": list(found.lines[start - 1 : last]),
+            "lines": found.lines(start, last),
             "start": start,
             "end": last,
             "total": total,

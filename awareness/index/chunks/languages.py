@@ -12,6 +12,9 @@ from typing import Any
 
 import yaml
 
+from awareness.errors import UsageError
+from awareness.types import printable
+
 Paths = Mapping[str, Sequence[tuple[str, ...]]]
 """Type of a node -> paths from it, each a tuple of steps, as languages.yaml explains."""
 
@@ -117,6 +120,33 @@ def language_of(path: str, text: str = "") -> str | None:
         shebang = _SHEBANG.match(text.split("\n", 1)[0])
         return _INTERPRETERS[shebang[1]] if shebang else None
     return language
+
+
+_OTHER_NAMES = {
+    "c++": "cpp",
+    "c#": "c_sharp",
+    "csharp": "c_sharp",
+    "golang": "go",
+    "objective-c": "objc",
+    "shell": "bash",
+    "terraform": "hcl",
+    "jsx": "javascript",
+}
+
+
+def languages_named(names: Sequence[str]) -> frozenset[str]:
+    """The languages that a user names, by their names here, by other usual ones, or by an extension (`py`, `.py`).
+    TypeScript includes its dialect with JSX. Raises UsageError."""
+    found = set()
+    for name in names:
+        word = name.strip().lower()
+        known = word if word in LANGUAGES or word in PROSE else None
+        known = known or _OTHER_NAMES.get(word) or _EXTENSIONS.get(f".{word.removeprefix('.')}")
+        if known is None:
+            listed = ", ".join(sorted([*LANGUAGES, *PROSE]))
+            raise UsageError(f"'{printable(name[:40])}' is not a known language", hint=f"one of {listed}")
+        found |= {known, "tsx"} if known == "typescript" else {known}
+    return frozenset(found)
 
 
 @cache

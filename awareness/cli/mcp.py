@@ -1,0 +1,91 @@
+"""`awareness mcp`: the tools for agents, over the Model Context Protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from awareness.cli import options, render
+from awareness.errors import UsageError
+
+if TYPE_CHECKING:
+    from awareness.serve.allowed import AllowedRepositories
+
+
+def mcp(
+    repos: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[REPO]...",
+            help="Repositories, parts of them, folders of clones, and packs. Default: the git repository around this"
+            " folder.",
+            show_default=False,
+        ),
+    ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option("--root", help="Also allow every repository below this folder; repeatable."),
+    ] = None,
+    http: Annotated[
+        int | None,
+        typer.Option(
+            "--http",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Serve over HTTP on 127.0.0.1 instead of stdin and stdout. Each request needs the token that is"
+            " printed.",
+        ),
+    ] = None,
+    model: options.ModelOption = None,
+    adapter: options.AdapterOption = None,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Serve search and answers to agents: an MCP server on stdin and stdout, or over HTTP."""
+    try:
+        import anyio
+
+        from awareness.serve.mcp_server import AgentServer
+    except ImportError as error:
+        if (error.name or "").startswith("awareness"):
+            raise
+        raise UsageError(f"{error.name} is missing", hint='pip install "awareness[serve]"') from error
+    from awareness.config.environment import environment
+    from awareness.serve.agent_calls import CallReporter
+    from awareness.serve.allowed import AllowedRepositories
+
+    repositories = AllowedRepositories(
+        repos or (),
+        root or (),
+        reporter=CallReporter(render.note),
+        model=model,
+        adapter=adapter,
+        router=environment().router,
+    )
+    try:
+        if http is None:
+            anyio.run(AgentServer(repositories).run_stdio)
+        else:
+            _serve_http(repositories, http)
+    finally:
+        repositories.close()
+
+
+def _serve_http(repositories: AllowedRepositories, port: int) -> None:
+    import anyio
+
+    from awareness.serve import mcp_http
+    from awareness.serve.mcp_server import AgentServer
+
+    path = mcp_http.token_file()
+    token = mcp_http.kept_token(path)
+
+    def tell(message: str) -> None:
+        render.note(message)
+        render.note(f"Authorization: Bearer {token}")
+        render.note(f"the token is kept in {path}; delete the file for another one")
+
+    anyio.run(mcp_http.run_http, AgentServer(repositories), port, token, tell)
