@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,11 +68,16 @@ def mcp(
     )
     try:
         if http is None:
-            anyio.run(AgentServer(repositories).run_stdio)
+            anyio.run(AgentServer(repositories).run_stdio, _leave)
         else:
             _serve_http(repositories, http)
     finally:
         repositories.close()
+
+
+def _leave(number: int) -> None:
+    """Ends the program as a signal does. Everything that is on disk survives that at any moment."""
+    os._exit(128 + number)
 
 
 def _serve_http(repositories: AllowedRepositories, port: int) -> None:

@@ -7,6 +7,8 @@ cancels a call ends it, and one that asks for progress gets it.
 from __future__ import annotations
 
 import functools
+import signal
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -53,10 +55,14 @@ class AgentServer:
             on_call_tool=self._call_tool,
         )
 
-    async def run_stdio(self) -> None:
-        """Serves the client on stdin and stdout until it closes them."""
-        async with stdio_server() as (read_stream, write_stream):
-            await self.server.run(read_stream, write_stream, self.server.create_initialization_options())
+    async def run_stdio(self, leave: Callable[[int], None]) -> None:
+        """Serves the client on stdin and stdout until it closes them. leave: ends the program at once after a signal of
+        this number: the thread that reads stdin cannot be interrupted."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(_leave_on_signal, leave)
+            async with stdio_server() as (read_stream, write_stream):
+                await self.server.run(read_stream, write_stream, self.server.create_initialization_options())
+            group.cancel_scope.cancel()
 
     async def _list_tools(
         self, context: ServerRequestContext[Any], params: protocol.PaginatedRequestParams | None
@@ -96,6 +102,12 @@ class AgentServer:
                 call.cancel()  # a thread that works on for a client that has gone ends soon
                 group.cancel_scope.cancel()
         return answer
+
+
+async def _leave_on_signal(leave: Callable[[int], None]) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            leave(number)
 
 
 async def _report(context: ServerRequestContext[Any], call: Call) -> None:

@@ -217,12 +217,12 @@ def test_hostile_code_stays_in_its_fence(tmp_path, model_folder, monkeypatch):
 
 
 def test_long_results_are_cut_and_say_so(tmp_path, model_folder):
-    words = "alpha beta gamma delta " * 12
-    long = "".join(f"def handler_{i}():\n" + f"    x{i} = '{words}'\n" * 30 for i in range(40))
-    allowed = AllowedRepositories([commit_all(write_tree(tmp_path / "r", {"m.py": long}))], model=str(model_folder))
-    names = " ".join(f"handler_{i}" for i in range(40))
-    result = call(allowed, "search", query=names, top_k=50, max_snippet_lines=100)
-    assert len(result.text) < 1.3 * MOST_CHARS
+    code = "".join(f"    total_{n} = handler_input_{n} + {'handler + ' * 20} 1\n" for n in range(8))
+    files = {f"m{i}.py": f"def handler_{i}():\n{code}" * 5 for i in range(12)}
+    files["m.py"] = f"def handler():\n{code}" * 60
+    allowed = AllowedRepositories([commit_all(write_tree(tmp_path / "r", files))], model=str(model_folder))
+    result = call(allowed, "search", query="handler", top_k=50, max_snippet_lines=100)
+    assert 0.8 * MOST_CHARS < len(result.text) < 1.4 * MOST_CHARS
     assert f"as a result holds {MOST_CHARS:,} characters of code" in result.text.split("\n")[0]
     places = call(allowed, "read_places", places=["m.py:1-1000"])
     assert places.data["results"][0]["end_line"] == 400
@@ -254,7 +254,19 @@ class TestAllowed:
 
     @pytest.mark.parametrize(
         "name",
-        ["../outside", "link", "plain", "/", "/etc", "alpha/../../outside", "x\0", "~", "\ud800", "a" * 5000, "nothing"],
+        [
+            "../outside",
+            "link",
+            "plain",
+            "/",
+            "/etc",
+            "alpha/../../outside",
+            "x\0",
+            "~",
+            "\ud800",
+            "a" * 5000,
+            "nothing",
+        ],
     )
     def test_nothing_else_is(self, name, code):
         with pytest.raises(UsageError) as refusal:
