@@ -323,7 +323,7 @@ class Tool:
     schema: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schema", _without_titles(self.arguments.model_json_schema()))
+        object.__setattr__(self, "schema", _plain(self.arguments.model_json_schema()))
 
     def parse(self, given: dict[str, Any] | None) -> Arguments:
         """Raises UsageError, which names what is wrong and what there is."""
@@ -342,14 +342,20 @@ def _problem(problem: Any) -> str:
     return f"`{where}`: {one_line(str(problem['msg']), NAME_CHARS)}"
 
 
-def _without_titles(schema: Any) -> Any:
-    """The schema without what repeats the names and says nothing to an agent."""
-    if isinstance(schema, dict):
-        kept = {key: value for key, value in schema.items() if key != "title" or not isinstance(value, str)}
-        if "additionalProperties" in kept:
-            kept.pop("description", None)
-        return {key: _without_titles(value) for key, value in kept.items()}
-    return [_without_titles(item) for item in schema] if isinstance(schema, list) else schema
+def _plain(schema: Any) -> Any:
+    """The schema without titles, which repeat the names, and without null as a second type, which some clients do not
+    read: an argument that may be left out is not required."""
+    if isinstance(schema, list):
+        return [_plain(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _plain(value) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
+    if "additionalProperties" in kept:
+        kept.pop("description", None)  # of the class
+    types = [item for item in kept.get("anyOf", ()) if item != {"type": "null"}]
+    if len(types) == 1:
+        kept = {**{key: value for key, value in kept.items() if key not in ("anyOf", "default")}, **types[0]}
+    return kept
 
 
 TOOLS = {

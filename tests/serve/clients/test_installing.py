@@ -150,7 +150,8 @@ def test_a_broken_file_is_left_as_it_is(name, text, home, capfd):
 def test_settings_with_comments_keep_every_byte(home):
     path = home / ".config/zed/settings.json"
     path.parent.mkdir(parents=True)
-    text = '// Zed settings\n{\n  "theme": "One Dark", // dark\n  "context_servers": {\n    "x": {"command": "x",},\n  },\n}\n'
+    servers = '  "context_servers": {\n    "x": {"command": "x",},\n  },\n'
+    text = '// Zed settings\n{\n  "theme": "One Dark", // dark\n' + servers + "}\n"
     path.write_text(text)
     path.chmod(0o600)
     assert install("zed") == 0

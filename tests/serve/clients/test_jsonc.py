@@ -94,8 +94,13 @@ def test_any_file_goes_in_and_out(root, indent, end, servers):
         "{,}",
         '{"a": 1,,}',
         "[1,,]",
-    ]
-    + ["[" * 5000, '{"a": "\n"}', "nul", '{"a": /* 1}', "\0", '"\\x"'],
+        "[" * 5000,
+        '{"a": "\n"}',
+        "nul",
+        '{"a": /* 1}',
+        "\0",
+        '"\\x"',
+    ],
 )
 def test_a_broken_file_is_an_error(text):
     with pytest.raises(ValueError):

@@ -35,7 +35,8 @@ def test_a_file_without_a_last_line_break_gets_one():
 
 
 def test_what_follows_stays():
-    text = '[mcp_servers."awareness"] # ours\ncommand = "x"\n\n[ mcp_servers . awareness . env ]\nA = "1"\n\n# z\n[z]\na = 1\n'
+    ours = '[mcp_servers."awareness"] # ours\ncommand = "x"\n\n[ mcp_servers . awareness . env ]\nA = "1"\n\n'
+    text = f"{ours}# z\n[z]\na = 1\n"
     assert without_table(text, WAY) == "# z\n[z]\na = 1\n"
     changed = with_table(text, WAY, ENTRY)
     assert parse(changed) == {"z": {"a": 1}, "mcp_servers": {"awareness": ENTRY}}
