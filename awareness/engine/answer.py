@@ -52,6 +52,7 @@ class Answer:
     sentences: each with the place of its source in `hits`. hits: the chunks that were attached, best first; citations:
     the same, as they are printed. adapter: the checkpoint that the decoder read with. weights: what it decoded with.
     is_cancelled: True if the caller ended it early. cut: tokens that were cut out of the question.
+    reused: tokens of earlier turns whose keys and values were kept from the question before.
     """
 
     question: str
@@ -67,6 +68,7 @@ class Answer:
     tokens_per_s: float
     is_cancelled: bool = False
     cut: int = 0
+    reused: int = 0
 
     @property
     def text(self) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from awareness.config.environment import DEFAULTS
 from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
 from awareness.engine.corpus import Corpus, CorpusHit, empty_scope, note_unsearched, open_corpora, search_corpora
+from awareness.engine.earlier_turns import NO_TURNS, EarlierTurns, most_tokens
 from awareness.engine.embedders import choose_router, embed_texts, renew_vectors, resolve_router
 from awareness.engine.indexed_text import IndexedText, read_indexed
 from awareness.engine.model_pool import ModelPool
@@ -26,6 +27,7 @@ from awareness.engine.question_options import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.second_stage import load_second_stage, second_stage_for_ask
 from awareness.engine.structure import DEFAULT_MAP_TOKENS, CorpusMap, LinkedHit, Relation, linked, mapped, similar
+from awareness.engine.talk_memory import TalkMemory
 from awareness.engine.units import counted, parse_bytes
 from awareness.engine.workspace import Workspace
 from awareness.errors import AwarenessError, IndexCorrupt, IndexLocked, ModelNotAvailable, StorageFailed, UsageError
@@ -387,6 +389,8 @@ class Engine:
         may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         reading: QuestionReading = AS_IT_IS,
+        earlier: EarlierTurns = NO_TURNS,
+        talk: TalkMemory | None = None,
         on_hits: Callable[[Sequence[CorpusHit]], None] = lambda _: None,
         on_sentence: Callable[[Sentence], None] = lambda _: None,
         on_begun: Callable[[str], None] = lambda _: None,
@@ -398,8 +402,10 @@ class Engine:
         model is loaded, or with may_cut loses its middle; hits that do not fit are not attached, the worst first.
         max_new_tokens: a sentence that was begun is finished all the same; None for 128, or 512 if is_long, which
         explains instead of answering in three sentences. reading: how the memory is prepared for the question.
-        on_hits: gets the hits that are read, best first, before the answer begins. on_sentence: gets each sentence once
-        it is complete; on_begun: the text of the next one as it grows.
+        earlier: what was asked and answered before; they help to find what a follow-up is about and stand before it in
+        the prompt, as far as a quarter of the positions goes. talk: keeps chunks attached from one question to the next
+        (talk.py has both). on_hits: gets the chunks that are attached, best first, before the decoder begins.
+        on_sentence: gets each sentence once it is complete; on_begun: the text of the next one as it grows.
         is_cancelled: asked after every token; if True, the answer ends with what is complete. Raises NotAnswered if
         nothing seems to answer it, NoIndex, ModelNotAvailable, UsageError."""
         started = time.perf_counter()
@@ -411,10 +417,11 @@ class Engine:
                 hint="leave --recompute and --read-chunks out, or --mode joint",
             )
         wanted = max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS)
+        turns = earlier.prompt(folder.num_positions)
         fitted = fitting_question(
             question,
             folder,
-            answer_tokens=min(wanted, BRIEF_TOKENS),
+            answer_tokens=min(wanted, BRIEF_TOKENS) + most_tokens(turns),
             has_chunks=choice.mode is not Mode.none,
             may_cut=may_cut,
         )
@@ -422,7 +429,8 @@ class Engine:
             self._reporter.note(f"the question is too long: {fitted.cut:,} tokens of its middle are left out")
         with self._index_lock:
             corpora, route_started = self.corpora, time.perf_counter()
-            hits = self.search(fitted.text, scope=scope, top_k=top_k, rules=GATHERED)
+            query = earlier.query(fitted.text)
+            hits = self.search(query, scope=scope, top_k=top_k, rules=GATHERED)
             route_s = time.perf_counter() - route_started
             hits = [hit for hit in hits if hit.is_current]
             if choice.mode is not Mode.none and (not hits or hits[0].score < WEAK_SCORE):
@@ -431,8 +439,10 @@ class Engine:
                 no_match = None if hits else empty_scope(corpora, scope)
                 raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings, no_match)
             if choice.mode is not Mode.none and (second_stage := second_stage_for_ask(self._reporter)):
-                hits = self._search(fitted.text, scope, top_k, GATHERED, second_stage=second_stage)
+                hits = self._search(query, scope, top_k, GATHERED, second_stage=second_stage)
                 hits = [hit for hit in hits if hit.is_current]
+            if talk is not None:
+                hits = talk.grown_by(hits)
                 route_s = time.perf_counter() - route_started
         from awareness.model.answering import answer, count_fitting
 
@@ -449,6 +459,7 @@ class Engine:
                 fitted.text,
                 [hit.chunk for hit in hits],
                 encoder=model.encoder if reads_memory else None,
+                earlier=turns,
                 is_long=is_long,
                 answer_tokens=min(wanted, LONG_TOKENS),
             )
@@ -460,6 +471,9 @@ class Engine:
                 )
             on_hits(hits)
             memory = self._attach(hits, model) if reads_memory else None
+            past = None
+            if talk is not None and memory is not None and reading == AS_IT_IS:
+                past = talk.past(model.decoder.model, model.trained is not None, hits)
             load_s = time.perf_counter() - load_started
             reply = answer(
                 model.decoder,
@@ -468,6 +482,8 @@ class Engine:
                 [hit.chunk for hit in hits],
                 memory,
                 texts=[hit.chunk.encoded_text for hit in reversed(hits)] if choice.mode is Mode.text else (),
+                earlier=turns,
+                past=past,
                 max_new_tokens=wanted,
                 is_long=is_long,
                 adapter=model.trained.adapter if model.trained is not None and reads_memory else None,
@@ -478,6 +494,8 @@ class Engine:
                 is_cancelled=is_cancelled,
             )
         generation = reply.generation
+        if talk is not None:
+            talk.answered(hits, sorted({s.source for s in reply.sentences if s.source is not None}))
         return Answer(
             question=question,
             sentences=reply.sentences,
@@ -499,6 +517,7 @@ class Engine:
             tokens_per_s=generation.tokens_per_s,
             is_cancelled=is_cancelled(),
             cut=fitted.cut,
+            reused=0 if past is None else past.reused,
         )
 
     def stream(
@@ -512,6 +531,8 @@ class Engine:
         may_cut: bool = False,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         reading: QuestionReading = AS_IT_IS,
+        earlier: EarlierTurns = NO_TURNS,
+        talk: TalkMemory | None = None,
     ) -> AnswerStream:
         """As `ask`, in a thread: iterate over the sentences as they are completed, then read `.answer`."""
 
@@ -525,6 +546,8 @@ class Engine:
                 may_cut=may_cut,
                 sampling=sampling,
                 reading=reading,
+                earlier=earlier,
+                talk=talk,
                 on_sentence=on_sentence,
                 is_cancelled=is_cancelled,
             )

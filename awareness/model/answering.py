@@ -14,6 +14,7 @@ from awareness.model.context_length import fitting_answer, fitting_chunks
 from awareness.model.generate import Generation, generate
 from awareness.model.load import Decoder
 from awareness.model.presets import ReadingSettings
+from awareness.model.prompt_cache import PromptCache
 from awareness.model.prompts import encode, question_ids
 from awareness.model.reading.line_attention import LineAttention
 from awareness.model.reading.question_reading import prepared
@@ -120,13 +121,21 @@ def prompt_ids(
     question: str,
     *,
     texts: Sequence[str] = (),
+    earlier: Sequence[tuple[str, str]] = (),
     is_long: bool = False,
     has_memory: bool,
 ) -> list[int]:
-    """The prompt of `answer`, with the instruction of the settings after the question. texts: chunks in the prompt."""
-    instructed = question + (settings.long if is_long else settings.brief)
+    """The prompt of `answer`, with the instruction of the settings after each question. texts: chunks in the prompt.
+    earlier: (question, answer) pairs."""
+    instruction = settings.long if is_long else settings.brief
     with_system = not has_memory or settings.system_with_memory
-    return question_ids(decoder.tokenizer, instructed, chunks=texts, with_system=with_system)
+    return question_ids(
+        decoder.tokenizer,
+        question + instruction,
+        chunks=texts,
+        earlier=[(asked + instruction, answered) for asked, answered in earlier],
+        with_system=with_system,
+    )
 
 
 def count_fitting(
@@ -136,12 +145,13 @@ def count_fitting(
     chunks: Sequence[Chunk],
     *,
     encoder: SelfEncoder | ProjectedEncoder | None,
+    earlier: Sequence[tuple[str, str]] = (),
     is_long: bool = False,
     answer_tokens: int,
 ) -> int:
-    """How many of the chunks, the best first, fit beside the question and an answer of `answer_tokens`; at least one.
-    encoder: what makes their latents; None for chunks in the prompt."""
-    prompt = prompt_ids(decoder, settings, question, is_long=is_long, has_memory=encoder is not None)
+    """How many of the chunks, the best first, fit beside the prompt and an answer of `answer_tokens`; at least one.
+    encoder: what makes their latents; None for chunks in the prompt. earlier: as for `answer`."""
+    prompt = prompt_ids(decoder, settings, question, earlier=earlier, is_long=is_long, has_memory=encoder is not None)
     sink, around = (0, 0) if encoder is None else (encoder.sink.tokens, encoder.around)
     tokens = [len(encode(decoder.tokenizer, chunk.encoded_text)) + around for chunk in chunks]
     return fitting_chunks(tokens, positions_of(decoder) - len(prompt) - sink - answer_tokens - GRACE)
@@ -155,6 +165,8 @@ def answer(
     memory: Memory | None = None,
     *,
     texts: Sequence[str] = (),
+    earlier: Sequence[tuple[str, str]] = (),
+    past: PromptCache | None = None,
     max_new_tokens: int = 128,
     is_long: bool = False,
     adapter: MemoryAdapter | None = None,
@@ -167,15 +179,18 @@ def answer(
     """Ask, and pass the answer on sentence by sentence.
 
     settings: of the decoder and its adapter. chunks: the possible sources, best first. memory: their latents; each span
-    is named by its place in `chunks`. texts: chunks in the prompt instead, in reading order. is_long: explain; a short
-    answer ends after three sentences. max_new_tokens: a sentence that started before this limit is finished. reading:
-    how the memory is prepared for the question.
+    is named by its place in `chunks`. texts: chunks in the prompt instead, in reading order. earlier: the
+    (question, answer) pairs of the turns before. past: their KV cache, kept for the next question. is_long: explain; a
+    short answer ends after three sentences. max_new_tokens: a sentence that started before this limit is finished.
+    reading: how the memory is prepared for the question.
     on_sentence: called with each complete sentence. on_begun: called with the growing text of the next one.
     is_cancelled: called after every token; True ends the answer with the complete sentences. Memory, prompt and answer
     stay within the decoder's positions: the answer is shortened. Raises UsageError if they leave no room for one.
     """
     has_memory = memory is not None
-    prompt = prompt_ids(decoder, settings, question, texts=texts, is_long=is_long, has_memory=has_memory)
+    prompt = prompt_ids(
+        decoder, settings, question, texts=texts, earlier=earlier, is_long=is_long, has_memory=has_memory
+    )
     started = time.perf_counter()
     record = by_line = None
     if memory is not None:
@@ -208,6 +223,7 @@ def answer(
         sampling=sampling,
         stop=stop,
         refuse_above=settings.refuse_above,
+        past=past,
     )
     writer.close(generation.is_ended)
     generation = generation.after(prepare_s)

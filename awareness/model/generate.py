@@ -26,6 +26,7 @@ from awareness.model.batches import padded
 from awareness.model.fusion import attached
 from awareness.model.load import Decoder
 from awareness.model.not_said import NOT_SAID
+from awareness.model.prompt_cache import PromptCache
 from awareness.model.prompts import encode
 from awareness.types import Memory, Sampling
 
@@ -117,12 +118,14 @@ def generate(
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     stop: Callable[[], bool] = lambda: False,
     refuse_above: float = 0.0,
+    past: PromptCache | None = None,
 ) -> Generation:
     """Continue one prompt, reading `memory` by `adapter`. `on_text` gets the answer piece by piece.
 
     stop: called after every token; True ends the answer. repetition_penalty (Keskar et al. 2019) applies to generated
     tokens, not to the prompt, which an answer may quote. refuse_above: the answer `NOT_SAID` is given only if the
-    probability of its first token is above this; for a decoder that was taught to give it.
+    probability of its first token is above this; for a decoder that was taught to give it. past: what it knows of the
+    prompt is not computed again; it keeps the KV cache of this one.
     """
     pieces: list[str] = []
 
@@ -138,10 +141,13 @@ def generate(
     processors = LogitsProcessorList([penalty])
     if refuse_above:
         processors.append(_RefuseAbove(decoder, input_ids.shape[1], refuse_above))
+    routes = adapter is not None and adapter.bank is not None  # routers have to see the whole prompt
+    kept = None if past is None or routes else past.beginning_of(prompt_ids)
     with _reading(decoder, memory, adapter, record, prompt, sampling):
         out = decoder.model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=torch.ones_like(input_ids),
+            **({} if kept is None else hf.named_cache(decoder.model, kept)),
             max_new_tokens=max_new_tokens,
             min_new_tokens=min_new_tokens,
             **sampling.options,
@@ -150,6 +156,8 @@ def generate(
             streamer=stream,
         )
     now = time.perf_counter()
+    if past is not None and kept is not None:
+        past.keep(out[0].tolist(), kept)
     return Generation(
         text="".join(pieces),
         tokens=stream.count,

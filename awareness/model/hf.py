@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AttentionInterface, Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging as transformers_logging
@@ -288,6 +288,16 @@ def cut_cache(cache: Cache, tokens: int) -> None:
     """Leave the first `tokens` of a cache. What its `crop` does with a positive number depends on the version."""
     if (rest := cached_tokens(cache) - tokens) > 0:
         cache.crop(-rest)
+
+
+def empty_cache(model: PreTrainedModel) -> Cache:
+    """A KV cache for `named_cache`."""
+    return DynamicCache(config=model.config)
+
+
+def named_cache(model: PreTrainedModel, cache: Cache) -> dict[str, Any]:
+    """The argument by which `generate` goes on from a cache, which it extends in place."""
+    return {_cache_name(model): cache}
 
 
 def _cache_name(model: PreTrainedModel) -> str:

@@ -72,21 +72,41 @@ def _beginning(tokenizer: PreTrainedTokenizerBase, system: str, chunks: Sequence
     return ids
 
 
+def _end_of_answer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text between an answer and the turn that follows it."""
+    if not tokenizer.chat_template:
+        return ""
+    answer = "\u241f"  # as `_MARK`
+    messages = [
+        {"role": "user", "content": _MARK},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": _MARK},
+    ]
+    text = cast(str, tokenizer.apply_chat_template(messages, tokenize=False))
+    _, before, _ = _turns(tokenizer)
+    return text[text.index(answer) + 1 : text.rindex(_MARK)].removesuffix(before)
+
+
 def question_ids(
     tokenizer: PreTrainedTokenizerBase,
     question: str,
     *,
     chunks: Sequence[str] = (),
+    earlier: Sequence[tuple[str, str]] = (),
     with_system: bool = True,
     answer_prefix: str = "",
 ) -> list[int]:
-    """A prompt that asks. chunks: texts in the prompt itself, between system turn and question.
+    """A prompt that asks. chunks: texts in the prompt itself, between system turn and question. earlier: the
+    (question, answer) pairs of the turns before it.
 
     with_system: False leaves the system turn out; an attached memory has it already, as the sink. answer_prefix: the
     first words of the answer.
     """
     system, before, after = _turns(tokenizer)
     ids = _beginning(tokenizer, system if with_system else "", chunks)
+    for asked, answered in earlier:
+        ids += _encode_trusted(tokenizer, before) + encode(tokenizer, asked) + _encode_trusted(tokenizer, after)
+        ids += encode(tokenizer, answered) + _encode_trusted(tokenizer, _end_of_answer(tokenizer))
     ids += _encode_trusted(tokenizer, before) + encode(tokenizer, question) + _encode_trusted(tokenizer, after)
     return ids + (encode(tokenizer, answer_prefix) if answer_prefix else [])
 

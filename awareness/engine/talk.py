@@ -1,0 +1,70 @@
+"""`Talk`: questions that follow each other, each answered with what was said before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from awareness.engine.answer import Answer
+from awareness.engine.corpus import CorpusHit
+from awareness.engine.earlier_turns import NO_TURNS, EarlierTurns, Turn
+from awareness.engine.engine import DEFAULT_TOP_K, Engine
+from awareness.engine.talk_memory import TalkMemory
+
+if TYPE_CHECKING:
+    from awareness.model.sentences import Sentence
+
+
+class Talk:
+    """A talk with an engine. `ask` the next question; `turns` has what was said.
+
+    A question is searched with what the turns before name if it doesn't stand alone, and read after them. The chunks
+    that the last answers rest on stay attached beside what the new question finds, and nothing is attached anew where
+    the best of that is there already. Then the keys and values of the turns are kept, too, and give exactly the numbers
+    that computing them again would.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.turns: EarlierTurns = NO_TURNS
+        self.memory = TalkMemory()
+
+    def ask(
+        self,
+        question: str,
+        *,
+        scope: Sequence[str] | None = None,
+        top_k: int = DEFAULT_TOP_K,
+        max_new_tokens: int | None = None,
+        is_long: bool = False,
+        on_hits: Callable[[Sequence[CorpusHit]], None] = lambda _: None,
+        on_sentence: Callable[[Sentence], None] = lambda _: None,
+        on_begun: Callable[[str], None] = lambda _: None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Answer:
+        """Arguments and errors as for `Engine.ask`. A question that is refused is no turn of the talk, nor is an answer
+        without a sentence."""
+        answer = self.engine.ask(
+            question,
+            scope=scope,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
+            is_long=is_long,
+            may_cut=True,
+            earlier=self.turns,
+            talk=self.memory,
+            on_hits=on_hits,
+            on_sentence=on_sentence,
+            on_begun=on_begun,
+            is_cancelled=is_cancelled,
+        )
+        if said := "".join(sentence.text for sentence in answer.sentences).strip():
+            chunks = [answer.hits[place].chunk for place in answer.cited]
+            named = [name for chunk in chunks for name in (chunk.symbol, chunk.path) if name]
+            self.turns = self.turns.and_then(Turn(question, said, tuple(named)))
+        return answer
+
+    def clear(self) -> None:
+        """Forgets what was said, and detaches everything."""
+        self.turns = NO_TURNS
+        self.memory.clear()
