@@ -57,6 +57,11 @@ def _print_sources(answer: dict[str, Any], places: Sequence[dict[str, Any]]) -> 
         others = [shown["place"] for number, shown in enumerate(places, 1) if number not in cited]
         if others:
             render.text(f"  also attached: {', '.join(others)}", style="dim")
+    note_times(answer)
+
+
+def note_times(answer: dict[str, Any]) -> None:
+    """How much was read and how long it took, on stderr. answer: its JSON."""
     timings = answer["timings"]
     render.note(
         f"\n{printable(answer['model'])}, {answer['mode']}{', trained' if answer['adapter'] else ''}:"

@@ -23,6 +23,7 @@ from awareness.errors import SURROUNDINGS, AwarenessError, StorageFailed, UsageE
 COMMANDS = {
     "index": "Build or refresh the index: only what changed is encoded again.",
     "ask": "Ask a question about a repository; indexes it first if there is no index.",
+    "chat": "Talk about a repository: questions that follow each other, sources to open by number.",
     "serve": "Serve a page and an API (OpenAI's too) that answer questions, with the model kept in memory.",
     "search": "Find the code that a question is about, without a language model.",
     "map": "Show the most important files and definitions of a repository, in a number of tokens.",

@@ -9,7 +9,7 @@ Every command reads them, so this is a dataclass: importing pydantic takes longe
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -76,8 +76,19 @@ def cache_dir() -> Path:
     """The user's cache folder of this program. Raises UsageError where the user has no home folder."""
     import platformdirs
 
+    return _of_user(platformdirs.user_cache_dir)
+
+
+def state_dir() -> Path:
+    """The user's folder for what this program remembers. Raises UsageError where the user has no home folder."""
+    import platformdirs
+
+    return _of_user(platformdirs.user_state_dir)
+
+
+def _of_user(folder_of: Callable[..., str]) -> Path:
     try:
-        folder = Path(platformdirs.user_cache_dir("awareness", appauthor=False))
+        folder = Path(folder_of("awareness", appauthor=False))
     except RuntimeError:
         folder = Path()
     if not folder.is_absolute():  # older versions of platformdirs return `~/.cache`

@@ -33,7 +33,8 @@ class Corpus:
     pack's latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the
     chunk. below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it
     searched?), or None for all. read: path -> an indexed file as it is now, None if it is gone or left out now; None
-    for a pack, which has no files. is_found: it was found in a folder, not named."""
+    for a pack, which has no files. is_found: it was found in a folder, not named. root: of the work tree; None for a
+    commit or a pack, whose files are not on disk."""
 
     name: str | None
     store: Store
@@ -45,6 +46,7 @@ class Corpus:
     verify: Callable[[Chunk], bool]
     below: str = ""
     is_found: bool = False
+    root: Path | None = None
     build_scope: Callable[[Sequence[str] | None], Callable[[str], bool] | None] = lambda patterns: (
         build_scope(rooted(patterns, None)) if patterns else None
     )
@@ -89,6 +91,15 @@ class CorpusHit:
     def place(self) -> str:
         """`path:first-last`, with the commit and the corpus where they are needed."""
         return self._named(self.chunk.place)
+
+    @property
+    def file(self) -> Path | None:
+        """The file on disk; None for one of a commit or a pack, and for one that leads out of the work tree now."""
+        root = self.corpus.root
+        if root is None:
+            return None
+        path = root / self.chunk.path
+        return path if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)) else None
 
     def place_of(self, first: int, last: int) -> str:
         """The same of some of its lines; `path:line` of a single one, as editors open it."""
@@ -184,9 +195,9 @@ def open_corpora(
                 quant=quant_of(store),
                 spec=None,
                 verify=workspace.shows,
-                read=workspace.read,
                 below=workspace.below,
                 is_found=workspace.found_in is not None,
+                root=None if workspace.rev else workspace.repository.root,
                 build_scope=workspace.build_scope,
                 read=workspace.read,
             )

@@ -18,6 +18,7 @@ from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, ci
 from awareness.engine.corpus import Corpus, CorpusHit, empty_scope, note_unsearched, open_corpora, search_corpora
 from awareness.engine.earlier_turns import NO_TURNS, EarlierTurns, most_tokens
 from awareness.engine.embedders import choose_router, embed_texts, renew_vectors, resolve_router
+from awareness.engine.indexed_names import IndexedNames, indexed_names
 from awareness.engine.indexed_text import IndexedText, read_indexed
 from awareness.engine.model_pool import ModelPool
 from awareness.engine.models import LoadedModel, pull_model
@@ -267,6 +268,11 @@ class Engine:
         """What the first index is searched with: `shipped`, a file of term vectors, or an embedding model."""
         with self._index_lock:
             return self.corpora[0].store.routing.router
+
+    def indexed_names(self) -> IndexedNames:
+        """The files and symbols of what is searched. Raises NoIndex."""
+        with self._index_lock:
+            return indexed_names(self.corpora)
 
     # --- its structure --------------------------------------------------------------------------------------------
 
