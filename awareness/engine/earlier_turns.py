@@ -19,22 +19,26 @@ _OF_A_QUESTION, _OF_AN_ANSWER = 500, 1000  # characters of one turn that are kep
 _SHARE = 4  # of the decoder's positions, a quarter is for earlier turns at most
 _NAMES = 6  # of an earlier turn in a query
 _FEW_WORDS = 2  # a question of so few telling words without a name of code takes its subject from before
+_OWN_SUBJECT = 4  # telling words before a pronoun, to which it then refers; before a possessive one 2
+_LONG = 240  # characters: a longer question tells its subject
 
-_POINTS_BACK = re.compile(
-    r"^\W*(?:and|but|or|so|then|also|plus|ok|okay|else|again)\b"
-    r"|^\W*(?:what|how) about\b|^\W*what (?:if|else)\b|^\W*why(?: not| so)?\W*$"
-    r"|\b(?:those|these|both|former|latter)\b"
-    r"|\b(?:above|previous|earlier|aforementioned)\b"
-    r"|\bsame\s+(?:\w+|\W*$)|\b(?:an|the|any)?other\s+(?:one|ones|way|ways|case|cases|place|places)\b"
-    r"|\b(?:of|for|with|in|about|to|by|from|after|before|like|does|do|is|are|was|did|can|on|into|why|and|or|uses?|"
-    r"calls?|reads?|sets?|raises?|tests?|when|where|how)\s+(?:that|this|there|here)\b(?!\s+(?:repo|project|package|"
-    r"library|code ?base|program|a|an|any|no|some)\b)"
-    r"|\b(?:that|this|there|here)\s*(?:\W*$|[,;])|\b(?:that|this) (?:one|function|method|class|file|value|option|case|"
-    r"error|exception|default|test|module|name|parameter|argument|variable|setting|call|line|check)\b",
+_GOES_ON = re.compile(
+    r"^\W*(?:(?:and|but|or|so|then|also|plus|ok|okay|else|again)\b|(?:what|how) about\b|what (?:if|else)\b"
+    r"|why(?: not| so)?\W*$)",
     re.IGNORECASE,
 )
-_PRONOUN = re.compile(r"\b(?:it|they|them|(its|itself|their|theirs))\b", re.IGNORECASE)
-"""Stands for what was said before, or for a name that the question itself has before it."""
+_POINTS_BACK = re.compile(
+    r"\b(?:it|they|them|those|these|both|former|latter|above|previous|earlier|aforementioned)\b"
+    r"|\b(?P<possessive>its|itself|their|theirs)\b"
+    r"|\bsame\s+(?:\w+|\W*$)|\bother\s+(?:one|way|case|place)s?\b"
+    r"|\b(?:of|for|with|in|about|to|by|from|after|before|like|does|do|is|are|was|did|can|on|into|why|and|or|uses?"
+    r"|calls?|reads?|sets?|raises?|tests?|when|where|how)\s+(?:that|this|there|here)\b"
+    r"(?!\s+(?:repo|project|package|library|code ?base|program|a|an|any|no|some)\b)"
+    r"|\b(?:that|this|there|here)\s*(?:\W*$|[,;])"
+    r"|\b(?:that|this) (?:one|function|method|class|file|value|option|case|error|exception|default|test|module|name"
+    r"|parameter|argument|variable|setting|call|line|check)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -96,15 +100,16 @@ NO_TURNS = EarlierTurns()
 
 
 def stands_alone(question: str) -> bool:
-    """Whether a question says itself what it is about: it points at nothing before it, and has a name of code or more
-    than a few telling words."""
-    if _POINTS_BACK.search(question):
+    """Whether a question says itself what it is about: it points at nothing before it (but at words of its own), and
+    has a name of code or more than a few telling words."""
+    if len(question) > _LONG or "\n" in question.strip():
+        return True
+    if _GOES_ON.match(question):
         return False
-    if (pronoun := _PRONOUN.search(question)) is not None:
-        before = question[: pronoun.start()]
-        is_owned = pronoun[1] is not None and len(asked_words(before)) >= _FEW_WORDS  # by a noun before
-        if not is_owned and not names_in(before):
-            return False
+    if (back := _POINTS_BACK.search(question)) is not None:
+        before = question[: back.start()]
+        needed = _FEW_WORDS if back["possessive"] else _OWN_SUBJECT
+        return bool(names_in(before)) or (bool(before.strip()) and len(asked_words(before)) >= needed)
     return bool(names_in(question)) or len(asked_words(question)) > _FEW_WORDS
 
 

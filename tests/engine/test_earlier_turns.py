@@ -39,6 +39,9 @@ def test_a_follow_up_takes_its_subject_from_before(question):
         "is there a limit on the size of a request body?",
         "how does this project read its settings file?",
         "what is sign_cookie",
+        "redraw the tree view as soon as a file in it changes",
+        "does HTTPTransport try again when it fails?",
+        "The build fails\n\nIt worked before.",
     ],
 )
 def test_a_question_that_stands_alone_is_searched_as_it_is(question):
