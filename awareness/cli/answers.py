@@ -1,11 +1,14 @@
-"""What is shown of an answer that is complete, whichever process it comes from: its sources, or what comes nearest."""
+"""What `ask` shows of an answer, whichever process it comes from: as text, as one JSON object, or as lines of events."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from awareness.cli import render
+from awareness.cli.event_lines import EventLines
+from awareness.cli.options import AnswerFormat
 from awareness.engine.units import counted
 from awareness.errors import NothingFound
 from awareness.types import printable
@@ -14,23 +17,81 @@ COLUMNS = 80
 """Of a line that a sentence rests on."""
 
 
-def show_end(answer: dict[str, Any], places: Sequence[dict[str, Any]], *, is_shown: bool) -> None:
-    """answer: its JSON, which is printed unless is_shown. places: `Answer.shown`."""
-    _print_sources(answer, places) if is_shown else render.data(answer)
+class Output(Protocol):
+    """What is told of one question, in this order; one of `answer` and `refusal` comes last, after the block of
+    `answering`. hits, nearest: `CorpusHit.listed`. answer, refusal: their JSON. places: `Answer.shown`. searched: what, in
+    words."""
+
+    def hits(self, hits: Sequence[dict[str, Any]]) -> None: ...
+
+    def begun(self, text: str) -> None: ...
+
+    def sentence(self, sentence: dict[str, Any]) -> None: ...
+
+    def answer(self, answer: dict[str, Any], places: Sequence[dict[str, Any]]) -> None: ...
+
+    def refusal(
+        self, refusal: dict[str, Any], nearest: Sequence[dict[str, Any]], searched: str, message: str
+    ) -> None: ...
 
 
-def show_refusal(refusal: dict[str, Any], nearest: Sequence[dict[str, Any]], searched: str, *, is_shown: bool) -> None:
-    """refusal: its JSON, which is printed unless is_shown. nearest: `NotAnswered.shown`. searched: what, in words."""
-    if not is_shown:
+@contextlib.contextmanager
+def answering(format: AnswerFormat) -> Iterator[Output]:
+    """Inside the block the answer is shown while it is generated, where the format does so."""
+    if format is AnswerFormat.lines:
+        yield EventLines()
+    elif format is AnswerFormat.json:
+        yield _Json()
+    else:
+        with render.answering(is_shown=True) as shown:
+            yield _Text(shown)
+
+
+class _Json:
+    """One object at the end."""
+
+    def hits(self, hits: Sequence[dict[str, Any]]) -> None:
+        pass
+
+    def begun(self, text: str) -> None:
+        pass
+
+    def sentence(self, sentence: dict[str, Any]) -> None:
+        pass
+
+    def answer(self, answer: dict[str, Any], places: Sequence[dict[str, Any]]) -> None:
+        render.data(answer)
+
+    def refusal(self, refusal: dict[str, Any], nearest: Sequence[dict[str, Any]], searched: str, message: str) -> None:
         render.data(refusal)
-        return
-    if not nearest:
-        return
-    chunks = counted(refusal["looked_at"]["chunks"], "chunk")
-    render.text(f"Not found in {searched} ({chunks} searched). Nearest:")
-    for hit in nearest[:3]:
-        render.text(f"  {hit['place']}  {hit['symbol']}  score {hit['score']:.2f}")
-        render.text(f"      {hit['preview']}")
+
+
+class _Text:
+    """Sentences as they come, then their sources, or what comes nearest."""
+
+    def __init__(self, shown: render.Shown) -> None:
+        self._shown = shown
+
+    def hits(self, hits: Sequence[dict[str, Any]]) -> None:
+        pass
+
+    def begun(self, text: str) -> None:
+        self._shown.begun(text)
+
+    def sentence(self, sentence: dict[str, Any]) -> None:
+        self._shown.sentence(sentence["marked"])
+
+    def answer(self, answer: dict[str, Any], places: Sequence[dict[str, Any]]) -> None:
+        _print_sources(answer, places)
+
+    def refusal(self, refusal: dict[str, Any], nearest: Sequence[dict[str, Any]], searched: str, message: str) -> None:
+        if not nearest:
+            return
+        chunks = counted(refusal["looked_at"]["chunks"], "chunk")
+        render.text(f"Not found in {searched} ({chunks} searched). Nearest:")
+        for hit in nearest[:3]:
+            render.text(f"  {hit['place']}  {hit['symbol']}  score {hit['score']:.2f}")
+            render.text(f"      {hit['preview']}")
 
 
 def not_there(answer: dict[str, Any], top_k: int) -> NothingFound:

@@ -82,7 +82,7 @@ def ask(
     ] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Random seed for sampling.")] = 0,
     budget: options.BudgetOption = options.DEFAULT_BUDGET,
-    format: options.FormatOption = options.Format.text,
+    format: options.AnswerFormatOption = options.AnswerFormat.text,
     no_server: Annotated[
         bool, typer.Option("--no-server", help="Answer in this process, even if `awareness serve` runs.")
     ] = False,
@@ -90,7 +90,6 @@ def ask(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Ask a question about a repository; indexes it first if there is no index."""
-    is_shown = format is options.Format.text
     chosen = None if weights is None else weights.value
     if not (no_server or memory or rev or len(repo or ()) > 1):
         from awareness.cli import served_ask
@@ -112,9 +111,9 @@ def ask(
         answers_with = ask_settings(
             model=model, adapter=adapter, mode=None if mode is None else mode.value, weights=chosen, budget=budget
         )
-        if served_ask.ask(asked, repo[0] if repo else None, scope, answers_with, is_shown=is_shown):
+        if served_ask.ask(asked, repo[0] if repo else None, scope, answers_with, format=format):
             return
-    from awareness.engine.answer import NotAnswered
+    from awareness.engine.answer import NotAnswered, sentence_json
     from awareness.engine.engine import Engine
 
     engine = Engine(
@@ -132,7 +131,7 @@ def ask(
     with engine:
         engine.refresh()
         try:
-            with render.answering(is_shown=is_shown) as shown:
+            with answers.answering(format) as output:
                 answer = engine.ask(
                     question,
                     scope=scope,
@@ -142,14 +141,15 @@ def ask(
                     may_cut=cut,
                     sampling=Sampling(temperature, sampling_top_k, top_p, seed),
                     reading=QuestionReading(recompute, read_chunks),
-                    on_sentence=lambda sentence: shown.sentence(sentence.marked),
-                    on_begun=shown.begun,
+                    on_hits=lambda hits: output.hits([hit.listed() for hit in hits]),
+                    on_sentence=lambda sentence: output.sentence(sentence_json(sentence)),
+                    on_begun=output.begun,
                 )
         except NotAnswered as refusal:
-            answers.show_refusal(refusal.to_json(), refusal.shown, engine.searched, is_shown=is_shown)
+            output.refusal(refusal.to_json(), refusal.shown, engine.searched, refusal.message)
             engine.note_unsearched()
             raise
-    answers.show_end(answer.to_json(), answer.shown, is_shown=is_shown)
+    output.answer(answer.to_json(), answer.shown)
     if answer.abstained:
         engine.note_unsearched()
         raise answers.not_there(answer.to_json(), top_k)

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from awareness.cli import answers, chat_commands, editors, render
 from awareness.cli.hits import STALE
 from awareness.cli.talk_page import page
+from awareness.cli.typed_lines import without_echo
 from awareness.engine.answer import Answer, NotAnswered
 from awareness.engine.corpus import CorpusHit, empty_scope
 from awareness.engine.engine import Engine
@@ -76,7 +77,7 @@ class Chatting:
 
     def _ask(self, question: str, is_long: bool) -> None:
         self._refresh()
-        with _ctrl_c() as is_cancelled, render.answering(is_shown=True) as shown:
+        with _ctrl_c() as is_cancelled, without_echo(), render.answering(is_shown=True) as shown:
             answer = self.talk.ask(
                 question,
                 scope=self._scope or None,

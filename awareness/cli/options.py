@@ -41,6 +41,12 @@ class ListFormat(str, Enum):
     jsonl = "jsonl"
 
 
+class AnswerFormat(str, Enum):
+    text = "text"
+    json = "json"
+    lines = "lines"
+
+
 def _set_quiet(value: bool) -> bool:
     if value:
         render.set_volume(quiet=True)
@@ -112,6 +118,14 @@ TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, max=256, help="
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Output format on stdout.")]
 ListFormatOption = Annotated[
     ListFormat, typer.Option("--format", "-f", help="Output format on stdout; jsonl has one hit a line.")
+]
+AnswerFormatOption = Annotated[
+    AnswerFormat,
+    typer.Option(
+        "--format",
+        "-f",
+        help="Output format on stdout; lines has one JSON object a line as things happen, for editors.",
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only errors on stderr.")]
 VerboseOption = Annotated[

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from awareness.cli import answers, render
+from awareness.cli.options import AnswerFormat
 from awareness.errors import ModelNotAvailable, NothingFound
 from awareness.index.files.scopes import rooted
 from awareness.serve.server_client import Server, ServerGone, find_server
 
 
 def ask(
-    question: dict[str, Any], repo: Path | None, scope: Sequence[str] | None, answers_with: str, *, is_shown: bool
+    question: dict[str, Any],
+    repo: Path | None,
+    scope: Sequence[str] | None,
+    answers_with: str,
+    *,
+    format: AnswerFormat,
 ) -> bool:
     """Shows the answer of a server that serves this repository; False if there is none, or if it is busy or gone before
     it has shown anything. question: as `POST /ask` reads it. Raises what the server refuses, and NothingFound."""
@@ -24,32 +30,35 @@ def ask(
         return False
     asked = {**question, "scope": list(rooted(scope, server.root)) if scope else None}
     answer: dict[str, Any] = {}
-    sentences = 0
+    is_begun = False
     try:
-        with contextlib.closing(server), render.answering(is_shown=is_shown) as shown:
+        with contextlib.closing(server), answers.answering(format) as output:
             for event, data in _with_progress(server, asked):
-                if event == "begun":
-                    shown.begun(data["text"])
+                if event == "route":
+                    is_begun = format is AnswerFormat.lines
+                    output.hits(data["hits"])
+                elif event == "begun":
+                    output.begun(data["text"])
                 elif event == "sentence":
-                    sentences += 1
-                    shown.sentence(data["marked"])
+                    is_begun = format is not AnswerFormat.json
+                    output.sentence(data)
                 elif event == "answer":
                     answer = data
                 elif event == "refusal":
                     raise _Refused(data)
     except ServerGone:
-        if sentences and is_shown:
+        if is_begun:
             raise ModelNotAvailable(
                 "the server ended while it answered", hint="the same command again, which needs no server"
             ) from None
         render.detail("the server is busy or gone: this process answers")
         return False
     except _Refused as refusal:
-        answers.show_refusal(refusal.json, refusal.nearest, refusal.searched, is_shown=is_shown)
+        output.refusal(refusal.json, refusal.nearest, refusal.searched, refusal.message)
         raise
     places = answer.pop("shown")
     del answer["id"]
-    answers.show_end(answer, places, is_shown=is_shown)
+    output.answer(answer, places)
     if answer["abstained"]:
         raise answers.not_there(answer, asked["top_k"])
     return True

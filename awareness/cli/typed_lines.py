@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,25 @@ class TerminalLines:
 
 def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+@contextlib.contextmanager
+def without_echo() -> Iterator[None]:
+    """Inside the block a terminal shows nothing of what is typed, not even `^C`, which would move the answer that is
+    drawn there. What was typed is read afterwards."""
+    if not is_terminal():
+        yield
+        return
+    import termios
+
+    number = sys.stdin.fileno()
+    before = termios.tcgetattr(number)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    try:
+        termios.tcsetattr(number, termios.TCSADRAIN, silent)
+        yield
+    finally:
+        termios.tcsetattr(number, termios.TCSADRAIN, before)
 
 
 def matches(word: str, names: Sequence[str]) -> list[str]:

@@ -118,9 +118,11 @@ class Answer:
 
 def sentence_json(sentence: Sentence) -> dict[str, object]:
     """source: the number of the citation that the sentence rests on, counted from 1. lines: the first and the last one
-    of its file that it rests on, with the confidence in them; null if they are uncertain."""
+    of its file that it rests on, with the confidence in them; null if they are uncertain. marked: as it is shown, with
+    what stands before it."""
     return {
         "text": sentence.text.strip(),
+        "marked": sentence.marked,
         "source": None if sentence.source is None else sentence.source + 1,
         "unknown": list(sentence.unknown),
         "lines": None if sentence.lines is None else list(sentence.lines),
@@ -181,11 +183,9 @@ class NotAnswered(NothingFound):
 
     @property
     def shown(self) -> list[dict[str, Any]]:
-        """What a person wants to see of each of the nearest: `place`, `symbol`, `score` and the first line."""
-        return [
-            {"place": hit.place, "symbol": hit.symbol, "score": hit.score, "preview": hit.preview(lines=1).strip()}
-            for hit in self.nearest
-        ]
+        """What a person wants to see of each of the nearest: `place`, `symbol`, `score` and the first line; and what an
+        editor wants."""
+        return [hit.listed() | {"place": hit.place, "preview": hit.preview(lines=1).strip()} for hit in self.nearest]
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -132,6 +132,20 @@ class CorpusHit:
         filled = [line for line in self.chunk.text.split("\n") if line.strip()]
         return "\n".join(line[:120] for line in filled[:lines])
 
+    def listed(self) -> dict[str, object]:
+        """Where it is, for a list of sources. uri: of the file on disk; None for what is no file there."""
+        chunk, file = self.chunk, self.file
+        return {
+            "path": chunk.path,
+            "start_line": chunk.start_line,
+            "end_line": chunk.end_line,
+            "symbol": chunk.symbol,
+            "score": self.score,
+            "rev": self.corpus.rev,
+            "origin": self.corpus.name,
+            "uri": None if file is None else file.absolute().as_uri(),
+        }
+
     def to_json(self, *, with_preview: bool = True) -> dict[str, object]:
         chunk = self.chunk
         preview = {"preview": self.preview()} if with_preview else {}

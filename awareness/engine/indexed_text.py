@@ -44,9 +44,7 @@ class IndexedText:
         return ["\n".join(found.get(number, ())) for number in range(start, end + 1)]
 
 
-def read_indexed(
-    corpora: Sequence[Corpus], roots: Sequence[Path], path: str, origin: str | None = None
-) -> IndexedText:
+def read_indexed(corpora: Sequence[Corpus], roots: Sequence[Path], path: str, origin: str | None = None) -> IndexedText:
     """A file of the first corpus that has it, read again; of a pack, its chunks. roots: of the repositories. origin:
     the name of the corpus, where several may have such a path. Raises NotIndexed."""
     for corpus in corpora:

@@ -11,7 +11,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from awareness.engine.answer import Answer, NotAnswered, sentence_json
-from awareness.engine.corpus import CorpusHit
 from awareness.engine.engine import Engine
 from awareness.engine.question_options import DEFAULT_TOP_K
 from awareness.serve.event_stream import EventStream
@@ -107,10 +106,8 @@ def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared:
             may_cut=asked.cut or bool(turns),
             sampling=Sampling(asked.temperature, asked.sampling_top_k, asked.top_p, asked.seed),
             reading=QuestionReading(asked.recompute, asked.read_chunks),
-            on_hits=lambda hits: job.send("route", {"hits": [_place_json(hit) for hit in hits]}),
-            on_sentence=lambda sentence: job.send(
-                "sentence", {**sentence_json(sentence), "text": sentence.text, "marked": sentence.marked}
-            ),
+            on_hits=lambda hits: job.send("route", {"hits": [hit.listed() for hit in hits]}),
+            on_sentence=lambda sentence: job.send("sentence", sentence_json(sentence)),
             on_begun=lambda text: job.send("begun", {"text": text}),
             is_cancelled=job.is_cancelled,
         )
@@ -133,11 +130,6 @@ def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared:
 def _count(engine: Engine, text: str) -> int:
     """Tokens of a text."""
     return len(engine.load().decoder.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _place_json(hit: CorpusHit) -> dict[str, Any]:
-    listed = hit.to_json(with_preview=False)
-    return {name: listed[name] for name in ("path", "start_line", "end_line", "symbol", "score", "rev", "origin")}
 
 
 def answer_json(answer: Answer, question: str) -> dict[str, Any]:
