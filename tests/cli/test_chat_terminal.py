@@ -19,6 +19,8 @@ fcntl = pytest.importorskip("fcntl")
 termios = pytest.importorskip("termios")
 
 PATIENCE_S = 120
+PROMPT = ">"
+"""Its space may be a movement of the cursor."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78]|\][^\x07]*\x07)")
 
 
@@ -81,7 +83,7 @@ def terminal(sample, model_folder, tmp_path):
 @pytest.mark.parametrize("variables", [{}, {"TERM": "dumb"}, {"NO_COLOR": "1"}], ids=["colour", "dumb", "no colour"])
 def test_a_talk_in_a_terminal(terminal, tmp_path, variables):
     chat = terminal(**variables)
-    chat.wait_for("> ")
+    chat.wait_for(PROMPT)
     chat.type("/search sign_cookie\r")
     chat.wait_for("src/auth.py")
     chat.type("sign_cookie of Session\r")
@@ -99,7 +101,7 @@ def test_a_talk_in_a_terminal(terminal, tmp_path, variables):
 
 def test_ctrl_c_ends_the_answer_and_not_the_chat(terminal):
     chat = terminal("--no-history", "--long")
-    chat.wait_for("> ")
+    chat.wait_for(PROMPT)
     chat.type("sign_cookie of Session\r")
     chat.wait_for("sign_cookie of Session")
     time.sleep(1)
@@ -112,7 +114,7 @@ def test_ctrl_c_ends_the_answer_and_not_the_chat(terminal):
 
 def test_tab_completes_and_no_history_keeps_nothing(terminal, tmp_path):
     chat = terminal("--no-history")
-    chat.wait_for("> ")
+    chat.wait_for(PROMPT)
     chat.type("/he\t")
     chat.wait_for("/help")
     chat.type("\r")
