@@ -1,4 +1,4 @@
-"""What `ask` shows of an answer, whichever process it comes from: as text, as one JSON object, or as lines of events."""
+"""What `ask` shows of an answer, whichever process gives it: text, one JSON object, or lines of events."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ COLUMNS = 80
 
 class Output(Protocol):
     """What is told of one question, in this order; one of `answer` and `refusal` comes last, after the block of
-    `answering`. hits, nearest: `CorpusHit.listed`. answer, refusal: their JSON. places: `Answer.shown`. searched: what, in
-    words."""
+    `answering`. hits, nearest: `CorpusHit.listed`. answer, refusal: their JSON. places: `Answer.shown`. searched: what,
+    in words."""
 
     def hits(self, hits: Sequence[dict[str, Any]]) -> None: ...
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from awareness.engine.answer import Answer, NotAnswered, sentence_json
+from awareness.engine.earlier_turns import EarlierTurns
 from awareness.engine.engine import Engine
 from awareness.engine.question_options import DEFAULT_TOP_K
 from awareness.serve.event_stream import EventStream
@@ -19,7 +20,6 @@ from awareness.serve.repositories import Served
 from awareness.serve.repository_routes import Globs, Shared, Text, TopK
 from awareness.serve.scope_patterns import anchored
 from awareness.serve.services import Services
-from awareness.serve.talk import Turn, with_history
 from awareness.types import QuestionReading, Sampling
 
 router = APIRouter()
@@ -95,15 +95,16 @@ def submit(asked: AskRequest, shared: Services) -> Job:
 
 def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared: Services) -> Outcome:
     answer_id = uuid.uuid4().hex
-    turns = [Turn(earlier.question, earlier.answer) for earlier in asked.history]
+    earlier = EarlierTurns.of((turn.question, turn.answer) for turn in asked.history)
     try:
         answer = engine.ask(
-            with_history(asked.question, turns),
+            asked.question,
+            earlier=earlier,
             scope=anchored(asked.scope),
             top_k=asked.top_k,
             max_new_tokens=asked.max_new_tokens,
             is_long=asked.long,
-            may_cut=asked.cut or bool(turns),
+            may_cut=asked.cut or bool(earlier.turns),
             sampling=Sampling(asked.temperature, asked.sampling_top_k, asked.top_p, asked.seed),
             reading=QuestionReading(asked.recompute, asked.read_chunks),
             on_hits=lambda hits: job.send("route", {"hits": [hit.listed() for hit in hits]}),
@@ -114,7 +115,7 @@ def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared:
     except NotAnswered as refusal:
         engine.note_unsearched()
         shared.metrics.ended(refusal)
-        job.send("refusal", refusal_json(refusal, asked.question, engine.searched))
+        job.send("refusal", refusal_json(refusal, engine.searched))
         return Outcome(answer_id, served, refusal)
     if job.is_cancelled():
         raise Ended
@@ -123,7 +124,7 @@ def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared:
     tokens = (_count(engine, asked.question), _count(engine, "".join(s.text for s in answer.sentences)))
     shared.metrics.answered(answer, tokens[1])
     shared.answers.keep(answer_id, served.name, answer)
-    job.send("answer", answer_json(answer, asked.question) | {"id": answer_id})
+    job.send("answer", answer_json(answer) | {"id": answer_id})
     return Outcome(answer_id, served, answer, tokens)
 
 
@@ -132,15 +133,14 @@ def _count(engine: Engine, text: str) -> int:
     return len(engine.load().decoder.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def answer_json(answer: Answer, question: str) -> dict[str, Any]:
+def answer_json(answer: Answer) -> dict[str, Any]:
     """As `awareness ask --format json`, and `shown` of the answer."""
-    return answer.to_json() | {"question": question, "shown": answer.shown}
+    return answer.to_json() | {"shown": answer.shown}
 
 
-def refusal_json(refusal: NotAnswered, question: str, searched: str) -> dict[str, Any]:
+def refusal_json(refusal: NotAnswered, searched: str) -> dict[str, Any]:
     """As `awareness ask --format json`, with the message, what was searched, and `shown` of the refusal."""
     return refusal.to_json() | {
-        "question": question,
         "message": refusal.message,
         "hint": refusal.hint,
         "searched": searched,
