@@ -102,7 +102,7 @@ class LocalEntry:
     def __init__(self, folder: Path, port: int) -> None:
         self.socket_path = folder / f"serve-{port}.sock"
         self.token_path = folder / f"serve-{port}.token"
-        self._made: list[tuple[Path, int]] = []
+        self._made: list[tuple[Path, tuple[int, int]]] = []
 
     def open(self, token: str) -> socket.socket:
         """Writes the token and listens on the socket. Raises OSError."""
@@ -113,24 +113,30 @@ class LocalEntry:
         descriptor = os.open(self.token_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(token + "\n")
-        self._made.append((self.token_path, os.lstat(self.token_path).st_ino))
+        self._made.append((self.token_path, _identity(self.token_path)))
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)  # between bind and chmod nobody else could connect either: the folder is private
         try:
             listening.bind(str(self.socket_path))
         finally:
             os.umask(before)
-        self._made.append((self.socket_path, os.lstat(self.socket_path).st_ino))
+        self._made.append((self.socket_path, _identity(self.socket_path)))
         listening.listen(64)
         return listening
 
     def close(self) -> None:
         """Removes what `open` made, unless another server has replaced it."""
-        for path, inode in self._made:
+        for path, identity in self._made:
             with contextlib.suppress(OSError):
-                if os.lstat(path).st_ino == inode:
+                if _identity(path) == identity:
                     os.unlink(path)
         self._made.clear()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Tells a file from another one of the same name; a number alone is given again at once."""
+    status = os.lstat(path)
+    return status.st_ino, status.st_mtime_ns
 
 
 def remove_stale(folder: Path) -> list[Path]:

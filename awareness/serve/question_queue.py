@@ -36,6 +36,10 @@ class Job:
         """Passes an event on to the listener; after the loop has ended, to nobody."""
         self._put((event, data))
 
+    def tell_first(self, event: str, data: dict[str, Any]) -> None:
+        """As `send`, in the event loop, before the work begins."""
+        self._sent.put_nowait((event, data))
+
     def _put(self, event: Event | None) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._sent.put_nowait, event)
@@ -100,8 +104,8 @@ class QuestionQueue:
                 )
             self._jobs.append(job)
             place = len(self._jobs) - 1
+            job.tell_first(QUEUED, {"position": place})
             job.future = self._executor.submit(self._run, job, work)
-        job.send(QUEUED, {"position": place})
         job.future.add_done_callback(lambda _: self._done(job))
         return job
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -68,6 +69,7 @@ def test_what_is_told_reaches_its_own_listener_and_a_cancelled_job_ends_at_the_n
                 progress("encoding", 1, 2)
                 going.set()
                 while True:
+                    time.sleep(0.001)
                     progress("encoding", 2, 2)
 
         job = queue.submit(work)
