@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,9 @@ from awareness.engine.units import named_list, parse_bytes
 from awareness.errors import UsageError
 from awareness.serve.ask_settings import ask_settings
 from awareness.serve.http_settings import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_QUEUE
+
+if TYPE_CHECKING:
+    from awareness.serve.http_server import HttpServer
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -91,17 +95,23 @@ def serve(
         answers_with=ask_settings(model=model, adapter=adapter, weights=chosen, budget=budget),
     )
     with HttpServer(repositories, settings, reporter) as server:
-        render.text(server.url)
-        render.note(f"serving {named_list(repositories.names)}; Ctrl-C ends it")
-        if server.token_path is not None:
-            render.detail(f"the token alone is in {server.token_path}")
-        if host not in (DEFAULT_HOST, "localhost", "::1"):
-            render.note(f"{host} lets other machines in: who has the token can read the code, and nothing is encrypted")
-        if not no_open and _has_browser() and any(getattr(route, "path", "") == "/" for route in server.app.routes):
-            webbrowser.open(server.url)
-        ended_by = server.run(is_warmed=not lazy)
+        ended_by = server.run(
+            is_warmed=not lazy, on_ready=lambda: _announce(server, repositories.names, is_open=not no_open)
+        )
     if ended_by == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _announce(server: HttpServer, names: Sequence[str], *, is_open: bool) -> None:
+    render.text(server.url)
+    render.note(f"serving {named_list(names)}; Ctrl-C ends it")
+    if server.token_path is not None:
+        render.detail(f"the token alone is in {server.token_path}")
+    host = server.settings.host
+    if host not in (DEFAULT_HOST, "localhost", "::1"):
+        render.note(f"{host} lets other machines in: who has the token can read the code, and nothing is encrypted")
+    if is_open and _has_browser() and any(getattr(route, "path", "") == "/" for route in server.app.routes):
+        webbrowser.open(server.url)
 
 
 def _existing(path: Path) -> Path:

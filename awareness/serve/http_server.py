@@ -109,11 +109,12 @@ class HttpServer:
         if self._entry is not None:
             self._entry.close()
 
-    def run(self, *, is_warmed: bool = True) -> int:
-        """Answers until a signal comes, and returns its number. is_warmed: loads the model before the first one."""
-        return asyncio.run(self._run(is_warmed=is_warmed))
+    def run(self, *, is_warmed: bool = True, on_ready: Callable[[], None] = lambda: None) -> int:
+        """Answers until a signal comes, and returns its number. is_warmed: loads the model before the first question.
+        on_ready: called once signals end the server gracefully."""
+        return asyncio.run(self._run(is_warmed, on_ready))
 
-    async def _run(self, *, is_warmed: bool) -> int:
+    async def _run(self, is_warmed: bool, on_ready: Callable[[], None]) -> int:
         hosts = (*LOOPBACK, self.settings.host, f"[{self.settings.host}]")
         counting = self._shared.metrics.counting
         over_tcp = Guards(self.app, token=self.settings.token, hosts=hosts, port=self.settings.port)
@@ -130,6 +131,7 @@ class HttpServer:
             ending.set()
 
         with _signals(end):
+            on_ready()
             idle = asyncio.create_task(self._close_idle())
             if is_warmed:
                 self._queue.submit(self._warm)
