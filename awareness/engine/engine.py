@@ -153,7 +153,7 @@ class Engine:
 
         Raises NoIndex without `creates`; else, for a repository that has no index yet, whatever prevents one."""
         tolerated = (IndexLocked, StorageFailed, UsageError) if creates else (AwarenessError,)
-        results = []
+        results, unchanged = [], []
         with self._index_lock:
             for workspace in self._workspaces:
                 is_new = not workspace.is_indexed
@@ -162,15 +162,24 @@ class Engine:
                         continue
                     raise workspace.no_index()
                 try:
-                    results.append(self._unchanged(workspace) or self._refresh(workspace))
+                    if (known := self._unchanged(workspace)) is not None:
+                        unchanged.append((workspace.layout.root, known.snapshot))
+                    results.append(known or self._refresh(workspace))
                 except IndexCorrupt:
                     raise
                 except tolerated as error:
                     if is_new and workspace.found_in is None:
                         raise
                     self._reporter.note(error.message + ("" if is_new else "; the index is used as it is"))
-            self._close_corpora()
+            if len(unchanged) < len(self._workspaces) or not self._has_open(unchanged):
+                self._close_corpora()
         return results
+
+    def _has_open(self, snapshots: Sequence[tuple[Path, int]]) -> bool:
+        """Whether these snapshots, each with the folder of its index, are what is open now: another process may have
+        made new ones."""
+        opened = [corpus for corpus in self._corpora or () if corpus.spec is None]
+        return sorted((corpus.store.layout.root, corpus.snapshot) for corpus in opened) == sorted(snapshots)
 
     def _unchanged(self, workspace: Workspace) -> build.Refreshed | None:
         """The result of a refresh that has nothing to do, else None."""

@@ -41,6 +41,8 @@ class AllowedRepositories:
         self._models = models or ModelPool()
         self._reporter, self._options = reporter, options
         self._roots = [_folder(root) for root in roots]
+        for source in sources:
+            _check_size(source)
         around = Repository.open(self._here)
         named = list(sources) or ([around.root] if around.common_git_dir is not None else [])
         self._named = self._open(named) if named else None
@@ -115,6 +117,13 @@ class AllowedRepositories:
         names = self._named.names if self._named else []
         below = [f"a path below {root}" for root in self._roots]
         return f"`repo` is one of: {named_list([*names, *below], 12) or 'none is allowed'}"
+
+
+def _check_size(source: Path) -> None:
+    """An editor that is opened in the home folder passes it: that is not meant. Raises UsageError."""
+    real = Path(os.path.realpath(source))
+    if real in (Path.home(), Path(real.anchor)) and Repository.open(real).common_git_dir is None:
+        raise UsageError(f"{real} is no repository", hint="name a repository, or --root and pass `repo`")
 
 
 def _folder(path: Path) -> Path:

@@ -198,3 +198,35 @@ def test_it_knows_neither_typer_nor_rich_nor_torch():
     code = "import sys, awareness.engine.engine; heavy = {'typer', 'rich', 'torch', 'transformers', 'numpy'}\n"
     code += "print(sorted(heavy & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).stdout == b"[]\n"
+
+
+def test_a_refresh_without_changes_keeps_the_index_open(sample, model_folder):
+    with Engine([sample], model=str(model_folder)) as engine:
+        engine.refresh()
+        (opened,) = engine.corpora
+        engine.refresh()
+        assert engine.corpora[0] is opened
+        write_tree(sample, {"src/added.py": "def gamma_added():\n    return 3\n"})
+        with Engine([sample], model=str(model_folder)) as other:
+            other.refresh()
+        engine.refresh()
+        assert engine.search("gamma_added")[0].chunk.path == "src/added.py"
+
+
+def test_languages_narrow_a_search(sample, model_folder):
+    with Engine([sample], model=str(model_folder)) as engine:
+        engine.refresh()
+        assert {hit.chunk.path for hit in engine.search("cookie", languages=["markdown"])} == {"docs/guide.md"}
+        with pytest.raises(UsageError, match="'elvish' is not a known language"):
+            engine.search("cookie", languages=["elvish"])
+
+
+def test_only_indexed_files_are_read(sample, model_folder):
+    (sample / ".env").write_text("KEY=secret\n")
+    with Engine([sample], model=str(model_folder)) as engine:
+        engine.refresh()
+        file = engine.read("src/pool.py")
+        assert (file.total, file.between(2, 2)) == (5, [(2, "    max_size = 10")])
+        for path in (".env", "../x", ".git/config", str(sample.parent / "x")):
+            with pytest.raises(UsageError, match="is not indexed"):
+                engine.read(path)

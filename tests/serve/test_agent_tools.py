@@ -288,3 +288,9 @@ class TestAllowed:
     def test_a_folder_without_git_is_not_indexed_by_accident(self, code):
         with pytest.raises(UsageError, match="is in no git repository"):
             AllowedRepositories(here=code / "plain").find()
+
+    def test_the_home_folder_is_not_indexed_by_accident(self, code, monkeypatch):
+        monkeypatch.setenv("HOME", str(code))
+        for source in (code, Path("/")):
+            with pytest.raises(UsageError, match="is no repository"):
+                AllowedRepositories([source], here=code)
