@@ -10,7 +10,7 @@ import typer
 from awareness.cli import options, render
 from awareness.cli.chat_commands import completions
 from awareness.cli.chatting import Chatting
-from awareness.cli.typed_lines import PipedLines, TerminalLines, Typed, is_terminal
+from awareness.cli.typed_lines import PlainLines, TerminalLines, Typed, edits_lines, is_terminal
 from awareness.config.environment import environment, state_dir
 from awareness.engine.engine import DEFAULT_TOP_K, Engine
 from awareness.engine.modes import Mode
@@ -70,11 +70,11 @@ def chat(
         files = counted(len(chatting.names.paths), "file")
         render.note(f"{chatting.engine.searched}: {files}; /help lists the commands, Ctrl-D leaves")
         lines: Typed
-        if is_terminal():
+        if edits_lines():
             history = None if no_history else state_dir() / HISTORY
             lines = TerminalLines(history, lambda line: completions(line, chatting.names, sorted(PRESETS)))
         else:
-            lines = PipedLines()
+            lines = PlainLines()
         while chatting.goes_on:
             try:
                 line = lines.read("> ")

@@ -106,6 +106,13 @@ def text(line: str = "", style: str | None = None, columns: int | None = None) -
         _out.print(shown)
 
 
+def prompt(mark: str) -> None:
+    """What stands before the line that a user types, on stdout."""
+    with writing_data():
+        sys.stdout.write(mark)
+        sys.stdout.flush()
+
+
 class Shown(Protocol):
     """Shows an answer while it is generated: the unfinished sentence as it grows, and each complete one."""
 

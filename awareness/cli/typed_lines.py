@@ -28,19 +28,22 @@ class Typed(Protocol):
     def read(self, prompt: str) -> str: ...
 
 
-class PipedLines:
-    """Lines of stdin. Each is shown again, so that the output reads as a talk. Bytes that are not UTF-8 become `�`."""
+class PlainLines:
+    """Lines of stdin: of a pipe, each of which is shown again, so that the output reads as a talk, or of a terminal
+    that can only print. Bytes that are not UTF-8 become `�`."""
 
     def __init__(self) -> None:
         if reconfigure := getattr(sys.stdin, "reconfigure", None):
             reconfigure(encoding="utf-8", errors="replace")
 
     def read(self, prompt: str) -> str:
+        if sys.stdin.isatty():
+            render.prompt(prompt)
         line = sys.stdin.readline()
         if not line:
             raise EOFError
         line = line.rstrip("\r\n")
-        if line.strip():
+        if line.strip() and not sys.stdin.isatty():
             render.text(f"{prompt}{line}")
         return line
 
@@ -58,6 +61,11 @@ class TerminalLines:
 
 def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def edits_lines() -> bool:
+    """Whether there is a terminal that can move its cursor. That of `M-x shell` in Emacs cannot."""
+    return is_terminal() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 
 
 @contextlib.contextmanager
