@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from awareness.engine.corpus import CorpusHit
 from awareness.engine.question_options import Mode
 from awareness.errors import NothingFound
-from awareness.types import Citation, printable
+from awareness.types import AS_IT_IS, Citation, QuestionReading, printable
 
 if TYPE_CHECKING:
     from awareness.model.sentences import Sentence
@@ -46,13 +46,24 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class AnswerTokens:
+    """What an answer was generated from and as, so that what it looked at can be computed again (`Engine.attention`).
+    prompt, answer: token ids. reading: how the memory was prepared for the question."""
+
+    prompt: tuple[int, ...] = ()
+    answer: tuple[int, ...] = ()
+    reading: QuestionReading = AS_IT_IS
+
+
+@dataclass(frozen=True)
 class Answer:
     """An answer with its sources.
 
     sentences: each with the place of its source in `hits`. hits: the chunks that were attached, best first; citations:
     the same, as they are printed. adapter: the checkpoint that the decoder read with. weights: what it decoded with.
-    is_cancelled: True if the caller ended it early. cut: tokens that were cut out of the question.
-    reused: tokens of earlier turns whose keys and values were kept from the question before.
+    is_cancelled: True if the caller ended it early. cut: tokens that were cut out of the question. reused: tokens of
+    earlier turns whose keys and values were kept from the question before. tokens: it and its prompt as the decoder saw
+    them.
     """
 
     question: str
@@ -69,6 +80,7 @@ class Answer:
     is_cancelled: bool = False
     cut: int = 0
     reused: int = 0
+    tokens: AnswerTokens = field(default=AnswerTokens(), repr=False)
 
     @property
     def text(self) -> str:

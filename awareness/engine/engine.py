@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from awareness.config.environment import DEFAULTS
-from awareness.engine.answer import Answer, MemorySize, NotAnswered, Timings, cite
+from awareness.engine.answer import Answer, AnswerTokens, MemorySize, NotAnswered, Timings, cite
 from awareness.engine.corpus import Corpus, CorpusHit, empty_scope, note_unsearched, open_corpora, search_corpora
 from awareness.engine.earlier_turns import NO_TURNS, EarlierTurns, most_tokens
 from awareness.engine.embedders import choose_router, embed_texts, renew_vectors, resolve_router
@@ -40,10 +40,11 @@ from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
 from awareness.model import model_files, presets
 from awareness.model.context_length import fitting_question
-from awareness.types import AS_IT_IS, Latent, MemorySpec, QuestionReading, Sampling
+from awareness.types import AS_IT_IS, SINK, Latent, MemorySpec, QuestionReading, Sampling
 
 if TYPE_CHECKING:
     from awareness.model.sentences import Sentence
+    from awareness.model.token_attention import TokenAttention
     from awareness.types import Memory
 
 DEFAULT_BUDGET = parse_bytes(DEFAULTS.latents_budget)
@@ -533,7 +534,30 @@ class Engine:
             is_cancelled=is_cancelled(),
             cut=fitted.cut,
             reused=0 if past is None else past.reused,
+            tokens=AnswerTokens(reply.prompt, generation.token_ids, reading),
         )
+
+    def attention(self, answer: Answer) -> TokenAttention:
+        """How much each token of an answer of this engine looked at each token of its sources, by layer and head. It is
+        computed again, in one pass. Raises UsageError for an answer that read no memory, and what `ask` raises."""
+        if answer.mode not in (Mode.joint, Mode.tanh) or not answer.hits or not answer.tokens.answer:
+            raise UsageError(
+                f"this answer read no memory (mode {answer.mode.value})", hint="ask with --mode joint, and look again"
+            )
+        from awareness.model.reading.question_reading import prepared
+        from awareness.model.token_attention import token_attention
+
+        with self._model_lock:
+            model = self.load()
+            if answer.adapter is None:
+                model = model.without_adapter
+            adapter = None if model.trained is None else model.trained.adapter
+            memory = self._attach(answer.hits, model)
+            chunks = [hit.chunk for hit in answer.hits]
+            texts = [chunks[int(span.name)].encoded_text for span in memory.spans if span.name != SINK]
+            prompt = answer.tokens.prompt
+            memory = prepared(model.decoder, memory, texts, prompt, answer.tokens.reading, adapter=adapter)
+            return token_attention(model.decoder, prompt, answer.tokens.answer, memory, chunks, adapter)
 
     def stream(
         self,

@@ -33,13 +33,14 @@ GRACE = 64
 class Answer:
     """sentences: in the order they were passed on. generation: the decoder's, with its times. chunks_read: chunks in
     the memory that was read; recomputed: its tokens that were computed again for the question; prepare_s: the seconds
-    before it could be read, which are part of the times."""
+    before it could be read, which are part of the times. prompt: token ids of what was asked."""
 
     sentences: tuple[Sentence, ...]
     generation: Generation
     chunks_read: int = 0
     recomputed: int = 0
     prepare_s: float = 0.0
+    prompt: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
@@ -228,6 +229,6 @@ def answer(
     writer.close(generation.is_ended)
     generation = generation.after(prepare_s)
     if memory is None:
-        return Answer(tuple(writer.done), generation)
+        return Answer(tuple(writer.done), generation, prompt=tuple(prompt))
     chunks_read = sum(span.name != SINK for span in memory.spans)
-    return Answer(tuple(writer.done), generation, chunks_read, memory.recomputed, prepare_s)
+    return Answer(tuple(writer.done), generation, chunks_read, memory.recomputed, prepare_s, tuple(prompt))

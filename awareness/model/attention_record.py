@@ -29,7 +29,7 @@ class AttentionRecord:
     each forward pass. heads: (layer, head) of those whose sum for each pass is also kept apart. every_token: also
     record passes over several tokens (teacher forcing, with gradients), else only decoding steps. last: of such a pass
     record only this many last tokens, None for all. power: sums are of the weights to this power: with 2, a head that
-    looks at one place counts more than one that looks everywhere.
+    looks at one place counts more than one that looks everywhere. dtype: of the weights that are kept.
     """
 
     layers: Container[int]
@@ -39,6 +39,7 @@ class AttentionRecord:
     every_token: bool = False
     last: int | None = None
     power: int = 1
+    dtype: torch.dtype = torch.float32
     _sums: dict[int, Tensor] = field(default_factory=dict, init=False)
     _kept: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
     _by_step: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
@@ -57,7 +58,7 @@ class AttentionRecord:
         total = (probabilities if self.power == 1 else probabilities**self.power).sum(dim=2)
         self._sums[layer] = self._sums[layer] + total if layer in self._sums else total
         if self.keep:
-            self._kept.setdefault(layer, []).append(probabilities)
+            self._kept.setdefault(layer, []).append(probabilities.to(self.dtype))
         if self.steps:
             self._by_step.setdefault(layer, []).append(total.sum(dim=(0, 1)))
             if chosen := [head for own, head in self.heads if own == layer]:

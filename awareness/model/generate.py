@@ -34,7 +34,7 @@ from awareness.types import Memory, Sampling
 @dataclass(frozen=True)
 class Generation:
     """Times are in seconds from the call. attention: each span's share of the memory attention, with sum 1. is_ended:
-    the decoder ended the text itself, not a limit."""
+    the decoder ended the text itself, not a limit. token_ids: of the answer, with the end token if there is one."""
 
     text: str
     tokens: int
@@ -42,6 +42,7 @@ class Generation:
     total_s: float
     attention: dict[str, float]
     is_ended: bool = True
+    token_ids: tuple[int, ...] = ()
 
     def after(self, seconds: float) -> Generation:
         """The same, with times from a call that began this long before."""
@@ -165,6 +166,7 @@ def generate(
         total_s=now - started,
         attention=recorded_shares(memory, record),
         is_ended=int(out[0, -1]) in hf.end_tokens(decoder.model),
+        token_ids=tuple(out[0, input_ids.shape[1] :].tolist()),
     )
 
 
