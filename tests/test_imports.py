@@ -15,10 +15,10 @@ from awareness.cli.app import COMMANDS, load_command
 
 PACKAGE = Path(__file__).parent.parent / "awareness"
 FILES = sorted(PACKAGE.rglob("*.py"))
-# cli -> serve -> engine; cli -> engine, evals, train -> model, index -> config, types, errors; index, model never meet.
+# cli -> serve -> engine, evals -> model, index; cli -> train; all -> config, types, errors; index, model never meet.
 MAY_IMPORT = {
     "cli": {"cli", "serve", "engine", "evals", "train", "index", "model", "config", "types", "errors", ""},
-    "serve": {"serve", "engine", "index", "config", "types", "errors", ""},
+    "serve": {"serve", "engine", "evals", "index", "config", "types", "errors", ""},
     "engine": {"engine", "index", "model", "config", "types", "errors"},
     "train": {"train", "index", "model", "config", "types", "errors"},
     "config": {"config", "errors"},

@@ -20,6 +20,7 @@ from awareness.engine.earlier_turns import NO_TURNS, EarlierTurns, most_tokens
 from awareness.engine.embedders import choose_router, embed_texts, renew_vectors, resolve_router
 from awareness.engine.indexed_names import IndexedNames, indexed_names
 from awareness.engine.indexed_text import IndexedText, read_indexed
+from awareness.engine.memory_outline import FileOutline, outline
 from awareness.engine.model_pool import ModelPool
 from awareness.engine.models import LoadedModel, pull_model
 from awareness.engine.modes import ReadingChoice, choose_reading
@@ -314,6 +315,11 @@ class Engine:
         Raises UsageError, NoIndex."""
         with self._index_lock:
             return mapped(self.corpora, scope, tokens)
+
+    def outline(self) -> list[FileOutline]:
+        """The indexed files with the lines of their chunks. Raises NoIndex."""
+        with self._index_lock:
+            return outline(self.corpora)
 
     @property
     def searched(self) -> str:

@@ -24,7 +24,7 @@ from awareness.evals.readers import Bm25, Reader
 from awareness.evals.report import NOT_MEASURED, Report, Table, as_json
 from awareness.evals.setup import Setup
 from awareness.model.prompts import answer_ids
-from awareness.train.samples.held_out_shapes import LIST_MARK, SHAPES, shapes_named
+from awareness.train.samples.held_out_shapes import GROUPS, LIST_MARK, SHAPES, shapes_named
 from awareness.types import Chunk, Progress, Sample, silent
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -79,6 +79,11 @@ def measure(setup: Setup, *, samples: int, chunks: Sequence[int], chunk_tokens: 
         partial(_draw, grid, title),
         () if is_complete else [f"{NOT_MEASURED}: the chunks are longer than the context the model was trained on"],
     )
+
+
+def known_shapes() -> list[str]:
+    """What `shapes` may name: shapes that one place answers first, then groups of them, then the others."""
+    return list(dict.fromkeys(("single", *GROUPS, *SHAPES)))
 
 
 def ask(

@@ -303,6 +303,13 @@ def _untrained_reader(name: str, decoder: Decoder, quant: str) -> Reader:
     return Reader(name, UNTRAINED[name], decoder, encoder)
 
 
+def reader_of(loaded: LoadedModel) -> Reader:
+    """The reader that answers as `ask` does with this model: by its adapter, or as memory without training."""
+    if loaded.trained is not None and loaded.trained.adapter is not None:
+        return Reader("trained", "memory", loaded.decoder, loaded.encoder, loaded.trained)
+    return _untrained_reader("joint", loaded.decoder, loaded.quant)
+
+
 def _trained_reader(name: str, checkpoint: Path, loaded: LoadedModel, quant: str) -> Reader:
     reads = Checkpoint.read(checkpoint).reads
     module, decoder = loaded.trained, loaded.decoder

@@ -32,7 +32,18 @@ from starlette.responses import Response
 
 from awareness import __version__
 from awareness.errors import AwarenessError, UsageError
-from awareness.serve import api_page, ask_routes, openai_routes, repository_routes
+from awareness.serve import (
+    api_page,
+    ask_routes,
+    attention_routes,
+    needle_routes,
+    openai_routes,
+    page_files,
+    page_routes,
+    repository_routes,
+    run_routes,
+)
+from awareness.serve.attention_routes import RecentAttention
 from awareness.serve.error_json import CODES, Json, error_response, internal_fields
 from awareness.serve.services import Services
 from awareness.types import printable
@@ -49,10 +60,16 @@ def create_app(shared: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = shared
+    app.state.attention = RecentAttention()
     app.include_router(repository_routes.router)
     app.include_router(ask_routes.router)
     app.include_router(openai_routes.router)
     app.include_router(api_page.router)
+    app.include_router(page_files.router)
+    app.include_router(page_routes.router)
+    app.include_router(attention_routes.router)
+    app.include_router(needle_routes.router)
+    app.include_router(run_routes.router)
     app.add_exception_handler(AwarenessError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_such_route)

@@ -333,6 +333,16 @@ class Store:
         )
         return {path_out(path): count for path, count in rows}
 
+    def outline(self, snapshot: int) -> Iterator[tuple[str, int, int, int]]:
+        """(path, first line, last line, bytes of text) of each chunk of a snapshot, without its text, by path."""
+        rows = self.rows(
+            "SELECT f.path, c.start_line, c.end_line, octet_length(c.text) FROM snapshot_file sf"
+            " JOIN file f ON f.id = sf.file_id JOIN chunk c ON c.file_id = f.id WHERE sf.snapshot_id = ?"
+            " ORDER BY f.path, c.start_line",
+            snapshot,
+        )
+        return ((path_out(path), start, end, size) for path, start, end, size in rows)
+
     def secrets(self, snapshot: int) -> dict[str, list[Secret]]:
         """path -> the credentials that were found in its text."""
         rows = self.rows(
