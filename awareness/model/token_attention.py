@@ -109,7 +109,7 @@ def token_attention(
     )
 
 
-def _texts(decoder: Decoder, ids: Sequence[int]) -> tuple[str, ...]:
+def _texts(decoder: Decoder, ids: list[int]) -> tuple[str, ...]:
     """What each token adds to the text. A character of several tokens belongs to its last one."""
     texts, before = [], ""
     for end in range(1, len(ids) + 1):
