@@ -15,7 +15,7 @@ export function begin() {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); ask(); }
   });
   $("ask-stop").addEventListener("click", stop);
-  onChange("repository", () => { stop(); turns = []; $("answers").replaceChildren(); change("answer", null); reader.close(); });
+  onChange("repository", () => { stop(); turns = []; $("answers").replaceChildren(); say(""); change("answer", null); reader.close(); });
 }
 
 // Ends the answer that is being generated. Returns whether there was one.
@@ -48,7 +48,7 @@ async function ask() {
     top_k: Number($("ask-top-k").value) || 8,
     long: $("ask-long").checked,
     ...(scope.length ? { scope } : {}),
-    ...(turns.length ? { history: turns.slice(-MOST_TURNS) } : {}),
+    ...($("ask-follow").checked && turns.length ? { history: turns.slice(-MOST_TURNS) } : {}),
   };
   say("reading …");
   try {
