@@ -44,7 +44,7 @@ def memory_map(shared: Shared, repository: str | None = None) -> Json:
 
 @router.get("/status")
 def status(shared: Shared, repository: str | None = None) -> Json:
-    """What is indexed, what has changed since, and the bytes on disk."""
+    """What is indexed, what has changed since, and the bytes on disk. drift: None for a pack, and without an index."""
     served = shared.repositories.find(repository)
     return Json({"repository": str(served.root), **(_of_pack(served, shared) if served.is_pack else _summary(served))})
 
@@ -54,12 +54,14 @@ def _workspaces(served: Served) -> list[Workspace]:
 
 
 def _summary(served: Served) -> dict[str, Any]:
-    parts = [summarised(workspace) for workspace in _workspaces(served)]
+    workspaces = _workspaces(served)
+    parts = [summarised(workspace) for workspace in workspaces if workspace.is_indexed]
     drift: dict[str, list[str]] = {}
     for part in parts:
         for word, paths in (part.drift or {}).items():
             drift.setdefault(word, []).extend(paths)
     return {
+        "is_indexed": len(parts) == len(workspaces),
         "files": sum(part.files for part in parts),
         "chunks": sum(part.chunks for part in parts),
         "latents": {
@@ -67,9 +69,9 @@ def _summary(served: Served) -> dict[str, Any]:
             "bytes": sum(part.latent_bytes for part in parts),
         },
         "bytes": sum(part.bytes for part in parts),
-        "quant": parts[0].quant,
-        "router": parts[0].router,
-        "drift": drift,
+        "quant": parts[0].quant if parts else None,
+        "router": parts[0].router if parts else None,
+        "drift": drift if parts else None,
     }
 
 
@@ -81,7 +83,13 @@ def _of_pack(served: Served, shared: Services) -> dict[str, Any]:
         size = served.root.stat().st_size
         latents = {"count": chunks, "bytes": corpus.store.latents.total_bytes()}
         common = {"files": files, "chunks": chunks, "latents": latents, "bytes": size}
-        return {**common, "quant": corpus.quant, "router": corpus.store.routing.router, "drift": None}
+        return {
+            **common,
+            "is_indexed": True,
+            "quant": corpus.quant,
+            "router": corpus.store.routing.router,
+            "drift": None,
+        }
 
 
 @router.post("/index", response_class=EventStream)

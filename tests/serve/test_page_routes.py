@@ -69,6 +69,8 @@ def test_the_map_has_every_indexed_file_with_its_chunks(client):
 
 
 def test_the_status_tells_what_has_changed_and_indexing_what_it_did(client, sample):
+    before = client.get("/status").json()
+    assert (before["is_indexed"], before["files"], before["drift"]) == (False, 0, None)
     client.get("/memory-map")  # opens it, which indexes it
     status = client.get("/status").json()
     assert (status["files"], status["latents"]["count"]) == (4, 0)

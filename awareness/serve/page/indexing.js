@@ -35,9 +35,9 @@ function show(status) {
     Chunks: status.chunks.toLocaleString("en"),
     Latents: `${status.latents.count.toLocaleString("en")}, ${bytes(status.latents.bytes)}`,
     "On disk": bytes(status.bytes),
-    "Searched with": status.router,
-    "Latents stored as": status.quant,
-    "Changed since": changes.length ? changes.map((word) => `${counted(status.drift[word].length, "file")} ${word}`).join(", ") : "nothing",
+    "Searched with": status.router ?? "–",
+    "Latents stored as": status.quant ?? "–",
+    "Changed since": !status.is_indexed ? "not indexed yet" : changes.length ? changes.map((word) => `${counted(status.drift[word].length, "file")} ${word}`).join(", ") : "nothing",
   };
   $("index-facts").replaceChildren(...Object.entries(facts).flatMap(([name, fact]) => [el("dt", { text: name }), el("dd", { text: line(fact) })]));
 }

@@ -43,7 +43,7 @@ export async function opened() {
   }
   redraw();
   fillTable();
-  if (!chosen) say();
+  say();
   if (!chosen && boxes.length && document.activeElement === $("map")) choose(boxes[0]);
 }
 
@@ -105,6 +105,7 @@ export function redraw() {
   boxes = [];
   folders = [];
   if (files.length) lay(tree(), 0, 0, width, HEIGHT);
+  $("map-file").textContent = "";
   chosen = boxes.find((box) => box.item.file.path === before) ?? null;
   draw();
 }
@@ -169,7 +170,7 @@ function choose(box) {
   chosen = box;
   const { file } = box.item;
   const share = (read().get(file.path) ?? []).reduce((sum, part) => sum + part.share, 0);
-  $("map-status").textContent = line(`${file.path}: ${bytes(file.bytes)}, ${counted(file.chunks.length, "chunk")}${share ? `, read ${percent(share)}` : ""}`);
+  $("map-file").textContent = line(`${file.path}: ${bytes(file.bytes)}, ${counted(file.chunks.length, "chunk")}${share ? `, read ${percent(share)}` : ""}`);
   draw();
 }
 
