@@ -123,9 +123,8 @@ def test_layer_head_and_token_change_the_heat(server, open_page):
 
 
 def shades(page):
-    page.evaluate(
-        "() => { window.shadesOf = () => [...document.querySelectorAll('.rows span[title]')].map(s => s.title); }"
-    )
+    of_tokens = "[...document.querySelectorAll('.rows span[title]')].map(s => s.title)"
+    page.evaluate(f"() => {{ window.shadesOf = () => {of_tokens}; }}")
     return page.evaluate("JSON.stringify(shadesOf())")
 
 
@@ -232,7 +231,7 @@ HOSTILE = {
         "def hostile_markup():\n    return '</span></pre><script>document.title=\"owned\"</script>'\n"
         "# <img src=x onerror=\"document.title='owned'\"> [1](javascript:document.title='owned')\n"
     ),
-    "new\nline \u202egnp.py": "def reversed_name():\n    access = 'user\u202e \u2066// admin\u2069'\n    return access\n",
+    "new\nline \u202egnp.py": "def reversed_name():\n    x = 'user\u202e \u2066// admin\u2069'\n    return x\n",
     "astral.py": "def emoji_tokens():\n    # \U0001f600 größer \u200b zero width\n    return '\U0001f600'\n",
 }
 
