@@ -18,6 +18,8 @@ from awareness.serve.repository_routes import Shared
 from awareness.serve.services import Services
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from awareness.engine.engine import TokenAttention
 
 router = APIRouter()
@@ -72,9 +74,9 @@ async def attention(
     if layer is not None and layer not in found.layers:
         listed = f"{found.layers[0]} to {found.layers[-1]}"
         raise UsageError(f"layer {layer} reads no memory", hint=f"layer={listed}")
-    chosen = _whole([[*found.heat(layer, head, token).tolist()]], found.sink)
-    heat = {"heat": chosen["rows"][0], "heat_scale": chosen["scale"]}
-    return Json(heat if brief else {**_fixed(found), **heat})
+    (heat,), scale = _whole(found.heat(layer, head, token)[None], found.sink)
+    chosen = {"heat": heat, "heat_scale": scale}
+    return Json(chosen if brief else {**_fixed(found), **chosen})
 
 
 def _computed(answer_id: str, job: Job, shared: Services) -> TokenAttention:
@@ -87,7 +89,7 @@ def _computed(answer_id: str, job: Job, shared: Services) -> TokenAttention:
 
 def _fixed(found: TokenAttention) -> dict[str, Any]:
     """pieces: the text of each token of a chunk, from the token `start` of the memory on."""
-    by_layer = _whole(found.by_layer.tolist(), found.sink)
+    rows, scale = _whole(found.by_layer, found.sink)
     return {
         "layers": found.layers,
         "retrieval": found.retrieval,
@@ -97,16 +99,15 @@ def _fixed(found: TokenAttention) -> dict[str, Any]:
         "sink": found.sink,
         "size": found.weights.shape[-1],
         "chunks": [{"place": own.place, "start": own.start, "pieces": own.pieces} for own in found.chunks],
-        "by_layer": by_layer["rows"],
-        "by_layer_scale": by_layer["scale"],
+        "by_layer": rows,
+        "by_layer_scale": scale,
     }
 
 
-def _whole(rows: list[list[float]], sink: int) -> dict[str, Any]:
-    """The weights as whole numbers, times `scale`. Those of the sink, which would dwarf all others, are 0."""
-    top = max((max(row[sink:], default=0.0) for row in rows), default=0.0)
-    scale = top / STEPS
-    if not scale:
-        return {"rows": [[0] * len(row) for row in rows], "scale": 0.0}
-    zeros = [0] * sink
-    return {"rows": [zeros + [round(weight / scale) for weight in row[sink:]] for row in rows], "scale": scale}
+def _whole(rows: Tensor, sink: int) -> tuple[list[list[int]], float]:
+    """rows: [L, M]. The weights as whole numbers, and the scale that makes them weights again. Those of the sink, which
+    would dwarf all others, are 0."""
+    rows = rows.clone()
+    rows[:, :sink] = 0.0
+    scale = float(rows.max()) / STEPS if rows.numel() else 0.0
+    return (rows / (scale or 1.0)).round().int().tolist(), scale

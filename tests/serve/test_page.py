@@ -123,7 +123,7 @@ def test_layer_head_and_token_change_the_heat(server, open_page):
 
 
 def shades(page):
-    of_tokens = "[...document.querySelectorAll('.rows span[title]')].map(s => s.title)"
+    of_tokens = "[...document.querySelectorAll('.row-of-code > span:not(.line-number)')].map(s => s.className)"
     page.evaluate(f"() => {{ window.shadesOf = () => {of_tokens}; }}")
     return page.evaluate("JSON.stringify(shadesOf())")
 

@@ -42,6 +42,11 @@ export function table(caption, columns, rows, numeric = []) {
     })))));
 }
 
+// Measures the time from `start` until the next frame is painted; browsers' tools and benchmarks/page.py read it.
+export function measurePaint(name, start) {
+  requestAnimationFrame(() => setTimeout(() => performance.measure(name, { start })));
+}
+
 export function bytes(number) {
   const units = ["bytes", "KiB", "MiB", "GiB"];
   let unit = 0;

@@ -1,11 +1,12 @@
 // The code beside the answer: sources with the attention shown on their tokens, or any place of an indexed file.
 
 import { get } from "./api.js";
-import { $, counted, el, line, percent, shown } from "./dom.js";
+import { $, counted, el, line, measurePaint, percent, shown } from "./dom.js";
 import { Attention, LEVELS, drawLayers, palette } from "./heat.js";
 import { problem, state } from "./state.js";
 
 const AROUND = 8; // lines before and after a place
+const NAMES = Array.from({ length: LEVELS + 1 }, (_, level) => (level ? `h${level}` : "")); // of classes
 let sections = []; // of the sources that are shown: {place, node, code, tokens: [[span, index]]}
 let attention = null;
 let strip = null;
@@ -68,13 +69,14 @@ async function loadAttention(answer, controls, signal) {
     const began = performance.now();
     const got = await Attention.of(answer.id, signal);
     const came = performance.now();
+    if (signal.aborted) return;
     attention = got;
     state.attention = got;
     buildControls(controls);
     sections.forEach((section, place) => buildTokens(section, place));
     paint();
-    performance.measure("awareness-heat-draw", { start: came });
-    performance.measure("awareness-heat-all", { start: began });
+    measurePaint("awareness-heat-draw", came);
+    measurePaint("awareness-heat-all", began);
   } catch (error) {
     if (error.name === "AbortError") return;
     controls.replaceChildren(el("p", { class: "hint", role: "status", text: line(error.message) }));
@@ -96,7 +98,9 @@ function sectionOf(place, title) {
   const code = el("div", { class: "code" });
   const share = place.attention === null || place.attention === undefined ? null : el("span", { class: "share", text: `read ${percent(place.attention)}` });
   const node = el("section", { class: "source", tabindex: "-1", "aria-label": line(title) }, el("h3", {}, el("span", { class: "path", text: line(title) }), share), code);
-  return { place, node, code, tokens: [], rows: null };
+  const section = { place, node, code, tokens: [] };
+  code.addEventListener("pointerover", (event) => explain(section, event));
+  return section;
 }
 
 // --- the lines of a place ---
@@ -118,11 +122,11 @@ function buildTokens(section, place) {
   const own = attention.chunks.find((chunk) => chunk.place === place);
   if (!own) return;
   section.own = own;
-  build(section);
+  build(section, { isColoured: false }); // all sections are coloured together
 }
 
 // The lines of the file around the source, and inside of it its tokens. Without the file the source alone.
-function build(section) {
+function build(section, { isColoured = true } = {}) {
   const { file, own } = section;
   const { start_line: start, end_line: end } = section.place;
   const rows = [];
@@ -144,7 +148,7 @@ function build(section) {
   if (!isCurrent) parts.unshift(el("p", { class: "hint", text: "These lines are shown as they are now; the attention belongs to what was encoded, which differs (long lines are shortened, files change)." }));
   if (own && !own.pieces.length) parts.unshift(el("p", { class: "hint", text: "The latent of this chunk has other tokens than its text, so nobody knows which token stands where." }));
   section.code.replaceChildren(...parts);
-  if (attention) colour(section);
+  if (attention && isColoured) colour(section, attention.levels);
 }
 
 function plainRow(number, text, kind) {
@@ -184,11 +188,14 @@ function paint() {
   drawMarks();
 }
 
-function colour(section, shades = attention.levels) {
-  for (const [span, index] of section.tokens) {
-    span.className = shades[index] ? `h${shades[index]}` : "";
-    span.title = `attention ${attention.heat[index].toPrecision(2)}`;
-  }
+function colour(section, shades) {
+  for (const [span, index] of section.tokens) span.className = NAMES[shades[index]];
+}
+
+// The weight of a token, when somebody points at it.
+function explain(section, event) {
+  const found = section.tokens.find(([span]) => span === event.target);
+  if (found && attention) found[0].title = `attention ${attention.heat[found[1]].toPrecision(2)}`;
 }
 
 function buildControls(place) {
@@ -224,7 +231,7 @@ function buildControls(place) {
       const began = performance.now();
       if (!(await attention.choose(value(layer), value(head), tokens.chosen))) return;
       paint();
-      performance.measure("awareness-heat-choice", { start: began });
+      measurePaint("awareness-heat-choice", began);
       const most = sharesOf(attention);
       said.textContent = most ? `most on source ${most.place + 1}, ${percent(most.share)} of what the memory got` : "";
     } catch (error) { problem(error); }

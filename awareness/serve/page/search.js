@@ -1,7 +1,7 @@
 // Search as you type: a request after a short rest of the keys, and the one before it is cancelled.
 
 import { post } from "./api.js";
-import { $, counted, el, line } from "./dom.js";
+import { $, counted, el, line, measurePaint } from "./dom.js";
 import * as reader from "./reader.js";
 import { onChange, problem, state } from "./state.js";
 
@@ -27,7 +27,7 @@ async function search() {
     const found = await post("/search", { query, repository: state.repository, top_k: 20 }, running.signal);
     const hits = found.hits?.length ? found.hits : found.nearest ?? [];
     show(hits, found.hits?.length ? counted(hits.length, "hit") : hits.length ? "not found; nearest:" : "nothing found");
-    performance.measure("awareness-search", { start: began });
+    measurePaint("awareness-search", began);
     problem(null);
   } catch (error) {
     if (error.name === "AbortError") return;
