@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from awareness.config.environment import environment
 from awareness.engine.embedders import resolve_router
-from awareness.engine.engine import DEFAULT_BUDGET, Engine
+from awareness.engine.engine import Engine
 from awareness.engine.index_summary import summarised
 from awareness.engine.indexing import Indexer
-from awareness.engine.models import LoadedModel, pull_model
+from awareness.engine.models import LoadedModel
 from awareness.engine.places import open_workspaces
 from awareness.engine.workspace import Workspace
 from awareness.errors import UsageError
@@ -112,15 +112,15 @@ async def index(shared: Shared, asked: IndexRequest, repository: str | None = No
 def _indexed(
     workspace: Workspace, served: Served, asked: IndexRequest, job: Job, shared: Services
 ) -> dict[str, float | str]:
-    folder = pull_model(workspace.model_name(shared.repositories.model_name), shared.reporter)
     resolved = resolve_router(environment().router, shared.reporter)
-    seconds = 60 * asked.minutes
-    models: dict[str, LoadedModel] = {}
-    with shared.repositories.models.lock:
-        if seconds:
-            with shared.repositories.engine(served.name) as engine:
-                models = _in_memory(engine, folder.fingerprint)
-        indexer = Indexer(workspace, folder, (), None, resolved, DEFAULT_BUDGET, shared.reporter, models)
+    seconds, budget = 60 * asked.minutes, shared.repositories.budget
+    with (
+        shared.repositories.models.lock,
+        shared.repositories.engine(served.name, refresh=not workspace.is_indexed) as engine,
+    ):
+        _, folder = engine.reading()
+        models = _in_memory(engine, folder.fingerprint) if seconds else {}
+        indexer = Indexer(workspace, folder, (), None, resolved, budget, shared.reporter, models)
         outcome = indexer.run(seconds, is_interrupted=job.is_cancelled)
     refreshed = outcome.refreshed
     return {

@@ -12,7 +12,7 @@ from typing import Any
 
 from awareness.engine.corpus import open_corpora
 from awareness.engine.corpus_names import Named, unique_names
-from awareness.engine.engine import PACK_SUFFIX, Engine
+from awareness.engine.engine import DEFAULT_BUDGET, PACK_SUFFIX, Engine
 from awareness.engine.model_pool import ModelPool
 from awareness.engine.places import open_workspaces
 from awareness.engine.reporter import SILENT, Reporter
@@ -82,6 +82,11 @@ class Repositories:
     @property
     def names(self) -> list[str]:
         return list(self._served)
+
+    @property
+    def budget(self) -> int:
+        """Bytes of latents that an index may hold on disk."""
+        return int(self._options.get("budget", DEFAULT_BUDGET))
 
     @property
     def model_name(self) -> str | None:
