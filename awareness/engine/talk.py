@@ -20,8 +20,9 @@ class Talk:
 
     A question is searched with what the turns before name if it doesn't stand alone, and read after them. The chunks
     that the last answers rest on stay attached beside what the new question finds, and nothing is attached anew where
-    the best of that is there already. Then the keys and values of the turns are kept, too, and give exactly the numbers
-    that computing them again would.
+    the best of that is there already. Then the keys and values of the turns are kept, too: they were computed with the
+    very same memory, at the same positions. With another memory they are computed again; to keep them there as well
+    changed no answer either, but in one follow-up only, which proves nothing (benchmarks/talks/kept_cache.py).
     """
 
     def __init__(self, engine: Engine) -> None:
