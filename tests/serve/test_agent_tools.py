@@ -217,17 +217,19 @@ def test_hostile_code_stays_in_its_fence(tmp_path, model_folder, monkeypatch):
 
 
 def test_long_results_are_cut_and_say_so(tmp_path, model_folder):
-    code = "".join(f"    total_{n} = handler_input_{n} + {'handler + ' * 20} 1\n" for n in range(8))
-    files = {f"m{i}.py": f"def handler_{i}():\n{code}" * 5 for i in range(12)}
-    files["m.py"] = f"def handler():\n{code}" * 60
-    allowed = AllowedRepositories([commit_all(write_tree(tmp_path / "r", files))], model=str(model_folder))
-    result = call(allowed, "search", query="handler", top_k=50, max_snippet_lines=100)
-    assert 0.8 * MOST_CHARS < len(result.text) < 1.4 * MOST_CHARS
-    assert f"as a result holds {MOST_CHARS:,} characters of code" in result.text.split("\n")[0]
-    places = call(allowed, "read_places", places=["m.py:1-1000"])
-    assert places.data["results"][0]["end_line"] == 400
-    assert places.data["results"][0]["omitted_lines"] > 0
-    assert "Left out: " in places.text
+    line = f"    total = {'handler + ' * 20}1\n"
+    root = commit_all(write_tree(tmp_path / "r", {"m.py": f"def handler():\n{line * 8}" * 60}))
+    allowed = AllowedRepositories([root], model=str(model_folder))
+    call(allowed, "search", query="handler")
+    result = call(allowed, "read_places", places=["m.py:1-1000", "m.py:500"])
+    first, second = result.data["results"]
+    assert 0.9 * MOST_CHARS < len(result.text) < 1.1 * MOST_CHARS
+    assert (first["end_line"], first["total"], second["text"]) == (400, 540, "")
+    shown = first["text"].count("\n") + 1
+    assert (first["omitted_lines"], second["omitted_lines"]) == (400 - shown, 1)
+    note = f"Left out: {401 - shown} lines, as a result holds {MOST_CHARS:,} characters of code."
+    assert result.text.split("\n")[0] == result.data["note"] == note
+    assert "m.py:1-400  of 540 lines  (the next 140 lines with another call)" in result.text
     allowed.close()
 
 
