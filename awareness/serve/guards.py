@@ -51,6 +51,9 @@ class Guards:
         self._hosts, self._port = {host.lower() for host in hosts}, port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
         if scope["type"] != "http":
             if scope["type"] == "websocket":  # there is none
                 await send({"type": "websocket.close", "code": 1008})

@@ -1,76 +1,33 @@
 """The tools for agents over HTTP: for the programs of this user on this machine only.
 
-Another user's process, and a web page in this user's browser, can reach every port of 127.0.0.1. So each request needs
-the token; and a Host or an Origin that is not this server's is refused, whatever it brings (DNS rebinding).
+Each request needs the token; guards.py has that and the other checks.
 """
 
 from __future__ import annotations
 
-import hmac
-import json
 import os
 import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
 from awareness.errors import StorageFailed, UsageError, storage_errors
+from awareness.serve.guards import MAX_BODY_BYTES, Guards
+from awareness.serve.local_socket import runtime_folder
 from awareness.serve.mcp_server import AgentServer
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 PATH = "/mcp"
-MAX_BODY_BYTES = 1 << 20
 TOKEN_BYTES = 32
 
 
-class Guard:
-    """An ASGI application that lets only requests with the token, to this host and of no other origin, through."""
-
-    def __init__(self, app: Any, port: int, token: str) -> None:
-        self._app, self._token = app, f"Bearer {token}".encode()
-        self._hosts = {f"{host}:{port}".encode() for host in LOCAL_HOSTS}
-        self._origins = {b"http://" + host for host in self._hosts}
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        if scope["type"] not in ("http", "lifespan"):
-            return  # no web sockets
-        if refusal is None:
-            await self._app(scope, receive, send)
-            return
-        status, message, hint = refusal
-        body = json.dumps({"error": {"message": message, "hint": hint, "type": "usage_error", "code": status}}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def _refusal(self, scope: Any) -> tuple[int, str, str] | None:
-        """The status, message and hint for a request that is refused."""
-        given: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            given.setdefault(name.lower(), []).append(value)
-        hosts, origins = given.get(b"host", []), given.get(b"origin", [])
-        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            return 403, "this host name is not served", "http://127.0.0.1 with the port"
-        if any(origin.lower() not in self._origins for origin in origins):
-            return 403, "requests of other web pages are refused", "a client outside the browser"
-        tokens = given.get(b"authorization", [])
-        if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._token):
-            return 401, "the token is missing or wrong", "Authorization: Bearer TOKEN, as printed at the start"
-        return None
-
-
-def application(agents: AgentServer, port: int, token: str) -> Guard:
-    """The ASGI application."""
+def application(agents: AgentServer, port: int, token: str) -> Guards:
+    """The ASGI application, behind the same guards as `awareness serve`."""
     app = agents.server.streamable_http_app(
         streamable_http_path=PATH, max_request_body_size=MAX_BODY_BYTES, host="127.0.0.1"
     )
-    return Guard(app, port, token)
+    return Guards(app, token=token, port=port)
 
 
 async def run_http(agents: AgentServer, port: int, token: str, tell: Callable[[str], None]) -> None:
@@ -100,9 +57,10 @@ async def run_http(agents: AgentServer, port: int, token: str, tell: Callable[[s
 
 def token_file() -> Path:
     """Where the token is kept: in the user's runtime folder. Raises StorageFailed."""
-    import platformdirs
-
-    return Path(platformdirs.user_runtime_dir("awareness", appauthor=False)) / "mcp.token"
+    folder = runtime_folder()
+    if folder is None:
+        raise StorageFailed("no folder for the token that only you can enter", hint="export XDG_RUNTIME_DIR=FOLDER")
+    return folder / "mcp.token"
 
 
 def kept_token(path: Path) -> str:
