@@ -26,7 +26,7 @@ from awareness.serve.local_socket import CAN_LISTEN, connect, runtime_folder, so
 
 SILENCE_S = 30.0
 """Seconds without any byte after which a server is taken for dead; it sends a comment every five."""
-HEALTH_S = 2.0
+HEALTH_S = 5.0
 _ERRORS: dict[str, type[AwarenessError]] = {
     "usage_error": UsageError,
     "model_not_available": ModelNotAvailable,
