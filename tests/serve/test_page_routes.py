@@ -78,12 +78,8 @@ def test_the_status_tells_what_has_changed_and_indexing_what_it_did(client, samp
     write_tree(sample, {"src/new.py": "def added():\n    return 1\n"})
     assert client.get("/status").json()["drift"]["added"] == ["src/new.py"]
     *_, (last, done) = events(client.post("/index", json={"minutes": 1}))
-    assert (
-        (last, done["added"], done["removed"]) == ("indexed", 1, 0)
-        and done["files"] == 5
-        and done["pending"] == 0
-        and done["encoded"] == done["chunks"]
-    )
+    assert (last, done["files"], done["added"], done["removed"], done["pending"]) == ("indexed", 5, 1, 0, 0)
+    assert done["encoded"] == done["chunks"]
     assert client.get("/status").json()["latents"]["count"] == done["encoded"]
 
 

@@ -130,7 +130,7 @@ class Card {
     const { memory, timings } = answer;
     this.foot.textContent = line(
       `${answer.model}, ${answer.mode}: ${counted(memory.tokens, "token")} of memory, first token ${timings.first_token_s.toFixed(2)} s, `
-      + `${Math.round(answer.tokens_per_s)} tokens/s, ${timings.total_s.toFixed(1)} s in all`);
+      + `${answer.tokens_per_s.toFixed(answer.tokens_per_s < 10 ? 1 : 0)} tokens/s, ${timings.total_s.toFixed(1)} s in all`);
   }
 
   list(places, answer) {
@@ -141,7 +141,7 @@ class Card {
       const open = () => (answer ? reader.openSource(answer, number) : reader.openPlace(state.repository, place));
       return el("li", { class: cited.has(number) ? "cited" : null },
         el("button", { type: "button", class: "place", on: { click: open } }, el("span", { class: "number", text: `[${number}]` }), " ", el("span", { class: "path", text: line(name) })),
-        el("span", { class: "symbol", text: line(place.symbol ?? "") }),
+        el("span", { class: "symbol", title: line(place.symbol ?? ""), text: line(place.symbol ?? "") }),
         place.attention === null || place.attention === undefined ? null : meter(place.attention));
     }));
   }

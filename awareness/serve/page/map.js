@@ -19,7 +19,7 @@ let chosen = null;
 export function begin() {
   const canvas = $("map");
   canvas.addEventListener("keydown", keydown);
-  canvas.addEventListener("focus", () => { if (!chosen && boxes.length) choose(boxes[0]); });
+  canvas.addEventListener("focus", () => { if (!chosen) chooseFirst(); });
   canvas.addEventListener("pointermove", (event) => { const box = under(event); if (box && box !== chosen) choose(box); });
   canvas.addEventListener("click", (event) => { const box = under(event); if (box) { choose(box); openChosen(); } });
   new ResizeObserver(redraw).observe(canvas.parentElement);
@@ -44,7 +44,7 @@ export async function opened() {
   redraw();
   fillTable();
   say();
-  if (!chosen && boxes.length && document.activeElement === $("map")) choose(boxes[0]);
+  if (!chosen && document.activeElement === $("map")) chooseFirst();
 }
 
 // path -> [{start, end, share}] of what the last answer read.
@@ -172,6 +172,14 @@ function choose(box) {
   const share = (read().get(file.path) ?? []).reduce((sum, part) => sum + part.share, 0);
   $("map-file").textContent = line(`${file.path}: ${bytes(file.bytes)}, ${counted(file.chunks.length, "chunk")}${share ? `, read ${percent(share)}` : ""}`);
   draw();
+}
+
+// The file that the last answer read most, else the largest one.
+function chooseFirst() {
+  const lit = read();
+  const share = (box) => (lit.get(box.item.file.path) ?? []).reduce((sum, part) => sum + part.share, 0);
+  const first = boxes.reduce((best, box) => (best === null || share(box) > share(best) ? box : best), null);
+  if (first) choose(first);
 }
 
 function openChosen() {

@@ -71,8 +71,9 @@ function show({ grid, mean, model, samples }) {
       const shade = Math.round(own.accuracy * LEVELS);
       return el("td", { class: `number cell ${shade ? `h${shade}` : ""}`, title: counted(own.n, "needle"), text: own.accuracy.toFixed(2) });
     })));
-  $("needle-result").replaceChildren(el("table", { class: "heat-map" },
-    el("caption", { text: `Needles found by ${line(model)}, n = ${samples} for each number of chunks. Depth down (0 %: the first chunk, 100 %: next to the question), chunks across.` }),
+  const said = `By ${line(model)}, n = ${samples} for each number of chunks. Depth down (0 %: the first chunk, 100 %: next to the question), chunks across.`;
+  $("needle-result").replaceChildren(el("p", { class: "hint", text: said }), el("table", { class: "heat-map" },
+    el("caption", { text: "Needles found" }),
     el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "depth" }), ...numbers.map((number) => el("th", { scope: "col", class: "number", text: counted(number, "chunk") })))),
     el("tbody", {}, ...rows)));
   $("needle-status").textContent = mean === null ? "no needle fits" : `found ${percent(mean)} of the needles`;
