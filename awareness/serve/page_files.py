@@ -27,12 +27,12 @@ def _files() -> dict[str, tuple[bytes, str]]:
 
 
 @router.get("/")
-def index() -> Response:
+async def index() -> Response:
     return _file("index.html")
 
 
 @router.get("/static/{name}")
-def static(name: str) -> Response:
+async def static(name: str) -> Response:
     return _file(name)
 
 
