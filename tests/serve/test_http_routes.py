@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from awareness import __version__
-from tests.serve.conftest import QUESTION, events, eventually
+from tests.serve.conftest import QUESTION, events
 
 
 def test_health_needs_no_token_and_shows_no_path(server):
@@ -236,35 +236,3 @@ def test_metrics_count_by_route_and_never_by_what_was_typed(http):
     assert 'awareness_requests_total{route="other",status="404"}' in text
     assert "awareness_queue_length 0.0" in text and "awareness_first_token_seconds_bucket" in text
     assert "awareness_open_repositories 1.0" in text
-
-
-def count_of(http, outcome):
-    lines = http.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if f'answers_total{{outcome="{outcome}"}}' in line)
-
-
-ENDLESS = {"question": QUESTION, "max_new_tokens": 3000, "long": True}
-
-
-def test_a_client_that_leaves_cancels_its_question_also_while_it_waits(server, http):
-    before = count_of(http, "cancelled")
-    first, second = server.client(), server.client()
-    with first.stream("POST", "/ask", json=ENDLESS) as running:
-        received = events(running)
-        assert next(received)[0] == "queued"
-        assert any(event == "route" for event, _ in received)  # it computes
-        with second.stream("POST", "/ask", json=ENDLESS) as waiting:
-            assert json.loads(next(events(waiting))[1]) == {"position": 1}
-            refused = http.post("/ask", json=ENDLESS)
-            assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
-            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-            assert (
-                http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "a"}]}).status_code
-                == 429
-            )
-            assert http.post("/search", json={"query": QUESTION}).status_code == 200  # it needs no turn
-        second.close()
-        assert eventually(lambda: count_of(http, "cancelled") == before + 1)
-        assert "awareness_queue_length 0.0" in http.get("/metrics").text
-    first.close()
-    assert eventually(lambda: count_of(http, "cancelled") == before + 2)
