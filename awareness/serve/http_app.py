@@ -36,6 +36,7 @@ from awareness.serve import (
     api_page,
     ask_routes,
     attention_routes,
+    indexing_routes,
     needle_routes,
     openai_routes,
     page_files,
@@ -67,6 +68,7 @@ def create_app(shared: Services) -> FastAPI:
     app.include_router(api_page.router)
     app.include_router(page_files.router)
     app.include_router(page_routes.router)
+    app.include_router(indexing_routes.router)
     app.include_router(attention_routes.router)
     app.include_router(needle_routes.router)
     app.include_router(run_routes.router)
