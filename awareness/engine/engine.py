@@ -260,13 +260,13 @@ class Engine:
                 self.corpora, query, scope, top_k, rules, self._reporter, kinds, second_stage, languages
             )
 
-    def read(self, path: str, *, origin: str | None = None) -> IndexedText:
+    def read(self, path: str, *, origin: str | None = None, is_exact: bool = False) -> IndexedText:
         """The lines of an indexed file, as they are now. path: from the top folder of its repository, or its unique
-        end. origin: of a hit, where several repositories may have such a path. Raises NotIndexed for every other file,
-        and NoIndex."""
+        end unless is_exact. origin: of a hit, where several repositories may have such a path. Raises NotIndexed for
+        every other file, and NoIndex."""
         roots = [workspace.repository.root for workspace in self._workspaces]
         with self._index_lock:
-            return read_indexed(self.corpora, roots, path, origin)
+            return read_indexed(self.corpora, roots, path, origin, is_exact=is_exact)
 
     def embed(self, texts: Sequence[str], *, as_code: bool = False) -> list[list[float]]:
         """The unit vectors that the first index compares, of questions or (as_code) of code. Raises UsageError for a

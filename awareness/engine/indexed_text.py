@@ -44,16 +44,20 @@ class IndexedText:
         return ["\n".join(found.get(number, ())) for number in range(start, end + 1)]
 
 
-def read_indexed(corpora: Sequence[Corpus], roots: Sequence[Path], path: str, origin: str | None = None) -> IndexedText:
+def read_indexed(
+    corpora: Sequence[Corpus], roots: Sequence[Path], path: str, origin: str | None = None, *, is_exact: bool = False
+) -> IndexedText:
     """A file of the first corpus that has it, read again; of a pack, its chunks. roots: of the repositories. origin:
-    the name of the corpus, where several may have such a path. Raises NotIndexed."""
+    the name of the corpus, where several may have such a path. is_exact: take the path as it is, not as a user may mean
+    it. Raises NotIndexed."""
     for corpus in corpora:
         if origin not in (None, corpus.name):
             continue
         in_scope = corpus.build_scope(None)
         files = {path: file for file, path, _ in corpus.store.files(corpus.snapshot)}
         known = [path for path in files if in_scope is None or in_scope(path)]
-        if (found := indexed_path(path, known, roots)) is None:
+        found = (path if path in known else None) if is_exact else indexed_path(path, known, roots)
+        if found is None:
             continue
         if corpus.read is None:
             return IndexedText(corpus, found, language_of(found), _rows_of_chunks(corpus, files[found]))

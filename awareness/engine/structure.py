@@ -170,11 +170,16 @@ def similar(
 
 def indexed_path(file: str, paths: Sequence[str], roots: Sequence[Path]) -> str | None:
     """The indexed path that a user means: from the top folder, from the working folder, or its unique end."""
-    normal = os.path.normpath(file).replace(os.sep, "/")
     known = set(paths)
+    if file in known:
+        return file
+    normal = os.path.normpath(file).replace(os.sep, "/")
     if normal in known:
         return normal
-    real = Path(os.path.realpath(file))
+    try:
+        real = Path(os.path.realpath(file))
+    except ValueError:  # no file can be called that
+        return None
     for root in roots:
         if real.is_relative_to(root) and (inner := real.relative_to(root).as_posix()) in known:
             return inner

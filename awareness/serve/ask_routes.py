@@ -14,7 +14,7 @@ from awareness.engine.answer import Answer, NotAnswered, sentence_json
 from awareness.engine.earlier_turns import EarlierTurns
 from awareness.engine.engine import Engine
 from awareness.engine.question_options import DEFAULT_TOP_K
-from awareness.serve.event_stream import EventStream
+from awareness.serve.event_stream import EVENTS, EventStream
 from awareness.serve.question_queue import Ended, Job
 from awareness.serve.repositories import Served
 from awareness.serve.repository_routes import Globs, Shared, Text, TopK
@@ -66,7 +66,7 @@ class Outcome:
     tokens: tuple[int, int] = (0, 0)
 
 
-@router.post("/ask", response_model=None, responses={200: {"content": {"text/event-stream": {}}}})
+@router.post("/ask", **EVENTS)
 async def ask(asked: AskRequest, shared: Shared) -> EventStream:
     """Events, each with one JSON object: `queued {position}`, `note {message}`, `progress {what, done, total}`,
     `route {hits}`, `begun {text}`, `sentence {…}`, and at the end `answer {…}`, `refusal {…}` or `error {…}`. A client

@@ -48,6 +48,10 @@ def failure_of(job: Job) -> dict[str, Any] | None:
     return internal_fields(error)
 
 
+EVENTS: dict[str, Any] = {"response_model": None, "responses": {200: {"content": {"text/event-stream": {}}}}}
+"""Of a route that returns an EventStream, for the description of the API."""
+
+
 class EventStream(Response):
     """Server-Sent Events of a job, as `encode` writes them."""
 

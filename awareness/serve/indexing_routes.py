@@ -15,7 +15,7 @@ from awareness.engine.models import LoadedModel
 from awareness.engine.places import open_workspaces
 from awareness.engine.workspace import Workspace
 from awareness.errors import UsageError
-from awareness.serve.event_stream import EventStream
+from awareness.serve.event_stream import EVENTS, EventStream
 from awareness.serve.question_queue import Job
 from awareness.serve.repositories import Served
 from awareness.serve.repository_routes import Shared
@@ -32,7 +32,7 @@ class IndexRequest(BaseModel):
     minutes: Annotated[float, Field(ge=0, le=MOST_MINUTES)] = 0.0
 
 
-@router.post("/index", response_class=EventStream)
+@router.post("/index", **EVENTS)
 async def index(shared: Shared, asked: IndexRequest, repository: str | None = None) -> EventStream:
     """Brings the index up to date. Events: `queued`, `progress {what, done, total}`, `note {message}`, and at the end
     `indexed {files, chunks, added, reused, removed, encoded, pending, seconds}`. A client that leaves ends it; what

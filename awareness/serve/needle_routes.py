@@ -11,7 +11,7 @@ from awareness.engine.engine import Engine
 from awareness.engine.places import open_workspaces
 from awareness.errors import UsageError
 from awareness.serve.error_json import Json
-from awareness.serve.event_stream import EventStream
+from awareness.serve.event_stream import EVENTS, EventStream
 from awareness.serve.question_queue import Job
 from awareness.serve.repositories import Served
 from awareness.serve.repository_routes import Shared
@@ -42,7 +42,7 @@ def shapes() -> Json:
     return Json({"shapes": known_shapes()})
 
 
-@router.post("/needle", response_class=EventStream)
+@router.post("/needle", **EVENTS)
 async def needle(asked: NeedleRequest, shared: Shared) -> EventStream:
     """Events: `queued`, `progress {what, done, total}`, and at the end `needle {model, samples, mean, grid}`, where
     grid has `chunks`, `depth`, `accuracy` (null where nothing fits) and `n` for each cell."""

@@ -138,7 +138,7 @@ def file(
     served = shared.repositories.find(repository)
     with shared.repositories.engine(served.name) as engine:
         try:
-            found = engine.read(path, origin=origin)
+            found = engine.read(path, origin=origin, is_exact=True)
         except NotIndexed as error:
             raise Refused(404, error.message, hint=error.hint) from error
     total = found.total

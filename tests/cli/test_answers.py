@@ -35,7 +35,7 @@ def test_json_has_each_sentence_with_its_source(asked):
     assert answer["weights"] == "none"  # nobody has measured this model
     assert 1 <= len(answer["sentences"]) <= 3
     for sentence in answer["sentences"]:
-        assert set(sentence) == {"text", "source", "unknown", "lines", "confidence"}
+        assert set(sentence) == {"text", "marked", "source", "unknown", "lines", "confidence"}
         assert 1 <= sentence["source"] <= len(answer["citations"])
         assert (sentence["lines"] is None) == (sentence["confidence"] is None)
         if sentence["lines"]:

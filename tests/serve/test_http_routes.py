@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from awareness import __version__
+from awareness.serve.forwarding_reporter import ForwardingReporter
+from awareness.serve.http_app import create_app
+from awareness.serve.http_settings import HttpSettings
+from awareness.serve.question_queue import QuestionQueue
+from awareness.serve.repositories import Repositories
+from awareness.serve.server_metrics import ServerMetrics
+from awareness.serve.services import Services
 from tests.serve.conftest import QUESTION, events
 
 
@@ -236,3 +245,34 @@ def test_metrics_count_by_route_and_never_by_what_was_typed(http):
     assert 'awareness_requests_total{route="other",status="404"}' in text
     assert "awareness_queue_length 0.0" in text and "awareness_first_token_seconds_bucket" in text
     assert "awareness_open_repositories 1.0" in text
+
+
+def test_a_full_queue_is_429_and_a_client_that_leaves_it_gives_its_place_back(sample, model_folder):
+    repositories, queue = Repositories([sample], model=str(model_folder)), QuestionQueue(1)
+    settings, metrics = HttpSettings(token="x"), ServerMetrics(queue, repositories)
+    app = create_app(Services(repositories, queue, settings, metrics, ForwardingReporter()))
+    body = {"json": {"question": QUESTION}}
+
+    async def scenario() -> None:
+        gate = threading.Event()
+        queue.submit(lambda job: gate.wait(60))  # the model is busy until the end
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            waiting = asyncio.create_task(client.post("/ask", **body))
+            while queue.waiting < 1:
+                await asyncio.sleep(0.01)
+            refused = await client.post("/ask", **body)
+            assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
+            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+            chat = {"model": "awareness", "messages": [{"role": "user", "content": QUESTION}]}
+            assert (await client.post("/v1/chat/completions", json=chat)).status_code == 429
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            while queue.waiting:
+                await asyncio.sleep(0.01)
+            gate.set()
+            assert (await client.post("/ask", **body)).status_code == 200
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+    queue.close()
+    repositories.close()
