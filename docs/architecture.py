@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "awareness"
 LINE = "#444444"
 # (room, what it does, left, bottom, width, height, colour, columns of file names)
 ROOMS = (
-    ("cli", "parse, call, print", 0.1, 8.0, 11.8, 0.95, "#e8e4f3", 8),
+    ("cli", "parse, call, print", 0.1, 9.6, 11.8, 1.15, "#e8e4f3", 8),
+    ("serve", "HTTP, the page, tools for agents", 0.1, 7.95, 7.2, 1.2, "#e8e4f3", 5),
     ("engine", "the library: open, refresh, search, attach, ask", 0.1, 4.9, 4.6, 2.6, "#dfe6ee", 2),
     ("evals", "measurements", 4.9, 4.9, 2.4, 2.6, "#dfe6ee", 2),
     ("train", "the training loop; data/ and samples/", 7.5, 4.9, 4.4, 2.6, "#dfe6ee", 3),
@@ -63,11 +64,11 @@ def draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float])
 
 
 def main() -> None:
-    figure = Figure(figsize=(12, 9.1), dpi=130)
+    figure = Figure(figsize=(12, 10.9), dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axes.set_xlim(0, 12)
-    axes.set_ylim(0, 9.1)
+    axes.set_ylim(0, 10.9)
     axes.axis("off")
     for room in ROOMS:
         draw_room(axes, *room)
@@ -76,8 +77,10 @@ def main() -> None:
     axes.text(5.4, 0.66, "types.py, errors.py", fontsize=9, weight="bold", va="center")
     shared = "Chunk, Latent, MemorySpec, Memory, Hit, Citation; the tree of exceptions"
     axes.text(5.4, 0.36, f"what passes between the rooms: {shared}", fontsize=7, va="center", color=LINE)
-    for x in (2.4, 6.1, 9.7):
-        draw_arrow(axes, (x, 7.96), (x, 7.55))
+    for x in (2.4, 6.1):
+        draw_arrow(axes, (x, 9.56), (x, 9.2))
+        draw_arrow(axes, (x, 7.91), (x, 7.55))
+    draw_arrow(axes, (9.7, 9.56), (9.7, 7.55))
     for start, end in ((2.0, 2.0), (4.2, 8.1), (5.6, 5.2), (7.0, 8.6), (8.8, 6.4), (10.1, 10.1)):
         draw_arrow(axes, (start, 4.86), (end, 4.5))
     draw_arrow(axes, (4.88, 6.8), (4.73, 6.8))  # evals asks as the engine does
