@@ -129,7 +129,8 @@ def over_socket(question: str) -> tuple[float, float, float]:
     begun: list[float] = []
     started = time.perf_counter()
     with contextlib.closing(server):
-        for event, data in server.ask({"question": question}):
+        server.send({"question": question})
+        for event, data in server.events():
             if event == "begun":
                 begun.append(time.perf_counter())
             if event == "answer":

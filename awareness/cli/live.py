@@ -18,6 +18,7 @@ class _Growing:
     live: Live
     safe: Callable[[str], str]
     complete: str = ""
+    is_drawn: bool = False
 
     def begun(self, text: str) -> None:
         self._draw(self.complete + text)
@@ -27,7 +28,10 @@ class _Growing:
         self._draw(self.complete)
 
     def _draw(self, text: str) -> None:
-        self.live.update(Markdown(self.safe(text), hyperlinks=False))
+        is_first, self.is_drawn = bool(text) and not self.is_drawn, self.is_drawn or bool(text)
+        self.live.update(
+            Markdown(self.safe(text), hyperlinks=False), refresh=is_first
+        )  # later ones wait for their turn
 
 
 @contextmanager

@@ -32,20 +32,22 @@ def ask(
     answer: dict[str, Any] = {}
     is_begun = False
     try:
-        with contextlib.closing(server), answers.answering(format) as output:
-            for event, data in _with_progress(server, asked):
-                if event == "route":
-                    is_begun = format is AnswerFormat.lines
-                    output.hits(data["hits"])
-                elif event == "begun":
-                    output.begun(data["text"])
-                elif event == "sentence":
-                    is_begun = format is not AnswerFormat.json
-                    output.sentence(data)
-                elif event == "answer":
-                    answer = data
-                elif event == "refusal":
-                    raise _Refused(data)
+        with contextlib.closing(server):
+            server.send(asked)  # it works while this process prepares the screen
+            with answers.answering(format) as output:
+                for event, data in _with_progress(server):
+                    if event == "route":
+                        is_begun = format is AnswerFormat.lines
+                        output.hits(data["hits"])
+                    elif event == "begun":
+                        output.begun(data["text"])
+                    elif event == "sentence":
+                        is_begun = format is not AnswerFormat.json
+                        output.sentence(data)
+                    elif event == "answer":
+                        answer = data
+                    elif event == "refusal":
+                        raise _Refused(data)
     except ServerGone:
         if is_begun:
             raise ModelNotAvailable(
@@ -72,11 +74,11 @@ class _Refused(NothingFound):
         self.nearest, self.searched, self.json = data.pop("shown"), data.pop("searched"), data
 
 
-def _with_progress(server: Server, asked: dict[str, Any]) -> Any:
+def _with_progress(server: Server) -> Any:
     """The events of the answer. What the server does meanwhile, such as indexing, is shown on stderr."""
     with contextlib.ExitStack() as stack:
         move = None
-        for event, data in server.ask(asked):
+        for event, data in server.events():
             if event == "progress":
                 move = move or stack.enter_context(render.progress())
                 move(data["what"], data["done"], data["total"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,6 +25,8 @@ from awareness.serve.services import Services
 from awareness.types import QuestionReading, Sampling
 
 router = APIRouter()
+BEGUN_S = 0.15
+"""Seconds between two `begun` events."""
 Tokens = Annotated[int, Field(ge=1, le=8192)]
 Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
@@ -109,7 +113,7 @@ def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared:
             reading=QuestionReading(asked.recompute, asked.read_chunks),
             on_hits=lambda hits: job.send("route", {"hits": [hit.listed() for hit in hits]}),
             on_sentence=lambda sentence: job.send("sentence", sentence_json(sentence)),
-            on_begun=lambda text: job.send("begun", {"text": text}),
+            on_begun=_Paced(lambda text: job.send("begun", {"text": text})),
             is_cancelled=job.is_cancelled,
         )
     except NotAnswered as refusal:
@@ -131,6 +135,20 @@ def _answer(asked: AskRequest, job: Job, engine: Engine, served: Served, shared:
 def _count(engine: Engine, text: str) -> int:
     """Tokens of a text."""
     return len(engine.load().decoder.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+class _Paced:
+    """Passes the growing text on at most every `BEGUN_S` seconds: each time, the threads of the server and the client
+    take the cores from the decoder."""
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self._send, self._last = send, float("-inf")
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= BEGUN_S:
+            self._last = now
+            self._send(text)
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

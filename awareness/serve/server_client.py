@@ -66,12 +66,18 @@ class Server:
     def close(self) -> None:
         self._connection.close()
 
-    def ask(self, body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The events of `POST /ask`, until the last one. Raises ServerGone, and the error that ended the answer."""
+    def send(self, body: dict[str, Any]) -> None:
+        """Sends `POST /ask`; the server begins, and `events` has what comes. Raises ServerGone."""
         try:
             self._connection.request(
                 "POST", "/ask", json.dumps({**body, "repository": self._name}), {"Content-Type": "application/json"}
             )
+        except _FAILURES as error:
+            raise ServerGone from error
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The events of the answer, until the last one. Raises ServerGone, and the error that ended the answer."""
+        try:
             assert self._connection.sock is not None
             self._connection.sock.settimeout(SILENCE_S)
             response = self._connection.getresponse()

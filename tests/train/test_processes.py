@@ -352,5 +352,7 @@ def test_find_lr_of_a_configuration_for_several_processes_takes_one(config_file,
     assert prepare(read_config(config_file, [*FSDP]), pull=find).trainer.is_fsdp_enabled is False
 
 
-if __name__ == "__main__":
-    _worker(Path(sys.argv[1]), Path(sys.argv[2]))
+if __name__ == "__main__":  # as awareness/cli does
+    with processes.one_of_several():
+        _worker(Path(sys.argv[1]), Path(sys.argv[2]))
+    processes.leave_with(0)

@@ -861,7 +861,7 @@ def forbid_models(monkeypatch, *names: str) -> None:
 
     for name in names or ("find", "pull"):
         monkeypatch.setattr(f"awareness.model.model_files.{name}", refuse)
-    monkeypatch.setattr("awareness.engine.engine.load_model", refuse)
+    monkeypatch.setattr("awareness.engine.model_pool.load_model", refuse)
 
 
 def test_checking_a_pack_holds_few_latents_at_once(tmp_path, monkeypatch):
