@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from awareness.config.training import TrainingConfig as TrainingConfig
     from awareness.engine.document_store import Document as Document
     from awareness.engine.document_store import LatentMemoryStore as LatentMemoryStore
+    from awareness.engine.earlier_turns import EarlierTurns as EarlierTurns
     from awareness.engine.engine import Engine as Engine
+    from awareness.engine.model_pool import ModelPool as ModelPool
+    from awareness.engine.talk import Talk as Talk
     from awareness.model.bank import MemoryBank as MemoryBank
     from awareness.model.context_encoder import ContextEncoder as ContextEncoder
     from awareness.model.fusion import attached as attached
@@ -36,6 +39,7 @@ _MODULES = {
     "ContextEncoder": "awareness.model.context_encoder",
     "DataConfig": "awareness.config.training",
     "Document": "awareness.engine.document_store",
+    "EarlierTurns": "awareness.engine.earlier_turns",
     "Engine": "awareness.engine.engine",
     "LatentMemoryStore": "awareness.engine.document_store",
     "LatentTensor": "awareness.model.latent_tensor",
@@ -45,8 +49,10 @@ _MODULES = {
     "MemoryConfig": "awareness.config.memory",
     "MemorySpec": "awareness.types",
     "ModelConfig": "awareness.config.decoder",
+    "ModelPool": "awareness.engine.model_pool",
     "ReasoningDecoder": "awareness.model.reasoning_decoder",
     "ReasoningOutput": "awareness.model.reasoning_decoder",
+    "Talk": "awareness.engine.talk",
     "TrainConfig": "awareness.config.training",
     "TrainingConfig": "awareness.config.training",
     "attached": "awareness.model.fusion",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,14 +21,7 @@ HISTORY = "chat_history"
 
 
 def chat(
-    repo: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Repositories, parts of them, folders of clones, or packs. Default: the one around this folder.",
-            metavar="[REPO]...",
-            show_default=False,
-        ),
-    ] = None,
+    repo: options.ReposArgument = None,
     model: options.ModelOption = None,
     adapter: options.AdapterOption = None,
     mode: Annotated[

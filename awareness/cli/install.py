@@ -34,10 +34,7 @@ def install(
             show_default=False,
         ),
     ] = None,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option("--root", help="Also allow every repository below this folder; repeatable."),
-    ] = None,
+    root: options.AllowedRootOption = None,
     prints: Annotated[
         bool, typer.Option("--print", help="Print the files and what would be put in; change nothing.")
     ] = False,

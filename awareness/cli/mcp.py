@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,19 +15,8 @@ if TYPE_CHECKING:
 
 
 def mcp(
-    repos: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[REPO]...",
-            help="Repositories, parts of them, folders of clones, and packs. Default: the git repository around this"
-            " folder.",
-            show_default=False,
-        ),
-    ] = None,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option("--root", help="Also allow every repository below this folder; repeatable."),
-    ] = None,
+    repos: options.ReposArgument = None,
+    root: options.AllowedRootOption = None,
     http: Annotated[
         int | None,
         typer.Option(

@@ -78,6 +78,18 @@ ReposOption = Annotated[
         " Default: the whole repository around this folder.",
     ),
 ]
+ReposArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[REPO]...",
+        help="Repositories, parts of them, folders of clones, or packs. Default: the repository around this folder.",
+        show_default=False,
+    ),
+]
+AllowedRootOption = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help="Also allow every repository below this folder; repeatable."),
+]
 MemoryOption = Annotated[
     list[Path] | None,
     typer.Option("--memory", help="A file that `awareness pack` wrote; repeatable, with or without --repo."),

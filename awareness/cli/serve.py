@@ -28,14 +28,7 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def serve(
-    repos: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[REPO]...",
-            help="Repositories, parts of them, packs, or a folder of clones. Default: the one around this folder.",
-            show_default=False,
-        ),
-    ] = None,
+    repos: options.ReposArgument = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Others than 127.0.0.1 let other machines in.")
     ] = DEFAULT_HOST,

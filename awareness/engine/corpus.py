@@ -132,9 +132,8 @@ class CorpusHit:
         filled = [line for line in self.chunk.text.split("\n") if line.strip()]
         return "\n".join(line[:120] for line in filled[:lines])
 
-    def listed(self) -> dict[str, object]:
-        """Where it is, for a list of sources. uri: of the file on disk; None for what is no file there."""
-        chunk, file = self.chunk, self.file
+    def _where(self) -> dict[str, object]:
+        chunk = self.chunk
         return {
             "path": chunk.path,
             "start_line": chunk.start_line,
@@ -143,20 +142,17 @@ class CorpusHit:
             "score": self.score,
             "rev": self.corpus.rev,
             "origin": self.corpus.name,
-            "uri": None if file is None else file.absolute().as_uri(),
         }
 
+    def listed(self) -> dict[str, object]:
+        """Where it is, for a list of sources. uri: of the file on disk; None for what is no file there."""
+        file = self.file
+        return {**self._where(), "uri": None if file is None else file.absolute().as_uri()}
+
     def to_json(self, *, with_preview: bool = True) -> dict[str, object]:
-        chunk = self.chunk
         preview = {"preview": self.preview()} if with_preview else {}
         return {
-            "path": chunk.path,
-            "start_line": chunk.start_line,
-            "end_line": chunk.end_line,
-            "symbol": chunk.symbol,
-            "score": self.score,
-            "rev": self.corpus.rev,
-            "origin": self.corpus.name,
+            **self._where(),
             "kind": self.hit.kind,
             "copies": [copy.place for copy in self.hit.copies],
             "translations": [other.place for other in self.hit.translations],
