@@ -155,10 +155,10 @@ for ending in ("json", "awm"):  # replaces a link, too, instead of following it
     os.replace(os.path.join(staging, f"pack.{ending}"), os.path.join(out, f"{name}.{ending}"))
 path = os.path.join(out, f"{name}.awm")
 
-how = f"{encoded} chunks encoded now, the others were in the index" if encoded else "all latents were in the index"
+new = "no" if not encoded else "all" if encoded >= index["latents"] else f"{encoded} of {index['latents']}"
 line = (
     f"commit {pack['rev']}: {pack['files']} files, {pack['chunks']} chunks, {pack['tokens']:,} tokens,"
-    f" {pack['bytes'] / 2**20:.1f} MiB; {how}"
+    f" {pack['bytes'] / 2**20:.1f} MiB; {new} latents encoded now"
 )
 print(line, f"sha256 {about['sha256']}", path, sep="\n")
 for variable, text in (
