@@ -1,4 +1,4 @@
-"""The templates in `ci/`: what they may say, and their very lines run in a shell, with the variables of the platform."""
+"""The templates in `ci/`: what they may say, and their very lines, run in a shell as the platform runs them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
