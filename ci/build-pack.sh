@@ -55,7 +55,7 @@ fi
 
 # What is kept between commits must not lie where a commit puts files, or a commit could bring an index of its own; and
 # what is written must not go through a link of the commit. `-I`: Python imports nothing from the working folder.
-python3 -I - "$repo" "${AWARENESS_OUT:-awareness-pack}" "$name" >"$work/places" <<'PYTHON'
+python3 -I - "$repo" "${AWARENESS_OUT:-awareness-pack}" "$name" >"$work/places" <<'PYTHON' || exit 2
 import os, re, sys
 
 repo, out, name = sys.argv[1:]

@@ -117,7 +117,6 @@ def test_a_hostile_commit_in_a_shallow_clone_runs_nothing(build, sample, tmp_pat
         ({"AWARENESS_OUT": "elsewhere"}, "AWARENESS_OUT: elsewhere leads through a link of the repository"),
         ({"AWARENESS_OUT": "elsewhere/in/it"}, "AWARENESS_OUT: elsewhere/in/it leads through a link of the repository"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_done_is_one_clear_line(build, sample, tmp_path, variables, said):
     (tmp_path / "outside").mkdir()
