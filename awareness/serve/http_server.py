@@ -21,7 +21,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from awareness.errors import AwarenessError, StorageFailed, UsageError
+from awareness.errors import AwarenessError, StorageFailed
 from awareness.serve.forwarding_reporter import ForwardingReporter
 from awareness.serve.guards import LOOPBACK, Application, Guards
 from awareness.serve.http_app import create_app
@@ -31,6 +31,7 @@ from awareness.serve.question_queue import Job, QuestionQueue
 from awareness.serve.repositories import Repositories
 from awareness.serve.server_metrics import ServerMetrics
 from awareness.serve.services import Services
+from awareness.serve.tcp_socket import listen
 
 GRACE_S = 10
 """Seconds that connections have for their last bytes."""
@@ -41,32 +42,12 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def listen(settings: HttpSettings) -> socket.socket:
-    """The TCP socket. Raises UsageError if the port is taken or the host is not this machine's."""
-    try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {settings.host}: {error}", hint="--host 127.0.0.1") from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        hint = f"awareness serve --port {settings.port + 1 if settings.port < 65535 else 0}"
-        raise UsageError(
-            f"{settings.host}:{settings.port} cannot be used: {error.strerror or error}", hint=hint
-        ) from error
-    return listening
-
-
 class HttpServer:
     """A server that listens from `with` on, and answers while `run` runs."""
 
     def __init__(self, repositories: Repositories, settings: HttpSettings, reporter: ForwardingReporter) -> None:
         """Raises UsageError."""
-        self._tcp = listen(settings)
+        self._tcp = listen(settings.host, settings.port, "awareness serve --port")
         self.settings = replace(settings, port=self._tcp.getsockname()[1])
         self._queue = QuestionQueue(settings.queue)
         metrics = ServerMetrics(self._queue, repositories)

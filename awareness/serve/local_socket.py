@@ -14,7 +14,7 @@ import stat
 import struct
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from awareness.config.environment import cache_dir
@@ -57,10 +57,16 @@ def _is_safe(folder: Path, *, make: bool) -> bool:
         return False
 
 
-def is_private(status: os.stat_result, is_kind: object = stat.S_ISSOCK) -> bool:
+def is_private(status: os.stat_result, is_kind: Callable[[int], bool] = stat.S_ISSOCK) -> bool:
     """Whether it is of this kind, belongs to this user, and nobody else has any access."""
-    assert callable(is_kind)
-    return bool(is_kind(status.st_mode)) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    return is_kind(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def write_private(path: Path, text: str) -> None:
+    """Makes a file that this user alone can read. Raises OSError, FileExistsError where there is one or a link."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
 
 
 def sockets(folder: Path) -> list[Path]:
@@ -110,9 +116,7 @@ class LocalEntry:
         for path in (self.socket_path, self.token_path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        descriptor = os.open(self.token_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(token + "\n")
+        write_private(self.token_path, token + "\n")
         self._made.append((self.token_path, _identity(self.token_path)))
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)  # between bind and chmod nobody else could connect either: the folder is private

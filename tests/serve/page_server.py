@@ -13,12 +13,12 @@ import uvicorn
 from awareness.serve.forwarding_reporter import ForwardingReporter
 from awareness.serve.guards import Guards
 from awareness.serve.http_app import create_app
-from awareness.serve.http_server import listen
 from awareness.serve.http_settings import HttpSettings
 from awareness.serve.question_queue import QuestionQueue
 from awareness.serve.repositories import Repositories
 from awareness.serve.server_metrics import ServerMetrics
 from awareness.serve.services import Services
+from awareness.serve.tcp_socket import listen
 
 TOKEN = "a-token-for-tests"
 
@@ -40,7 +40,7 @@ class Running:
 @contextlib.contextmanager
 def serving(*sources: Path, model: Path | str, runs: Path | None = None) -> Iterator[Running]:
     settings = HttpSettings(token=TOKEN, port=0, runs=runs)
-    listening = listen(settings)
+    listening = listen(settings.host, settings.port, "--port")
     port = listening.getsockname()[1]
     reporter, queue = ForwardingReporter(), QuestionQueue(4)
     repositories = Repositories(sources, model=str(model), reporter=reporter)
