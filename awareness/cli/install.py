@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from awareness.cli import options, render
+from awareness.cli import extras, options, render
 from awareness.config.environment import Environment, variable
 from awareness.engine.units import named_list
 from awareness.errors import UsageError
@@ -57,8 +56,8 @@ def install(
     is_project = bool(project)
     if is_project and chosen.project is None:
         raise UsageError(f"{chosen.title} has no configuration of a project", hint=f"awareness install {client} --user")
-    if not (uninstall or prints or find_spec("mcp")):
-        raise UsageError("mcp is missing", hint='pip install "awareness[serve]"')
+    if not (uninstall or prints):
+        extras.require("mcp", "mcp", "uvicorn")
     roots = [_folder(path) for path in root or ()]
     if not (chosen.knows_project or roots or uninstall):
         raise UsageError(

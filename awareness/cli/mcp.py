@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from awareness.cli import options, render
-from awareness.errors import UsageError
+from awareness.cli import extras, options, render
 
 if TYPE_CHECKING:
     from awareness.serve.allowed import AllowedRepositories
@@ -34,17 +33,13 @@ def mcp(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Serve search and answers to agents: an MCP server on stdin and stdout, or over HTTP."""
-    try:
-        import anyio
+    extras.require("mcp", "mcp", "uvicorn")
+    import anyio
 
-        from awareness.serve.mcp_server import AgentServer
-    except ImportError as error:
-        if (error.name or "").startswith("awareness"):
-            raise
-        raise UsageError(f"{error.name} is missing", hint='pip install "awareness[serve]"') from error
     from awareness.config.environment import environment
     from awareness.serve.agent_calls import CallReporter
     from awareness.serve.allowed import AllowedRepositories
+    from awareness.serve.mcp_server import AgentServer
 
     repositories = AllowedRepositories(
         repos or (),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from awareness.cli import options, render
+from awareness.cli import extras, options, render
 from awareness.config.environment import environment
 from awareness.engine.units import named_list, parse_bytes
 from awareness.errors import UsageError
@@ -23,8 +22,6 @@ from awareness.serve.http_settings import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_QU
 
 if TYPE_CHECKING:
     from awareness.serve.http_server import HttpServer
-
-NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def serve(
@@ -55,9 +52,7 @@ def serve(
     verbose: options.VerboseOption = False,
 ) -> None:
     """Serve a page and an API (OpenAI's too) that answer questions, with the model kept in memory."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"`serve` needs {named_list(missing)}", hint='pip install "awareness[serve]"')
+    extras.require("serve", "fastapi", "uvicorn", "prometheus_client")
     if runs is not None and not runs.is_dir():
         raise UsageError(f"--runs {runs} is not a folder", hint="the folder that holds the folders of runs")
     from awareness.serve.forwarding_reporter import ForwardingReporter
@@ -92,7 +87,8 @@ def serve(
             is_warmed=not lazy, on_ready=lambda: _announce(server, repositories.names, is_open=not no_open)
         )
     if ended_by == signal.SIGINT:
-        raise KeyboardInterrupt
+        render.note("stopped")
+        sys.exit(128 + signal.SIGINT)
 
 
 def _announce(server: HttpServer, names: Sequence[str], *, is_open: bool) -> None:

@@ -26,7 +26,7 @@ def repo(tmp_path):
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_in_the_middle_of_an_answer(start_endless, repo, number, code):
+def test_a_signal_ends_it_in_the_middle_of_an_answer(start_endless, repo, tmp_path, number, code):
     running = start_endless(repo=repo)
     assert running.socket_path.exists() and (running.runtime / f"serve-{running.port}.token").exists()
     with running.client().stream(
@@ -38,6 +38,8 @@ def test_a_signal_ends_it_in_the_middle_of_an_answer(start_endless, repo, number
         last = list(received)[-1]
     assert last[0] == "error" and "the server ended" in last[1]
     assert running.process.wait(60) == code
+    told = (tmp_path / "stderr").read_text()
+    assert told.endswith("\nstopped\n") == (number == signal.SIGINT) and "error" not in told
     assert list(running.runtime.iterdir()) == []
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{running.url}/health")
@@ -94,9 +96,3 @@ def test_a_bad_start_is_one_line(repo, monkeypatch, capfd, options, said):
     monkeypatch.chdir(repo)
     assert run(["serve", "--no-open", "--port", "0", *options]) == 2
     assert said in capfd.readouterr().err
-
-
-def test_without_the_extra_it_says_what_to_install(repo, monkeypatch, capfd):
-    monkeypatch.setattr("awareness.cli.serve.NEEDED", ("no_such_package",))
-    assert run(["serve", str(repo)]) == 2
-    assert 'pip install "awareness[serve]"' in capfd.readouterr().err

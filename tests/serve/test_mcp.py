@@ -254,11 +254,3 @@ def test_a_search_loads_no_model_and_no_torch(sample, model_folder, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(model_folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_without_the_extra_one_line_says_what_to_install(sample, tmp_path):
-    write_tree(tmp_path / "broken", {"mcp/__init__.py": "raise ImportError('no', name='mcp')\n"})
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'broken'}:{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run(PROGRAM, cwd=sample, env=env, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == 'error: mcp is missing\n  try: pip install "awareness[serve]"\n'
