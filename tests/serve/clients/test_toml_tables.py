@@ -17,6 +17,7 @@ FILES = {
     "blank lines at the end": "a = 1\n\n\n",
     "header in a string": 'a = """\n[mcp_servers.awareness]\n"""\n',
     "dotted": 'mcp_servers.other.command = "x"\n[z]\nb = 1\n',
+    "comment of the next table": '[mcp_servers.other]\ncommand = "x"\n\n# of tui\n[tui]\na = 1\n',
     "comment at the end": "a = 1\n\n[b]\nc = 2\n# the end\n",
 }
 
