@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -25,7 +26,7 @@ from awareness.engine.model_pool import ModelPool
 from awareness.engine.models import LoadedModel, pull_model
 from awareness.engine.modes import ReadingChoice, choose_reading
 from awareness.engine.places import open_workspaces
-from awareness.engine.question_options import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Mode
+from awareness.engine.question_options import BRIEF_TOKENS, DEFAULT_TOP_K, LONG_TOKENS, Mode, QuestionOptions
 from awareness.engine.reporter import SILENT, Reporter
 from awareness.engine.second_stage import load_second_stage, second_stage_for_ask
 from awareness.engine.structure import DEFAULT_MAP_TOKENS, CorpusMap, LinkedHit, Relation, linked, mapped, similar
@@ -41,9 +42,11 @@ from awareness.index.store.pack import is_pack
 from awareness.index.store.store import Store
 from awareness.model import model_files, presets
 from awareness.model.context_length import fitting_question
-from awareness.types import AS_IT_IS, SINK, Latent, MemorySpec, QuestionReading, Sampling
+from awareness.types import AS_IT_IS, Latent, MemorySpec, QuestionReading, Sampling
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from awareness.model.sentences import Sentence
     from awareness.model.token_attention import TokenAttention
     from awareness.types import Memory
@@ -240,8 +243,7 @@ class Engine:
         languages: of files, such as `python`. deep: an embedding model reads the best chunks again, and is downloaded
         if necessary. Raises NoIndex, UsageError for a top_k below 1, an unknown kind or an unknown language, and
         ModelNotAvailable."""
-        if top_k < 1:
-            raise UsageError(f"top_k {top_k} is not a number of hits", hint="at least 1")
+        top_k = _checked(top_k)
         second_stage = load_second_stage(self._reporter) if deep else None
         return self._search(query, scope, top_k, rules, kinds, second_stage, languages)
 
@@ -432,10 +434,10 @@ class Engine:
         nothing seems to answer it, NoIndex, ModelNotAvailable, UsageError."""
         started = time.perf_counter()
         choice, folder = self.reading()
-        reads_memory = choice.mode in (Mode.joint, Mode.tanh)
-        if reading != AS_IT_IS and not reads_memory:
+        mode = choice.mode
+        if reading != AS_IT_IS and not mode.reads_memory:
             raise UsageError(
-                f"mode {choice.mode.value} has no memory that could be read again for the question",
+                f"mode {mode.value} has no memory that could be read again for the question",
                 hint="leave --recompute and --read-chunks out, or --mode joint",
             )
         wanted = max_new_tokens or (LONG_TOKENS if is_long else BRIEF_TOKENS)
@@ -444,7 +446,7 @@ class Engine:
             question,
             folder,
             answer_tokens=min(wanted, BRIEF_TOKENS) + most_tokens(turns),
-            has_chunks=choice.mode is not Mode.none,
+            has_chunks=mode is not Mode.none,
             may_cut=may_cut,
         )
         if fitted.cut:
@@ -452,47 +454,30 @@ class Engine:
         with self._index_lock:
             corpora, route_started = self.corpora, time.perf_counter()
             query = earlier.query(fitted.text)
-            hits = self.search(query, scope=scope, top_k=top_k, rules=GATHERED)
-            route_s = time.perf_counter() - route_started
-            hits = [hit for hit in hits if hit.is_current]
-            if choice.mode is not Mode.none and (not hits or hits[0].score < WEAK_SCORE):
-                looked_at = sum(corpus.count_chunks() for corpus in corpora)
-                timings = Timings(route_s, total_s=time.perf_counter() - started)
-                no_match = None if hits else empty_scope(corpora, scope)
-                raise NotAnswered(question, hits, looked_at, choice.mode, folder.name, timings, no_match)
-            if choice.mode is not Mode.none and (second_stage := second_stage_for_ask(self._reporter)):
-                hits = self._search(query, scope, top_k, GATHERED, second_stage=second_stage)
-                hits = [hit for hit in hits if hit.is_current]
+            hits = self._current(query, scope, _checked(top_k))
+            if mode is not Mode.none:
+                if not hits or hits[0].score < WEAK_SCORE:
+                    looked_at = sum(corpus.count_chunks() for corpus in corpora)
+                    now = time.perf_counter()
+                    timings = Timings(now - route_started, total_s=now - started)
+                    no_match = None if hits else empty_scope(corpora, scope)
+                    raise NotAnswered(question, hits, looked_at, mode, folder.name, timings, no_match)
+                if second_stage := second_stage_for_ask(self._reporter):
+                    hits = self._current(query, scope, top_k, second_stage)
             if talk is not None:
                 hits = talk.grown_by(hits)
-                route_s = time.perf_counter() - route_started
-        from awareness.model.answering import answer, count_fitting
+            route_s = time.perf_counter() - route_started
+        from awareness.model.answering import answer
 
-        if choice.mode is Mode.none:
-            hits = []
+        found = hits if mode is not Mode.none else []
         with self._model_lock:
             load_started = time.perf_counter()
             model = self.load()
-            if is_long and choice.is_shipped and choice.mode is Mode.joint:
+            if is_long and choice.is_shipped and mode is Mode.joint:
                 model = model.without_adapter  # it has learned short answers
-            fitting = count_fitting(
-                model.decoder,
-                model.settings,
-                fitted.text,
-                [hit.chunk for hit in hits],
-                encoder=model.encoder if reads_memory else None,
-                earlier=turns,
-                is_long=is_long,
-                answer_tokens=min(wanted, LONG_TOKENS),
-            )
-            dropped, hits = len(hits) - fitting, hits[:fitting]
-            if dropped:
-                self._reporter.note(
-                    f"{counted(dropped, 'chunk')} left out: {folder.name} has {folder.num_positions:,} positions for"
-                    f" memory, question and answer, which {counted(fitting, 'chunk')} fill"
-                )
+            hits = self._fitting(found, model, mode, fitted.text, turns, is_long, min(wanted, LONG_TOKENS))
             on_hits(hits)
-            memory = self._attach(hits, model) if reads_memory else None
+            memory = self._attach(hits, model) if mode.reads_memory else None
             past = None
             if talk is not None and memory is not None and reading == AS_IT_IS:
                 past = talk.past(model.decoder.model, model.trained is not None, hits)
@@ -503,12 +488,12 @@ class Engine:
                 fitted.text,
                 [hit.chunk for hit in hits],
                 memory,
-                texts=[hit.chunk.encoded_text for hit in reversed(hits)] if choice.mode is Mode.text else (),
+                texts=[hit.chunk.encoded_text for hit in reversed(hits)] if mode is Mode.text else (),
                 earlier=turns,
                 past=past,
                 max_new_tokens=wanted,
                 is_long=is_long,
-                adapter=model.trained.adapter if model.trained is not None and reads_memory else None,
+                adapter=model.adapter if mode.reads_memory else None,
                 sampling=sampling,
                 reading=reading,
                 on_sentence=on_sentence,
@@ -516,14 +501,12 @@ class Engine:
                 is_cancelled=is_cancelled,
             )
         generation = reply.generation
-        if talk is not None:
-            talk.answered(hits, sorted({s.source for s in reply.sentences if s.source is not None}))
-        return Answer(
+        made = Answer(
             question=question,
             sentences=reply.sentences,
             hits=tuple(hits),
             citations=cite(hits, generation.attention, reply.sentences),
-            mode=choice.mode,
+            mode=mode,
             model=folder.name,
             adapter=None if model.trained is None else choice.adapter,
             weights=model.weights,
@@ -531,7 +514,7 @@ class Engine:
                 len(hits),
                 memory.tokens if memory else 0,
                 memory.nbytes if memory else 0,
-                dropped,
+                len(found) - len(hits),
                 reply.chunks_read,
                 reply.recomputed,
             ),
@@ -542,73 +525,98 @@ class Engine:
             reused=0 if past is None else past.reused,
             tokens=AnswerTokens(reply.prompt, generation.token_ids, reading),
         )
+        if talk is not None:
+            talk.answered(hits, made.cited)
+        return made
+
+    def _current(
+        self, query: str, scope: Sequence[str] | None, top_k: int, second_stage: SecondStage | None = None
+    ) -> list[CorpusHit]:
+        """The hits for a question that still read like the code."""
+        hits = self._search(query, scope, top_k, GATHERED, second_stage=second_stage)
+        return [hit for hit in hits if hit.is_current]
+
+    def _fitting(
+        self,
+        hits: list[CorpusHit],
+        model: LoadedModel,
+        mode: Mode,
+        question: str,
+        turns: Sequence[tuple[str, str]],
+        is_long: bool,
+        answer_tokens: int,
+    ) -> list[CorpusHit]:
+        """The best of the hits, as many as the decoder has positions for beside the prompt and the answer."""
+        from awareness.model.answering import count_fitting
+
+        fitting = count_fitting(
+            model.decoder,
+            model.settings,
+            question,
+            [hit.chunk for hit in hits],
+            encoder=model.encoder if mode.reads_memory else None,
+            earlier=turns,
+            is_long=is_long,
+            answer_tokens=answer_tokens,
+        )
+        if dropped := len(hits) - fitting:
+            folder = model.decoder.folder
+            self._reporter.note(
+                f"{counted(dropped, 'chunk')} left out: {folder.name} has {folder.num_positions:,} positions for"
+                f" memory, question and answer, which {counted(fitting, 'chunk')} fill"
+            )
+        return hits[:fitting]
 
     def attention(self, answer: Answer) -> TokenAttention:
         """How much each token of an answer of this engine looked at each token of its sources, by layer and head. It is
         computed again, in one pass. Raises UsageError for an answer that read no memory, and what `ask` raises."""
-        if answer.mode not in (Mode.joint, Mode.tanh) or not answer.hits or not answer.tokens.answer:
+        if not answer.mode.reads_memory or not answer.hits or not answer.tokens.answer:
             raise UsageError(
                 f"this answer read no memory (mode {answer.mode.value})", hint="ask with --mode joint, and look again"
             )
-        from awareness.model.reading.question_reading import prepared
+        from awareness.model.reading.question_reading import prepared_chunks
         from awareness.model.token_attention import token_attention
 
         with self._model_lock:
             model = self.load()
             if answer.adapter is None:
                 model = model.without_adapter
-            adapter = None if model.trained is None else model.trained.adapter
-            memory = self._attach(answer.hits, model)
-            chunks = [hit.chunk for hit in answer.hits]
-            texts = [chunks[int(span.name)].encoded_text for span in memory.spans if span.name != SINK]
-            prompt = answer.tokens.prompt
-            memory = prepared(model.decoder, memory, texts, prompt, answer.tokens.reading, adapter=adapter)
-            return token_attention(model.decoder, prompt, answer.tokens.answer, memory, chunks, adapter)
+            chunks, tokens = [hit.chunk for hit in answer.hits], answer.tokens
+            memory = prepared_chunks(
+                model.decoder,
+                self._attach(answer.hits, model),
+                chunks,
+                tokens.prompt,
+                tokens.reading,
+                adapter=model.adapter,
+            )
+            return token_attention(model.decoder, tokens.prompt, tokens.answer, memory, chunks, model.adapter)
 
     def stream(
         self,
         question: str,
         *,
-        scope: Sequence[str] | None = None,
-        top_k: int = DEFAULT_TOP_K,
-        max_new_tokens: int | None = None,
-        is_long: bool = False,
         may_cut: bool = False,
-        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
-        reading: QuestionReading = AS_IT_IS,
         earlier: EarlierTurns = NO_TURNS,
         talk: TalkMemory | None = None,
+        **options: Unpack[QuestionOptions],
     ) -> AnswerStream:
         """As `ask`, in a thread: iterate over the sentences as they are completed, then read `.answer`."""
-
-        def run(on_sentence: Callable[[Sentence], None], is_cancelled: Callable[[], bool]) -> Answer:
-            return self.ask(
-                question,
-                scope=scope,
-                top_k=top_k,
-                max_new_tokens=max_new_tokens,
-                is_long=is_long,
-                may_cut=may_cut,
-                sampling=sampling,
-                reading=reading,
-                earlier=earlier,
-                talk=talk,
-                on_sentence=on_sentence,
-                is_cancelled=is_cancelled,
-            )
-
-        return AnswerStream(run)
+        return AnswerStream(
+            functools.partial(self.ask, question, may_cut=may_cut, earlier=earlier, talk=talk, **options)
+        )
 
 
 class AnswerStream:
     """The sentences of an answer, as they are completed. Iterating raises what `ask` raised."""
 
-    def __init__(self, run: Callable[[Callable[[Sentence], None], Callable[[], bool]], Answer]) -> None:
+    def __init__(self, ask: Callable[..., Answer]) -> None:
+        """ask: gets `on_sentence` and `is_cancelled`, as those of `Engine.ask`."""
         sentences: queue.SimpleQueue[Sentence | None] = queue.SimpleQueue()
         self._sentences = sentences  # None at the end
         self._cancelled = cancelled = threading.Event()
         executor = ThreadPoolExecutor(1, "awareness-answer")
-        self._future = executor.submit(run, sentences.put, cancelled.is_set)
+        self._future = executor.submit(ask, on_sentence=sentences.put, is_cancelled=cancelled.is_set)
         self._future.add_done_callback(lambda _: sentences.put(None))  # holds no reference to the stream
         executor.shutdown(wait=False)
         weakref.finalize(self, cancelled.set)  # an answer that nobody can read ends early

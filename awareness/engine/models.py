@@ -13,6 +13,7 @@ from awareness.model.presets import ReadingSettings, settings_of
 from awareness.types import digest
 
 if TYPE_CHECKING:
+    from awareness.model.adapter import MemoryAdapter
     from awareness.model.encoder import SelfEncoder
     from awareness.model.load import Decoder
     from awareness.model.memory_decoder import MemoryDecoder
@@ -48,11 +49,15 @@ class LoadedModel:
     weights: str
     trained: MemoryDecoder | None = None
 
+    @property
+    def adapter(self) -> MemoryAdapter | None:
+        """What was trained to read a memory."""
+        return None if self.trained is None else self.trained.adapter
+
     @cached_property
     def settings(self) -> ReadingSettings:
         """How the decoder reads a memory, with its adapter if there is one."""
-        adapter = None if self.trained is None else self.trained.adapter
-        return settings_of(self.decoder.folder.name, None if adapter is None else adapter.config)
+        return settings_of(self.decoder.folder.name, None if self.adapter is None else self.adapter.config)
 
     @cached_property
     def without_adapter(self) -> LoadedModel:

@@ -73,7 +73,7 @@ def choose_reading(
         )
     pull_known(checkpoint.base, reporter)
     form = Mode(checkpoint.memory.memory_form) if checkpoint.memory.has_memory else Mode.text
-    if mode in (Mode.joint, Mode.tanh) and mode is not form:
+    if mode is not None and mode.reads_memory and mode is not form:
         raise UsageError(f"--mode {mode.value}, but {adapter} was trained for {form.value}", hint="leave --mode out")
     return ReadingChoice(mode or form, checkpoint.base, path)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from awareness.engine.answer import Answer
-from awareness.engine.corpus import CorpusHit
 from awareness.engine.earlier_turns import NO_TURNS, EarlierTurns, Turn
-from awareness.engine.engine import DEFAULT_TOP_K, Engine
+from awareness.engine.engine import Engine
+from awareness.engine.question_options import QuestionOptions
 from awareness.engine.talk_memory import TalkMemory
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from awareness.model.sentences import Sentence
 
 
@@ -34,30 +36,20 @@ class Talk:
         self,
         question: str,
         *,
-        scope: Sequence[str] | None = None,
-        top_k: int = DEFAULT_TOP_K,
-        max_new_tokens: int | None = None,
-        is_long: bool = False,
-        on_hits: Callable[[Sequence[CorpusHit]], None] = lambda _: None,
         on_sentence: Callable[[Sentence], None] = lambda _: None,
-        on_begun: Callable[[str], None] = lambda _: None,
         is_cancelled: Callable[[], bool] = lambda: False,
+        **options: Unpack[QuestionOptions],
     ) -> Answer:
         """Arguments and errors as for `Engine.ask`. A question that is refused is no turn of the talk, nor is an answer
         without a sentence."""
         answer = self.engine.ask(
             question,
-            scope=scope,
-            top_k=top_k,
-            max_new_tokens=max_new_tokens,
-            is_long=is_long,
             may_cut=True,
             earlier=self.turns,
             talk=self.memory,
-            on_hits=on_hits,
             on_sentence=on_sentence,
-            on_begun=on_begun,
             is_cancelled=is_cancelled,
+            **options,
         )
         if said := "".join(sentence.text for sentence in answer.sentences).strip():
             chunks = [answer.hits[place].chunk for place in answer.cited]

@@ -17,7 +17,7 @@ from awareness.model.presets import ReadingSettings
 from awareness.model.prompt_cache import PromptCache
 from awareness.model.prompts import encode, question_ids
 from awareness.model.reading.line_attention import LineAttention
-from awareness.model.reading.question_reading import prepared
+from awareness.model.reading.question_reading import prepared_chunks
 from awareness.model.sentences import SENTENCES, Sentence, Sentences, Sources, is_whole, without_echo
 from awareness.types import AS_IT_IS, SINK, Chunk, Memory, QuestionReading, Sampling
 
@@ -195,8 +195,7 @@ def answer(
     started = time.perf_counter()
     record = by_line = None
     if memory is not None:
-        attached_texts = [chunks[int(span.name)].encoded_text for span in memory.spans if span.name != SINK]
-        memory = prepared(decoder, memory, attached_texts, prompt, reading, adapter=adapter)
+        memory = prepared_chunks(decoder, memory, chunks, prompt, reading, adapter=adapter)
         layers = retrieval_layers(decoder.model, memory)
         record = AttentionRecord(layers, steps=True, heads=settings.evidence_heads)
         around = (0, 0) if adapter is None else adapter.around

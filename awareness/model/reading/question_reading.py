@@ -27,7 +27,7 @@ from awareness.model.prompts import encode, sink_ids
 from awareness.model.reading.chunk_choice import best_chunks, chunk_scores, with_chunks
 from awareness.model.reading.recompute import recomputed
 from awareness.model.reading.token_lines import token_lines
-from awareness.types import SINK, Memory, QuestionReading, Span
+from awareness.types import SINK, Chunk, Memory, QuestionReading, Span
 
 
 def prepared(
@@ -62,6 +62,20 @@ def prepared(
     lines = best_lines(scores, tokens, round(reading.recompute * memory.tokens))
     reads = None if adapter is None else adapter.sets
     return recomputed(decoder.model, memory, tokens.ids, lines, reads=reads)
+
+
+def prepared_chunks(
+    decoder: Decoder,
+    memory: Memory,
+    chunks: Sequence[Chunk],
+    prompt: Sequence[int],
+    reading: QuestionReading,
+    *,
+    adapter: MemoryAdapter | None = None,
+) -> Memory:
+    """As `prepared`, for a memory whose spans are named by the place of their chunk in `chunks`."""
+    texts = [chunks[int(span.name)].encoded_text for span in memory.spans if span.name != SINK]
+    return prepared(decoder, memory, texts, prompt, reading, adapter=adapter)
 
 
 @dataclass(frozen=True)
