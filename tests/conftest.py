@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 # One thread, here and in the processes that tests start: the order of a sum must not depend on how many cores there are
@@ -102,6 +103,39 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def brief_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `model_folder`, but every answer is `Yes.`: for what happens around an answer. Attention is what it is
+    anywhere else, but each token alone decides about the next one."""
+    folder = tmp_path_factory.mktemp("models") / "brief"
+    model, tokenizer = tiny_model("qwen3"), tiny_tokenizer()
+    model.config.max_position_embeddings = 4096
+    answer = [*tokenizer("\nYes.")["input_ids"], tokenizer.eos_token_id]  # the prompt ends with the line break
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        for place, (token, following) in enumerate(pairwise(answer)):
+            direction = torch.eye(GEOMETRY["hidden_size"])[place]
+            model.model.embed_tokens.weight[token] = direction
+            model.lm_head.weight[following] = 10 * direction
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _git_of_nobody() -> Iterator[None]:
+    """No test sees the user's git configuration; commits are somebody's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")):
+            patch.setenv(name, value)
+        for role in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{role}_NAME", "somebody")
+            patch.setenv(f"GIT_{role}_EMAIL", "somebody@example.org")
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _sigint_is_not_ignored() -> None:
     """A run in the background of a script (`nohup … &`) ignores SIGINT, and so would all programs that tests start."""
@@ -119,15 +153,10 @@ def _one_dtype() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_index_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's indexes, settings, git configuration or running server."""
+    """No test sees the user's indexes, settings or running server."""
     monkeypatch.setenv("AWARENESS_INDEX_DIR", str(tmp_path_factory.mktemp("indexes")))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
     monkeypatch.delenv("AWARENESS_MODEL", raising=False)
-    for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")):
-        monkeypatch.setenv(name, value)
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "somebody")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "somebody@example.org")
 
 
 def write_tree(root: Path, files: dict[str, str]) -> Path:

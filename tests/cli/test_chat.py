@@ -23,13 +23,13 @@ from tests.conftest import write_tree
 
 
 @pytest.fixture
-def chat(sample, model_folder, capfd, monkeypatch):
+def chat(sample, brief_model, capfd, monkeypatch):
     """Types lines into a chat about the sample; returns (exit code, stdout, stderr)."""
 
     def typed(*lines, options=(), data=None):
         text = "".join(f"{line}\n" for line in lines).encode() if data is None else data
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
-        code = run(["chat", str(sample), "--model", str(model_folder), *options])
+        code = run(["chat", str(sample), "--model", str(brief_model), *options])
         captured = capfd.readouterr()
         return code, captured.out, captured.err
 
@@ -216,9 +216,9 @@ def test_a_changed_file_is_found_without_leaving(chat, sample, monkeypatch):
     assert "src/new.py" not in before and "src/new.py" in after
 
 
-def test_the_model_is_shown_and_changed(chat, model_folder):
-    _, out, err = chat("/model", f"/model {model_folder}", "sign_cookie of Session")
-    assert out.count(f"model: {model_folder}, joint, no adapter") == 2
+def test_the_model_is_shown_and_changed(chat, brief_model):
+    _, out, err = chat("/model", f"/model {brief_model}", "sign_cookie of Session")
+    assert out.count(f"model: {brief_model}, joint, no adapter") == 2
     assert re.search(r"\n  \[\d\] \S+:\d+", out) and "error" not in err
 
 

@@ -65,12 +65,12 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(sample, model_folder, tmp_path):
+def terminal(sample, brief_model, tmp_path):
     started = []
 
     def open_it(*options, **variables):
         state = {"XDG_STATE_HOME": str(tmp_path / "state"), "TERM": "xterm-256color", **variables}
-        started.append(Terminal([sample, "--model", model_folder, *options], **state))
+        started.append(Terminal([sample, "--model", brief_model, *options], **state))
         return started[-1]
 
     yield open_it

@@ -85,7 +85,6 @@ def starting(model_folder: Path, scratch: Path) -> Iterator[Start]:
             "AWARENESS_INDEX_DIR": str(scratch / "indexes"),
             "XDG_RUNTIME_DIR": str(runtime),
             "AWARENESS_MODEL": str(model_folder),
-            "GIT_CONFIG_GLOBAL": "/dev/null",
         }
         process = subprocess.Popen(
             [*PROGRAM, "serve", str(repo), "--port", str(port), "--no-open", *options],
@@ -139,13 +138,8 @@ def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(endless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One for all tests that leave it as it is. One question may wait."""
     scratch = tmp_path_factory.mktemp("serving")
-    with pytest.MonkeyPatch.context() as patch:
-        for role in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{role}_NAME", "somebody")
-            patch.setenv(f"GIT_{role}_EMAIL", "somebody@example.org")
-        repo = hostile_repository(scratch / "sample")
     with starting(endless_model, scratch) as begin:
-        yield begin("--queue", "1", repo=repo)
+        yield begin("--queue", "1", repo=hostile_repository(scratch / "sample"))
 
 
 @pytest.fixture

@@ -10,20 +10,23 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
 import httpx2
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CallToolResult, Tool
 
 from awareness.errors import UsageError
 from awareness.serve.agent_tools import TOOLS
 from awareness.serve.mcp_http import kept_token
-from tests.conftest import write_tree
+from tests.conftest import SAMPLE, commit_all, write_tree
 
 PROGRAM = [sys.executable, "-m", "awareness.cli.app", "mcp"]
 LIMIT_S = 120
@@ -33,13 +36,17 @@ def environment(model_folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "AWARENESS_MODEL": str(model_folder), "AWARENESS_ADAPTER": "none", **more}
 
 
-@contextlib.asynccontextmanager
-async def connected(*arguments: str, cwd: Path, model_folder: Path) -> AsyncIterator[Client]:
-    command, *rest = [*PROGRAM, *arguments]
-    server = StdioServerParameters(command=command, args=rest, cwd=cwd, env=environment(model_folder))
-    with anyio.fail_after(LIMIT_S):
-        async with Client(server) as client:
-            yield client
+def within_limit(function: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Callable[[], Any]:
+    async def limited() -> Any:
+        with anyio.fail_after(LIMIT_S):
+            return await function(*arguments, **options)
+
+    return limited
+
+
+def server_of(repo: Path, env: dict[str, str]) -> StdioServerParameters:
+    command, *rest = PROGRAM
+    return StdioServerParameters(command=command, args=rest, cwd=repo, env=env)
 
 
 def text_of(result: object) -> str:
@@ -47,92 +54,91 @@ def text_of(result: object) -> str:
     return content.text
 
 
-def test_the_tools_are_listed_and_called_over_stdio(sample, model_folder):
-    async def talk() -> None:
-        async with connected(cwd=sample / "src", model_folder=model_folder) as client:
-            tools = (await client.list_tools()).tools
-            assert [tool.name for tool in tools] == list(TOOLS)
-            assert all(tool.input_schema["additionalProperties"] is False for tool in tools)
-            assert all(tool.annotations.read_only_hint for tool in tools)
-            found = await client.call_tool("search", {"query": "sign the cookie", "top_k": 2})
-            assert not found.is_error
-            assert found.structured_content["results"][0]["path"] == "src/auth.py"
-            assert "src/auth.py:1-7  Session" in text_of(found)
-            wrong = await client.call_tool("search", {"query": "x", "limit": 3})
-            assert wrong.is_error
-            assert text_of(wrong).startswith(
-                "error: search: there is no argument `limit`\ntry: the arguments are query"
-            )
-            outside = await client.call_tool("search", {"query": "x", "repo": "/etc"})
-            assert outside.is_error and "is not one of the allowed repositories" in text_of(outside)
-            with pytest.raises(MCPError, match="no tool 'delete'"):
-                await client.call_tool("delete", {})
-            answer = await client.call_tool("ask", {"question": "How is the cookie signed by the session?"})
-            assert not answer.is_error
-            assert answer.structured_content["citations"][0]["path"] == "src/auth.py"
-
-    anyio.run(talk)
+@pytest.fixture(scope="module")
+def shared(brief_model, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A repository that all tests leave as it is, and the environment of their servers."""
+    scratch = tmp_path_factory.mktemp("mcp")
+    (scratch / "runtime").mkdir(mode=0o700)
+    folders = {"AWARENESS_INDEX_DIR": str(scratch / "indexes"), "XDG_RUNTIME_DIR": str(scratch / "runtime")}
+    return commit_all(write_tree(scratch / "sample", SAMPLE)), environment(brief_model, **folders)
 
 
-def test_a_client_of_the_first_protocol_is_answered_too(sample, model_folder):
-    async def talk() -> None:
-        command, *rest = PROGRAM
-        server = StdioServerParameters(command=command, args=rest, cwd=sample, env=environment(model_folder))
-        async with Client(server, mode="legacy") as client:
-            result = await client.call_tool("index_status")
-            assert result.structured_content["repositories"][0]["name"] == "sample"
+class Stdio:
+    """A client whose server runs on stdin and stdout, for tests that are not asynchronous."""
 
-    anyio.run(talk)
+    def __init__(self, portal: BlockingPortal, client: Client) -> None:
+        self._portal, self._client = portal, client
+
+    def list_tools(self) -> list[Tool]:
+        return self._portal.call(within_limit(self._client.list_tools)).tools
+
+    def call(self, name: str, arguments: dict[str, object], **options: object) -> CallToolResult:
+        return self._portal.call(within_limit(self._client.call_tool, name, arguments, **options))
 
 
-def test_progress_is_reported_if_it_is_asked_for(sample, model_folder):
+@pytest.fixture(scope="module")
+def stdio(shared) -> Iterator[Stdio]:
+    repo, env = shared
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Client(server_of(repo / "src", env))) as client,
+    ):
+        yield Stdio(portal, client)
+
+
+def test_the_tools_are_listed_and_called_over_stdio(stdio):
+    tools = stdio.list_tools()
+    assert [tool.name for tool in tools] == list(TOOLS)
+    assert all(tool.input_schema["additionalProperties"] is False for tool in tools)
+    assert all(tool.annotations.read_only_hint for tool in tools)
+    found = stdio.call("search", {"query": "sign the cookie", "top_k": 2})
+    assert not found.is_error
+    assert found.structured_content["results"][0]["path"] == "src/auth.py"
+    assert "src/auth.py:1-7  Session" in text_of(found)
+    wrong = stdio.call("search", {"query": "x", "limit": 3})
+    assert wrong.is_error
+    assert text_of(wrong).startswith("error: search: there is no argument `limit`\ntry: the arguments are query")
+    outside = stdio.call("search", {"query": "x", "repo": "/etc"})
+    assert outside.is_error and "is not one of the allowed repositories" in text_of(outside)
+    with pytest.raises(MCPError, match="no tool 'delete'"):
+        stdio.call("delete", {})
+
+
+def test_a_question_is_answered_and_progress_reported_if_it_is_asked_for(stdio):
     told: list[tuple[float, str]] = []
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         told.append((progress, message))
 
-    async def talk() -> None:
-        async with connected(cwd=sample, model_folder=model_folder) as client:
-            question = {"question": "How is the cookie signed by the session?"}
-            await client.call_tool("ask", question, progress_callback=on_progress)
-
-    anyio.run(talk)
+    question = {"question": "How is the cookie signed by the session?"}
+    answer = stdio.call("ask", question, progress_callback=on_progress)
+    assert not answer.is_error
+    assert answer.structured_content["citations"][0]["path"] == "src/auth.py"
     assert [number for number, _ in told] == [float(i + 1) for i in range(len(told))]
     assert len(told) >= 2
 
 
-def test_nothing_but_the_protocol_is_on_stdout(sample, model_folder):
+def test_what_is_no_message_does_not_end_it_and_nothing_but_the_protocol_is_on_stdout(sample, model_folder):
     """Notes, such as of the first index, go to stderr; the end of stdin ends the program."""
+    bad = ["", "{", "[]", "null", '{"jsonrpc":"2.0"}', "\x00\ud800", "{" * 5000]
     hello = (
         '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},'
         '"clientInfo":{"name":"t","version":"1"}}}\n{"jsonrpc":"2.0","method":"notifications/initialized"}\n'
         '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{"query":"cookie"}}}\n'
     )
-    with subprocess.Popen(
-        PROGRAM, cwd=sample, env=environment(model_folder), stdin=-1, stdout=-1, stderr=-1, text=True
-    ) as process:
-        process.stdin.write(hello)
-        process.stdin.flush()
-        lines = [process.stdout.readline(), process.stdout.readline()]
-        process.stdin.close()
-        assert process.wait(LIMIT_S) == 0
-        assert all(line.startswith("{") and '"jsonrpc":"2.0"' in line for line in lines)
-        assert process.stdout.read() == ""
-        assert "indexed 4 files" in process.stderr.read()
-
-
-def test_what_is_no_message_does_not_end_it(sample, model_folder):
-    bad = ["", "{", "[]", "null", '{"jsonrpc":"2.0"}', "\x00\ud800", "{" * 5000]
-    hello = '{"jsonrpc":"2.0","id":7,"method":"ping"}'
-    given = "\n".join([*bad, hello]) + "\n"
     process = subprocess.Popen(PROGRAM, cwd=sample, env=environment(model_folder), stdin=-1, stdout=-1, stderr=-1)
     with process:
-        process.stdin.write(b"\xff\xfe\n" + given.encode("utf-8", "surrogatepass"))
+        process.stdin.write(b"\xff\xfe\n" + "\n".join([*bad, hello]).encode("utf-8", "surrogatepass"))
         process.stdin.flush()
-        while b'"id":7' not in (line := process.stdout.readline()):
-            assert line, process.stderr.read()
+        lines = [process.stdout.readline()]
+        while b'"id":2' not in lines[-1]:
+            assert lines[-1], process.stderr.read()
+            lines.append(process.stdout.readline())
         process.stdin.close()
         assert process.wait(LIMIT_S) == 0
+        assert all(line.startswith(b"{") and b'"jsonrpc":"2.0"' in line for line in lines)
+        assert process.stdout.read() == b""
+        assert b"indexed 4 files" in process.stderr.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -151,7 +157,7 @@ def test_a_call_that_is_cancelled_ends_and_others_go_on(sample, model_folder):
     write_tree(sample, {"src/many.py": functions})
 
     async def talk() -> None:
-        async with connected(cwd=sample, model_folder=model_folder) as client:
+        async with Client(server_of(sample, environment(model_folder))) as client:
             await client.call_tool("search", {"query": "cookie"})
             with anyio.move_on_after(1.0) as scope:
                 await client.call_tool("ask", {"question": "How is the session cookie signed?"})
@@ -159,7 +165,7 @@ def test_a_call_that_is_cancelled_ends_and_others_go_on(sample, model_folder):
             found = await client.call_tool("search", {"query": "cookie"})
             assert found.structured_content["results"]
 
-    anyio.run(talk)
+    anyio.run(within_limit(talk))
 
 
 class Http:
@@ -173,15 +179,13 @@ class Http:
         return httpx.post(self.url, json=body, headers={k: v for k, v in given.items() if v}, timeout=30)
 
 
-@pytest.fixture
-def http(sample, model_folder, tmp_path) -> Iterator[Http]:
+@pytest.fixture(scope="module")
+def http(shared) -> Iterator[Http]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
-    env = environment(model_folder, XDG_RUNTIME_DIR=str(runtime))
-    with subprocess.Popen([*PROGRAM, "--http", str(port)], cwd=sample, env=env, stderr=-1, text=True) as process:
+    repo, env = shared
+    with subprocess.Popen([*PROGRAM, "--http", str(port)], cwd=repo, env=env, stderr=-1, text=True) as process:
         line = ""
         while "Authorization" not in line:
             line = process.stderr.readline()
@@ -195,19 +199,19 @@ def http(sample, model_folder, tmp_path) -> Iterator[Http]:
         process.wait(20)
 
 
-def test_the_tools_are_called_over_http(http):
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_the_tools_are_called_over_http_by_clients_of_every_protocol(http, mode):
     async def talk() -> None:
         headers = {"Authorization": f"Bearer {http.token}"}
-        with anyio.fail_after(LIMIT_S):
-            async with (
-                httpx2.AsyncClient(headers=headers, timeout=60) as web,
-                Client(streamable_http_client(http.url, http_client=web)) as client,
-            ):
-                assert [tool.name for tool in (await client.list_tools()).tools] == list(TOOLS)
-                found = await client.call_tool("search", {"query": "sign the cookie"})
-                assert found.structured_content["results"][0]["path"] == "src/auth.py"
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=60) as web,
+            Client(streamable_http_client(http.url, http_client=web), mode=mode) as client,
+        ):
+            assert [tool.name for tool in (await client.list_tools()).tools] == list(TOOLS)
+            found = await client.call_tool("search", {"query": "sign the cookie"})
+            assert found.structured_content["results"][0]["path"] == "src/auth.py"
 
-    anyio.run(talk)
+    anyio.run(within_limit(talk))
 
 
 def test_only_requests_with_the_token_to_this_host_are_answered(http):
