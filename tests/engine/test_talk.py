@@ -93,10 +93,10 @@ def test_a_refused_question_is_no_turn(engine):
 
 def test_a_long_talk_stays_within_the_positions(engine):
     talk = Talk(engine)
-    for _ in range(12):
+    for _ in range(4):
         talk.ask("sign_cookie " + "and hmac_digest of its value " * 15, top_k=1, max_new_tokens=4)
-    assert len(talk.turns.turns) == 12
-    assert 1 <= len(talk.turns.prompt(4096)) < 12
+    assert len(talk.turns.turns) == 4
+    assert 1 <= len(talk.turns.prompt(4096)) < 4
 
 
 def test_clearing_forgets_everything(engine):

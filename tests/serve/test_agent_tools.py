@@ -16,8 +16,8 @@ from tests.conftest import commit_all, write_tree
 
 
 @pytest.fixture
-def repositories(sample, model_folder):
-    allowed = AllowedRepositories([sample], model=str(model_folder))
+def repositories(sample, brief_model):
+    allowed = AllowedRepositories([sample], model=str(brief_model))
     yield allowed
     allowed.close()
 

@@ -19,7 +19,9 @@ from awareness.serve.question_queue import QuestionQueue
 from awareness.serve.repositories import Repositories
 from awareness.serve.server_metrics import ServerMetrics
 from awareness.serve.services import Services
+from tests.conftest import commit_all, write_tree
 from tests.serve.conftest import QUESTION, events
+from tests.serve.page_server import serving
 
 
 def test_health_needs_no_token_and_shows_no_path(server):
@@ -130,19 +132,16 @@ def test_no_other_file_is_shown(http, path, is_raw):
         assert hidden not in response.text
 
 
-def test_a_file_that_became_secret_or_a_link_is_not_shown(start, tmp_path):
-    from tests.conftest import commit_all, write_tree
-
+def test_a_file_that_became_secret_or_a_link_is_not_shown(tmp_path, model_folder):
     repo = commit_all(write_tree(tmp_path / "later", {"a.py": "def alpha():\n    return 1\n", "b.py": "B = 2\n"}))
-    running = start("--lazy", repo=repo)
-    http = running.client()
-    assert http.get("/file?path=a.py").json()["total"] == 2
-    (repo / "a.py").unlink()
-    (repo / "a.py").symlink_to("/etc/passwd")
-    (repo / "b.py").write_text("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----\n")
-    for path in ("a.py", "b.py"):
-        response = http.get("/file", params={"path": path})
-        assert (response.status_code, "PRIVATE" in response.text, "root:" in response.text) == (404, False, False)
+    with serving(repo, model=model_folder) as running, httpx.Client(headers=running.headers, timeout=60) as client:
+        assert client.get(f"{running.url}/file?path=a.py").json()["total"] == 2
+        (repo / "a.py").unlink()
+        (repo / "a.py").symlink_to("/etc/passwd")
+        (repo / "b.py").write_text("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----\n")
+        for path in ("a.py", "b.py"):
+            response = client.get(f"{running.url}/file", params={"path": path})
+            assert (response.status_code, "PRIVATE" in response.text, "root:" in response.text) == (404, False, False)
 
 
 def test_an_answer_comes_as_events(http):
@@ -247,8 +246,8 @@ def test_metrics_count_by_route_and_never_by_what_was_typed(http):
     assert "awareness_open_repositories 1.0" in text
 
 
-def test_a_full_queue_is_429_and_a_client_that_leaves_it_gives_its_place_back(sample, model_folder):
-    repositories, queue = Repositories([sample], model=str(model_folder)), QuestionQueue(1)
+def test_a_full_queue_is_429_and_a_client_that_leaves_it_gives_its_place_back(sample, brief_model):
+    repositories, queue = Repositories([sample], model=str(brief_model)), QuestionQueue(1)
     settings, metrics = HttpSettings(token="x"), ServerMetrics(queue, repositories)
     app = create_app(Services(repositories, queue, settings, metrics, ForwardingReporter()))
     body = {"json": {"question": QUESTION}}

@@ -14,10 +14,10 @@ from tests.serve.page_server import serving
 
 
 @pytest.fixture
-def client(sample, model_folder, tmp_path):
+def client(sample, brief_model, tmp_path):
     runs = write_tree(tmp_path / "runs", {"first/log.jsonl": '{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 1.5}\n'})
     with (
-        serving(sample, model=model_folder, runs=runs) as server,
+        serving(sample, model=brief_model, runs=runs) as server,
         httpx.Client(base_url=server.url, headers=server.headers, timeout=60) as client,
     ):
         yield client
@@ -30,8 +30,7 @@ def events(response):
 
 
 def answered(client):
-    body = {"question": "How does HTTPConnectionPool acquire?", "max_new_tokens": 6}
-    named = dict(events(client.post("/ask", json=body)))
+    named = dict(events(client.post("/ask", json={"question": "How does HTTPConnectionPool acquire?"})))
     return named["answer"]
 
 
@@ -126,7 +125,7 @@ def test_a_needle_test_runs_on_the_model_in_memory(client, sample):
         (2, 0.0, 1),
         (2, 0.75, 1),
     ]
-    assert all(0 <= cell["accuracy"] <= 1 for cell in result["grid"]) and result["model"].endswith("tiny-qwen3")
+    assert all(0 <= cell["accuracy"] <= 1 for cell in result["grid"]) and result["model"].endswith("brief")
 
 
 def test_a_needle_test_that_cannot_run_says_why(client):
