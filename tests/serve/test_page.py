@@ -66,10 +66,10 @@ def open_page(browser):
 
 
 @pytest.fixture
-def server(sample, model_folder, tmp_path):
+def server(sample, brief_model, tmp_path):
     runs = "".join(f'{{"step": {step}, "loss": {4 / step}, "lr": 0.001}}\n' for step in range(1, 41))
     folder = write_tree(tmp_path / "runs", {"first/log.jsonl": runs, "second/log.jsonl": '{"step": 1, "loss": 1.0}\n'})
-    with serving(sample, model=model_folder, runs=folder) as running:
+    with serving(sample, model=brief_model, runs=folder) as running:
         yield running
 
 
@@ -236,7 +236,7 @@ HOSTILE = {
 }
 
 
-def test_hostile_names_and_code_are_text(tmp_path, model_folder, open_page):
+def test_hostile_names_and_code_are_text(tmp_path, brief_model, open_page):
     root = write_tree(tmp_path / "hostile", HOSTILE)
     not_utf8 = os.fsencode(root) + b"/bytes\xff.py"
     with open(not_utf8, "w", encoding="utf-8") as file:
@@ -248,7 +248,7 @@ def test_hostile_names_and_code_are_text(tmp_path, model_folder, open_page):
         "emoji_tokens": "\U0001f600",
         "bytes_name": "no UTF-8",
     }
-    with serving(root, model=model_folder) as server:
+    with serving(root, model=brief_model) as server:
         page = open_page(server)
         page.wait_for_selector("#question:visible")
         for name, text in expected.items():
