@@ -1,7 +1,7 @@
 """One table of a TOML file, as Codex reads it: put in at the end or taken out, and every other byte stays.
 
-tomlkit 0.15 does not do that: a table that went in and out leaves an empty line, the comment before the next table moves
-to ours, and in a file with CRLF ours gets LF.
+tomlkit 0.15 does not do that: a table that went in and out leaves an empty line, the comment before the next table
+moves to ours, and in a file with CRLF ours gets LF.
 """
 
 from __future__ import annotations
