@@ -30,6 +30,8 @@ _KEYS = 60  # different keys at one level, beyond which they are data
 _GAP = 3  # lines that are not worth leaving out alone
 _WORTH = 0.5  # of the lines, at least, that a summary leaves out
 
+_LEFT_OUT = re.compile(r"… ([0-9]{1,9}) lines? left out")  # what the row of a gap begins with
+
 Shape = Callable[[Sequence[str]], Iterator[object]]
 """Lines -> the shape of each; None for a line that is always kept."""
 
@@ -129,6 +131,11 @@ def _outer(lines: Sequence[str], kept: list[bool]) -> list[bool]:
         left -= min(len(line), _LINE) if keep else 0
         outer.append(keep)
     return outer
+
+
+def count_lines(rows: Sequence[str]) -> int:
+    """The lines of a file that some rows of its summary stand for; of other rows their number."""
+    return sum(int(gap[1]) if (gap := _LEFT_OUT.match(row)) else 1 for row in rows)
 
 
 def _summary(lines: Sequence[str], kept: Sequence[bool], about: str) -> Summary:

@@ -10,4 +10,5 @@ lock.py          the one writer
 check.py         finds and repairs damage
 garbage.py       frees space
 pack.py          a snapshot and its latents as one file
+chunk_table.py   the chunks of packs and fleets as text
 """

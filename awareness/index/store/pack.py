@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import re
@@ -25,13 +24,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from awareness.errors import IndexCorrupt, IndexLocked, NoIndex, StorageFailed, UsageError
-from awareness.index.files.safe_read import is_safe
+from awareness.index.store.chunk_table import files_of, to_line
 from awareness.index.store.latent_table import PACK
 from awareness.index.store.layout import IndexLayout, indexes_dir
 from awareness.index.store.lock import writing
 from awareness.index.store.manifest import delete as delete_manifest
 from awareness.index.store.shards import SHARD_BYTES, ShardContent, content_of, describe, read_places, tensor_info
-from awareness.index.store.store import IndexedFile, Store, StoredChunk
+from awareness.index.store.store import Store, StoredChunk
 from awareness.index.store.tensorfile import Header, Malformed, TensorInfo, checksum_of, read_header, write
 from awareness.types import SINK, Buffer, Chunk, Latent, MemorySpec, Progress, digest, printable, silent
 
@@ -91,7 +90,7 @@ def write_pack(
     with store.reading():
         chunks = [chunk for chunk in store.chunks(snapshot) if in_scope(chunk.chunk.path)]
         files = {path: file_digest for _, path, file_digest in store.files(snapshot)}
-    table = b"".join(_to_line(chunk, files[chunk.chunk.path]) for chunk in chunks)
+    table = b"".join(to_line(chunk, files[chunk.chunk.path]) for chunk in chunks)
     unique = {chunk.chunk.digest: chunk for chunk in chunks}
     ordered = sorted(unique.values(), key=lambda chunk: (-chunk.tokens, chunk.chunk.digest))
     tokens = {chunk.chunk.digest: chunk.tokens for chunk in ordered}
@@ -145,7 +144,7 @@ def open_pack(path: Path, *, progress: Progress = silent) -> OpenPack:
             raise Malformed("it holds tensors that its metadata does not list")
         about = _about(header.metadata)
         layout = IndexLayout(indexes_dir() / "packs" / _identity(descriptor, header)[:32])
-        if not _is_imported(layout):
+        if not is_imported(layout, SNAPSHOT):
             _forget_missing_packs()
             with writing(layout):
                 try:
@@ -202,12 +201,13 @@ def _identity(descriptor: int, header: Header) -> str:
     return digest(os.pread(descriptor, min(header.offsets.values(), default=0), 0))
 
 
-def _is_imported(layout: IndexLayout) -> bool:
+def is_imported(layout: IndexLayout, snapshot: str) -> bool:
+    """Is there an index with this snapshot, which can be searched as it is? A damaged one is emptied: it is a cache."""
     try:
         with Store.open(layout) as store:
             terms = store.routing.terms
             is_current = terms is not None and store.routing.made_by in (None, terms.fingerprint)
-            return is_current and store.snapshot(SNAPSHOT) is not None
+            return is_current and store.snapshot(snapshot) is not None
     except NoIndex:
         return False
     except IndexCorrupt:  # it is only a cache, which is created again
@@ -245,7 +245,7 @@ def _import(
     store.remember("pack", os.path.abspath(path))
     token_counts: dict[str, int] = {}
     with store.changing():
-        files = _files(table, token_counts)
+        files = files_of(io.BytesIO(table), token_counts)
         store.write_snapshot(SNAPSHOT, files, chunking=about.chunking, model=about.model, rev=about.rev)
         if token_counts != {name: tokens for name, (_, _, tokens, _) in content.latents.items()}:
             raise Malformed("its latents are not those of its chunks")
@@ -270,18 +270,6 @@ def _sink(descriptor: int, header: Header, spec: MemorySpec) -> Latent:
     return Latent(tokens, data)
 
 
-def _files(table: bytes, token_counts: dict[str, int]) -> Iterator[IndexedFile]:
-    """The files of the chunk table, each field checked. Fills token_counts: chunk digest -> tokens."""
-    paths: set[str] = set()
-    for (path, file_digest), group in itertools.groupby(map(_from_line, io.BytesIO(table)), key=lambda row: row[:2]):
-        if path in paths:
-            raise Malformed("it has a file twice")
-        paths.add(path)
-        chunks = [(chunk, tokens) for _, _, chunk, tokens in group]
-        token_counts.update((chunk.digest, tokens) for chunk, tokens in chunks)
-        yield IndexedFile(path, file_digest, chunks)
-
-
 def _batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
     """Groups of items of at most `SHARD_BYTES` together, to limit the memory."""
     batch: list[_Item] = []
@@ -294,39 +282,3 @@ def _batches(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterato
         size += size_of(item)
     if batch:
         yield batch
-
-
-def _to_line(stored: StoredChunk, file_digest: str) -> bytes:
-    chunk = stored.chunk
-    row = {
-        "path": chunk.path,
-        "file": file_digest,
-        "start_line": chunk.start_line,
-        "end_line": chunk.end_line,
-        "symbol": chunk.symbol,
-        "tokens": stored.tokens,
-        "text": chunk.text,
-    }
-    return json.dumps(row).encode() + b"\n"
-
-
-def _from_line(line: bytes) -> tuple[str, str, Chunk, int]:
-    """(path, file digest, chunk, tokens). Raises Malformed."""
-    try:
-        row = json.loads(line)
-        path, file_digest, symbol, text = row["path"], row["file"], row["symbol"], row["text"]
-        start, end, tokens = row["start_line"], row["end_line"], row["tokens"]
-        has_texts = all(type(value) is str for value in (path, file_digest, symbol, text))
-        has_numbers = all(type(value) is int and 0 <= value < 1 << 31 for value in (start, end, tokens))
-        for value in (text, symbol, file_digest):  # only paths may hold surrogates
-            value.encode()
-        path.encode("utf-8", "surrogateescape")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise Malformed("a chunk cannot be read") from None
-    if not has_texts or not has_numbers or not 1 <= start <= end:
-        raise Malformed("a chunk has a field of the wrong type")
-    if text.count("\n") != end - start:
-        raise Malformed("a chunk does not have its number of lines")
-    if not is_safe(path):
-        raise Malformed("a path leads out of the repository")
-    return path, file_digest, Chunk(path, start, end, symbol, text), tokens

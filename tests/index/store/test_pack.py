@@ -229,6 +229,23 @@ def test_file_names_that_are_not_utf8_can_be_packed(sample, tmp_path):
         assert len(read_all(opened)) == opened.store.totals(opened.snapshot).chunks
 
 
+def test_files_that_are_not_read_line_by_line_can_be_packed(sample, tmp_path):
+    """A summary of data has fewer rows than lines, a notebook in one line has more."""
+    records = [{"input": f"http://host/{i}", "base": None, "failure": i % 7 == 0} for i in range(400)]
+    (sample / "records.json").write_text(json.dumps(records, indent=2))
+    cells = [{"cell_type": "code", "source": ["x = 1\n", "y = 2\n"], "outputs": [], "metadata": {}}]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (sample / "short.ipynb").write_text(json.dumps(notebook))
+    (sample / "long.ipynb").write_text(json.dumps(notebook, indent=1))
+    layout, encoder = IndexLayout(tmp_path / "index"), FakeEncoder()
+    write(tmp_path / "p.awm", layout, index(sample, layout, encoder), encoder)
+    opened = open_pack(tmp_path / "p.awm")
+    with opened.store:
+        chunks = [stored.chunk for stored in opened.store.chunks(opened.snapshot)]
+    assert any("lines left out" in chunk.text for chunk in chunks if chunk.path == "records.json")
+    assert {"short.ipynb", "long.ipynb"} <= {chunk.path for chunk in chunks}
+
+
 def test_a_pack_that_is_opened_twice_is_imported_once(packed, monkeypatch):
     imports = []
     do_import = pack._import
