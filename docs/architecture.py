@@ -18,6 +18,7 @@ LINE = "#444444"
 ROOMS = (
     ("cli", "parse, call, print", 0.1, 9.6, 11.8, 1.15, "#e8e4f3", 8),
     ("serve", "HTTP, the page, tools for agents", 0.1, 7.95, 7.2, 1.2, "#e8e4f3", 5),
+    ("fleet", "many repositories: Ray, buckets", 7.85, 7.95, 4.05, 1.2, "#e8e4f3", 3),
     ("engine", "the library: open, refresh, search, attach, ask", 0.1, 4.9, 4.6, 2.6, "#dfe6ee", 2),
     ("evals", "measurements", 4.9, 4.9, 2.4, 2.6, "#dfe6ee", 2),
     ("train", "the training loop; data/ and samples/", 7.5, 4.9, 4.4, 2.6, "#dfe6ee", 3),
@@ -80,7 +81,11 @@ def main() -> None:
     for x in (2.4, 6.1):
         draw_arrow(axes, (x, 9.56), (x, 9.2))
         draw_arrow(axes, (x, 7.91), (x, 7.55))
-    draw_arrow(axes, (9.7, 9.56), (9.7, 7.55))
+    draw_arrow(axes, (7.6, 9.56), (7.6, 7.55))
+    draw_arrow(axes, (9.7, 9.56), (9.7, 9.2))
+    draw_arrow(axes, (9.7, 7.55), (9.7, 7.91))  # train reads what a fleet has
+    draw_arrow(axes, (7.33, 8.2), (7.81, 8.2))
+    draw_arrow(axes, (8.0, 7.91), (4.4, 7.55))
     for start, end in ((2.0, 2.0), (4.2, 8.1), (5.6, 5.2), (7.0, 8.6), (8.8, 6.4), (10.1, 10.1)):
         draw_arrow(axes, (start, 4.86), (end, 4.5))
     draw_arrow(axes, (4.88, 6.8), (4.73, 6.8))  # evals asks as the engine does

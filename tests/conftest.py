@@ -29,6 +29,8 @@ from transformers import (
 
 from awareness.model import hf
 
+pytest_plugins = ["tests.fleet.fixtures"]  # for the command line and the training, too
+
 GEOMETRY = {
     "vocab_size": 300,
     "hidden_size": 48,

@@ -15,12 +15,14 @@ from awareness.cli.app import COMMANDS, load_command
 
 PACKAGE = Path(__file__).parent.parent / "awareness"
 FILES = sorted(PACKAGE.rglob("*.py"))
-# cli -> serve -> engine, evals -> model, index; cli -> train; all -> config, types, errors; index, model never meet.
+# cli -> serve -> engine, evals -> model, index; cli -> train, fleet; train -> fleet -> engine; all -> config, types,
+# errors; index, model never meet.
 MAY_IMPORT = {
-    "cli": {"cli", "serve", "engine", "evals", "train", "index", "model", "config", "types", "errors", ""},
-    "serve": {"serve", "engine", "evals", "index", "config", "types", "errors", ""},
+    "cli": {"cli", "serve", "fleet", "engine", "evals", "train", "index", "model", "config", "types", "errors", ""},
+    "serve": {"serve", "fleet", "engine", "evals", "index", "config", "types", "errors", ""},
     "engine": {"engine", "index", "model", "config", "types", "errors"},
-    "train": {"train", "index", "model", "config", "types", "errors"},
+    "fleet": {"fleet", "engine", "index", "model", "config", "types", "errors"},
+    "train": {"train", "fleet", "index", "model", "config", "types", "errors"},
     "config": {"config", "errors"},
     "evals": {"evals", "engine", "train", "index", "model", "types", "errors"},
     "index": {"index", "config", "types", "errors"},

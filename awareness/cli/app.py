@@ -32,6 +32,7 @@ COMMANDS = {
     "repair": "Repair a damaged index: only what is damaged is encoded again.",
     "gc": "Delete latents that no indexed commit or work tree needs, and reclaim the disk space.",
     "pack": "Write a repository's memory into one file, as in `awareness pack repo.awm --repo ./repo`.",
+    "fleet": "Index many repositories on Ray into one memory, in a bucket or a folder.",
     "mcp": "Serve search and answers to agents: an MCP server on stdin and stdout, or over HTTP.",
     "install": "Tell an agent or editor to use awareness: claude, cursor, vscode, codex, gemini, zed and others.",
     "train": "Train a memory, LoRA, a decoder or a router from a YAML configuration.",

@@ -128,7 +128,7 @@ def refresh(
     """
     renew_vectors(store)
     name = snapshot_name(repository, rev)
-    chunking = _chunking(max_tokens, fingerprint)
+    chunking = chunking_rules(fingerprint, max_tokens)
     before = store.snapshot_files(name, chunking)
     listing = Listing(store, repository, name, rev=rev, scope=scope, include=include)
     starts = functools.cache(token_starts)
@@ -168,7 +168,7 @@ def refresh(
 def unchanged(store: Store, repository: Repository, snapshot: Snapshot) -> Refreshed | None:
     """What `refresh` returns where nothing has changed, found without the lock and without the model; else None."""
     chunking = store.chunking_of(snapshot.id) or ""
-    if not chunking.startswith(_chunking(MAX_CHUNK_TOKENS, "")) or _has_old_vectors(store):
+    if not chunking.startswith(chunking_rules("")) or _has_old_vectors(store):
         return None
     before = store.snapshot_files(snapshot.name, chunking)
     listing = Listing(store, repository, snapshot.name, rev=snapshot.rev, scope=snapshot.scope)
@@ -179,7 +179,7 @@ def unchanged(store: Store, repository: Repository, snapshot: Snapshot) -> Refre
     return Refreshed(snapshot.id, len(current), chunks, added=0, reused=chunks, removed=0, skipped=listing.skipped)
 
 
-def _chunking(max_tokens: int, fingerprint: str) -> str:
+def chunking_rules(fingerprint: str, max_tokens: int = MAX_CHUNK_TOKENS) -> str:
     """Identifies the rules that files are cut by. fingerprint: of the model whose tokens limit the chunks."""
     return f"{CHUNKER_VERSION}.{TERMS_VERSION}:{max_tokens}:{fingerprint}"
 
@@ -329,9 +329,16 @@ def keep_sink(store: Store, encoder: KVEncoder) -> None:
 
 
 def load_latents(
-    store: Store, encoder: KVEncoder, chunks: Sequence[Chunk], *, budget: int, progress: Progress = silent
+    store: Store,
+    encoder: KVEncoder,
+    chunks: Sequence[Chunk],
+    *,
+    budget: int,
+    fetch: Callable[[Sequence[str]], dict[str, Latent]] | None = None,
+    progress: Progress = silent,
 ) -> list[Latent]:
-    """The latents of these chunks, in order. Missing ones are encoded now.
+    """The latents of these chunks, in order. Missing ones are fetched (chunk digests -> those that another place has),
+    or encoded now.
 
     They are stored if they fit the budget (bytes), the disk accepts them and no other process is writing.
     """
@@ -339,8 +346,9 @@ def load_latents(
     latents = store.latents.read(spec, [chunk.digest for chunk in chunks])
     missing = {chunk.digest: chunk for chunk in chunks if chunk.digest not in latents}
     if missing:
-        encoded: dict[str, Latent] = {}
-        for name, latent in zip(missing, encoder.encode([c.encoded_text for c in missing.values()]), strict=True):
+        encoded = {} if fetch is None else fetch(list(missing))
+        left = {name: chunk for name, chunk in missing.items() if name not in encoded}
+        for name, latent in zip(left, encoder.encode([c.encoded_text for c in left.values()]), strict=True):
             progress("encoding chunks", len(encoded), len(missing))
             encoded[name] = latent
         with contextlib.suppress(IndexLocked, StorageFailed), writing(store.layout):
