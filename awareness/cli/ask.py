@@ -113,12 +113,14 @@ def ask(
         )
         if served_ask.ask(asked, repo[0] if repo else None, scope, answers_with, format=format):
             return
+    from awareness.cli import memories
     from awareness.engine.answer import NotAnswered, sentence_json
     from awareness.engine.engine import Engine
 
+    packs, stores = memories.split(memory, parse_bytes(budget))
     engine = Engine(
         repo or (),
-        memory or (),
+        packs,
         model=model,
         adapter=adapter,
         mode=mode,
@@ -126,6 +128,7 @@ def ask(
         weights=chosen,
         router=environment().router,
         budget=parse_bytes(budget),
+        memories=stores,
         reporter=render.REPORTER,
     )
     with engine:

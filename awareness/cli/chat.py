@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from awareness.cli import options, render
+from awareness.cli import memories, options, render
 from awareness.cli.chat_commands import completions
 from awareness.cli.chatting import Chatting
 from awareness.cli.typed_lines import PlainLines, TerminalLines, Typed, edits_lines, is_terminal
@@ -22,6 +22,7 @@ HISTORY = "chat_history"
 
 def chat(
     repo: options.ReposArgument = None,
+    memory: options.MemoryOption = None,
     model: options.ModelOption = None,
     adapter: options.AdapterOption = None,
     mode: Annotated[
@@ -45,8 +46,10 @@ def chat(
     """
 
     def opened(name: str | None) -> Engine:
+        packs, stores = memories.split(memory, parse_bytes(budget))
         return Engine.open(
             *(repo or ()),
+            *packs,
             model=name or model,
             adapter=adapter,
             mode=mode,
@@ -54,6 +57,7 @@ def chat(
             weights=None if weights is None else weights.value,
             router=environment().router,
             budget=parse_bytes(budget),
+            memories=stores,
             reporter=render.REPORTER,
         )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from awareness.cli import options, render
+from awareness.cli import memories, options, render
 from awareness.engine.corpus import empty_scope
 from awareness.engine.engine import Engine
 from awareness.engine.structure import DEFAULT_MAP_TOKENS, CorpusMap
@@ -34,7 +34,8 @@ def map(
     first.
     """
     started = time.perf_counter()
-    with Engine(repo or (), memory or (), rev=rev, reporter=render.REPORTER) as engine:
+    packs, stores = memories.split(memory)
+    with Engine(repo or (), packs, rev=rev, memories=stores, reporter=render.REPORTER) as engine:
         if not no_refresh:
             engine.refresh(creates=False)
         maps = engine.map(scope=scope, tokens=tokens)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from awareness.cli import extras, options, render
+from awareness.cli import extras, memories, options, render
 
 if TYPE_CHECKING:
     from awareness.serve.allowed import AllowedRepositories
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def mcp(
     repos: options.ReposArgument = None,
+    memory: options.MemoryOption = None,
     root: options.AllowedRootOption = None,
     http: Annotated[
         int | None,
@@ -41,9 +42,11 @@ def mcp(
     from awareness.serve.allowed import AllowedRepositories
     from awareness.serve.mcp_server import AgentServer
 
+    packs, stores = memories.named(memory)
     repositories = AllowedRepositories(
-        repos or (),
+        (*(repos or ()), *packs),
         root or (),
+        stores=stores,
         reporter=CallReporter(render.note),
         model=model,
         adapter=adapter,

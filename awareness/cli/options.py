@@ -91,8 +91,12 @@ AllowedRootOption = Annotated[
     typer.Option("--root", help="Also allow every repository below this folder; repeatable."),
 ]
 MemoryOption = Annotated[
-    list[Path] | None,
-    typer.Option("--memory", help="A file that `awareness pack` wrote; repeatable, with or without --repo."),
+    list[str] | None,
+    typer.Option(
+        "--memory",
+        help="A file that `awareness pack` wrote, or what `awareness fleet` wrote (s3://BUCKET/FOLDER, a folder);"
+        " repeatable, with or without --repo.",
+    ),
 ]
 ModelOption = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from awareness.cli import hits as hit_lines
-from awareness.cli import options, render, structure
+from awareness.cli import memories, options, render, structure
 from awareness.engine.corpus import empty_scope
 from awareness.engine.engine import DEFAULT_TOP_K, Engine
 from awareness.errors import NothingFound
@@ -52,7 +52,8 @@ def search(
     """
     started = time.perf_counter()
     asked = structure.asked(query, callers=callers, callees=callees, tests_of=tests_of, similar=similar)
-    with Engine(repo or (), memory or (), rev=rev, reporter=render.REPORTER) as engine:
+    packs, stores = memories.split(memory)
+    with Engine(repo or (), packs, rev=rev, memories=stores, reporter=render.REPORTER) as engine:
         if not no_refresh:
             engine.refresh(creates=False)
         if asked is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from awareness.cli import extras, options, render
+from awareness.cli import extras, memories, options, render
 from awareness.config.environment import environment
 from awareness.engine.units import named_list, parse_bytes
 from awareness.errors import UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 def serve(
     repos: options.ReposArgument = None,
+    memory: options.MemoryOption = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Others than 127.0.0.1 let other machines in.")
     ] = DEFAULT_HOST,
@@ -63,9 +64,11 @@ def serve(
     _log_to_stderr()
     reporter = ForwardingReporter(render.REPORTER)
     chosen = None if weights is None else weights.value
+    packs, stores = memories.named(memory)
     repositories = Repositories(
-        [_existing(path) for path in repos or ()],
+        [_existing(path) for path in (*(repos or ()), *packs)],
         idle_s=idle,
+        stores=stores,
         reporter=reporter,
         model=model,
         adapter=adapter,

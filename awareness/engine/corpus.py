@@ -24,17 +24,17 @@ from awareness.index.files.scopes import no_match, rooted
 from awareness.index.search.ranking import SPREAD, HybridRouter, Rules, SecondStage
 from awareness.index.store.pack import open_pack
 from awareness.index.store.store import Snapshot, Store
-from awareness.types import Chunk, Hit, MemorySpec, printable
+from awareness.types import Chunk, Hit, Latent, MemorySpec, printable
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of a
-    pack's latents, which cannot be made anew; None for a repository. verify: True if the code still reads like the
-    chunk. below: the folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it
-    searched?), or None for all. read: path -> an indexed file as it is now, None if it is gone or left out now; None
-    for a pack, which has no files. is_found: it was found in a folder, not named. root: of the work tree; None for a
-    commit or a pack, whose files are not on disk."""
+    """name: tells it from the others, None for the only repository. quant: how its latents are stored. spec: of the
+    latents of a pack or fleet; None for a repository. verify: True if the code still reads like the chunk. below: the
+    folder or file that alone is searched, empty for all. build_scope: patterns -> (path -> is it searched?), or None
+    for all. read: path -> an indexed file as it is now, None if it is gone or left out now; None for a pack, which has
+    no files. is_found: it was found in a folder, not named. root: of the work tree; None for a commit or a pack, whose
+    files are not on disk. fetch: chunk digests -> the latents that a fleet has of them."""
 
     name: str | None
     store: Store
@@ -51,6 +51,7 @@ class Corpus:
         build_scope(rooted(patterns, None)) if patterns else None
     )
     read: Callable[[str], Document | None] | None = None
+    fetch: Callable[[Sequence[str]], dict[str, Latent]] | None = None
 
     def count_chunks(self) -> int:
         """How many chunks are searched."""

@@ -22,6 +22,7 @@ from awareness.engine.embedders import choose_router, embed_texts, renew_vectors
 from awareness.engine.indexed_names import IndexedNames, indexed_names
 from awareness.engine.indexed_text import IndexedText, read_indexed
 from awareness.engine.memory_outline import FileOutline, outline
+from awareness.engine.memory_source import MemorySource
 from awareness.engine.model_pool import ModelPool
 from awareness.engine.models import LoadedModel, pull_model
 from awareness.engine.modes import ReadingChoice, choose_reading
@@ -79,6 +80,7 @@ class Engine:
         router: str | None = None,
         budget: int = DEFAULT_BUDGET,
         models: ModelPool | None = None,
+        memories: Sequence[MemorySource] = (),
         reporter: Reporter = SILENT,
     ) -> None:
         """repos: folders of repositories, or parts of them, which alone are searched; a folder of clones stands for all
@@ -87,14 +89,16 @@ class Engine:
         `shipped` or `none`; None for the one that is shipped with the model, if any, which reads for short answers
         only. mode: how the chunks are read; None for the adapter's, or `joint`. rev: a commit instead of the work tree.
         weights: what to decode with, None for the model's own choice. router: what a new index is searched with.
-        budget: bytes of latents on disk. models: shared with other engines. Raises UsageError and
-        ModelNotAvailable."""
+        budget: bytes of latents on disk. models: shared with other engines. memories: of many repositories each, beside
+        repos and packs or instead of them. Raises UsageError and ModelNotAvailable."""
         self._reporter = reporter
         self._choice = choose_reading(
             None if adapter is None else str(adapter), None if mode is None else _mode(mode), model, reporter
         )
-        self._packs = [Path(path) for path in packs]
-        self._workspaces = open_workspaces([Path(path) for path in repos], self._packs, rev, reporter)
+        self._packs, self._memories = [Path(path) for path in packs], list(memories)
+        self._workspaces: list[Workspace] = []
+        if repos or not memories:
+            self._workspaces = open_workspaces([Path(path) for path in repos], self._packs, rev, reporter)
         self._weights, self._router, self._budget = weights, router, budget
         self._models, self._owns_models = models or ModelPool(), models is None
         self._corpora: list[Corpus] | None = None
@@ -114,6 +118,7 @@ class Engine:
         router: str | None = None,
         budget: int = DEFAULT_BUDGET,
         models: ModelPool | None = None,
+        memories: Sequence[MemorySource] = (),
         reporter: Reporter = SILENT,
     ) -> Engine:
         """sources: repositories, parts of them (folders and files), folders of clones, and packs; without any, the
@@ -133,6 +138,7 @@ class Engine:
             router=router,
             budget=budget,
             models=models,
+            memories=memories,
             reporter=reporter,
         )
 
@@ -147,6 +153,9 @@ class Engine:
         if self._owns_models:
             self._models.close()
         self._close_corpora()
+        with self._index_lock:
+            for memory in self._memories:
+                memory.close()
 
     # --- the index ------------------------------------------------------------------------------------------------
 
@@ -178,12 +187,14 @@ class Engine:
                     self._reporter.note(error.message + ("" if is_new else "; the index is used as it is"))
             if len(unchanged) < len(self._workspaces) or not self._has_open(unchanged):
                 self._close_corpora()
+            for memory in self._memories:
+                memory.refresh()
         return results
 
     def _has_open(self, snapshots: Sequence[tuple[Path, int]]) -> bool:
         """Whether these snapshots, each with the folder of its index, are what is open now: another process may have
         made new ones."""
-        opened = [corpus for corpus in self._corpora or () if corpus.spec is None]
+        opened = [corpus for corpus in self._corpora or () if corpus.spec is None]  # neither packs nor fleets
         return sorted((corpus.store.layout.root, corpus.snapshot) for corpus in opened) == sorted(snapshots)
 
     def _unchanged(self, workspace: Workspace) -> build.Refreshed | None:
@@ -214,11 +225,20 @@ class Engine:
 
     @property
     def corpora(self) -> list[Corpus]:
-        """What is searched, opened when first needed. Raises NoIndex."""
+        """What is searched, opened when first needed; of a memory of many repositories those that questions have
+        opened. Raises NoIndex."""
         with self._index_lock:
-            if self._corpora is None:
-                self._corpora = self._opened.enter_context(open_corpora(self._workspaces, self._packs, self._reporter))
-            return self._corpora
+            return [*self._own_corpora(), *(corpus for memory in self._memories for corpus in memory.opened)]
+
+    def _own_corpora(self) -> list[Corpus]:
+        """Those of repos and packs."""
+        if self._corpora is None:
+            self._corpora = self._opened.enter_context(open_corpora(self._workspaces, self._packs, self._reporter))
+        return self._corpora
+
+    def _corpora_about(self, question: str) -> list[Corpus]:
+        """What is searched for a question: of each memory the repositories that it is about."""
+        return [*self._own_corpora(), *(corpus for memory in self._memories for corpus in memory.about(question))]
 
     def _close_corpora(self) -> None:
         with self._index_lock:
@@ -258,9 +278,8 @@ class Engine:
         languages: Sequence[str] | None = None,
     ) -> list[CorpusHit]:
         with self._index_lock:
-            return search_corpora(
-                self.corpora, query, scope, top_k, rules, self._reporter, kinds, second_stage, languages
-            )
+            corpora = self._corpora_about(query)
+            return search_corpora(corpora, query, scope, top_k, rules, self._reporter, kinds, second_stage, languages)
 
     def read(self, path: str, *, origin: str | None = None, is_exact: bool = False) -> IndexedText:
         """The lines of an indexed file, as they are now. path: from the top folder of its repository, or its unique
@@ -274,13 +293,14 @@ class Engine:
         """The unit vectors that the first index compares, of questions or (as_code) of code. Raises UsageError for a
         text without a vector, ModelNotAvailable and NoIndex."""
         with self._index_lock:
-            return embed_texts(self.corpora[0].store, texts, as_code=as_code, reporter=self._reporter)
+            store = self._whole_corpora("a vector")[0].store
+            return embed_texts(store, texts, as_code=as_code, reporter=self._reporter)
 
     @property
     def router(self) -> str:
         """What the first index is searched with: `shipped`, a file of term vectors, or an embedding model."""
         with self._index_lock:
-            return self.corpora[0].store.routing.router
+            return self._whole_corpora("a router")[0].store.routing.router
 
     def indexed_names(self) -> IndexedNames:
         """The files and symbols of what is searched. Raises NoIndex."""
@@ -304,7 +324,7 @@ class Engine:
 
     def _linked(self, relation: Relation, name: str, scope: Sequence[str] | None, top_k: int) -> list[LinkedHit]:
         with self._index_lock:
-            return linked(self.corpora, relation, name, scope, _checked(top_k))
+            return linked(self._corpora_about(name), relation, name, scope, _checked(top_k))
 
     def similar(self, place: str, *, scope: Sequence[str] | None = None, top_k: int = DEFAULT_TOP_K) -> list[CorpusHit]:
         """The code most like that at `FILE:LINE`, without its copies. Raises UsageError, NoIndex."""
@@ -316,16 +336,26 @@ class Engine:
         """The most important files of each repository with their definitions, in at most `tokens` tokens altogether.
         Raises UsageError, NoIndex."""
         with self._index_lock:
-            return mapped(self.corpora, scope, tokens)
+            return mapped(self._whole_corpora("a map"), scope, tokens)
 
     def outline(self) -> list[FileOutline]:
         """The indexed files with the lines of their chunks. Raises NoIndex."""
         with self._index_lock:
-            return outline(self.corpora)
+            return outline(self._whole_corpora("an outline"))
+
+    def _whole_corpora(self, what: str) -> list[Corpus]:
+        """What is searched, where it is all needed at once. Raises UsageError for a memory of many repositories."""
+        corpora = self._own_corpora()
+        if self._memories and not corpora:
+            hint = "name one of them: --repo FOLDER"
+            raise UsageError(f"{what} is of a repository, not of {self._memories[0].name}", hint=hint)
+        return corpora
 
     @property
     def searched(self) -> str:
         """What is searched, in words: `this repository`, `services/api`, `these 3 repositories`."""
+        if self._memories and not (self._workspaces or self._packs):
+            return f"this memory of {counted(sum(memory.repositories for memory in self._memories), 'repository')}"
         number = len(self._workspaces) + len(self._packs)
         if number > 1:
             return f"these {number} {'repositories' if not self._packs else 'repositories and packs'}"
@@ -343,7 +373,7 @@ class Engine:
     def reading(self) -> tuple[ReadingChoice, model_files.ModelFolder]:
         """The mode, the adapter and the model's folder that questions are answered with. Downloads the model if
         necessary. Raises ModelNotAvailable."""
-        folder = pull_model(self._choice.model or _model_of(self.corpora), self._reporter)
+        folder = pull_model(self._choice.model or _model_of(self._own_corpora(), self._memories), self._reporter)
         return self._choice.for_model(folder), folder
 
     def load(self) -> LoadedModel:
@@ -376,7 +406,9 @@ class Engine:
                     raise _unreadable(corpus, spec, model.decoder.folder.name)
                 chunks = [hit.chunk for hit in hits if hit.corpus is corpus]
                 with corpus.blaming_the_pack(), self._reporter.progress() as progress:
-                    loaded = build.load_latents(corpus.store, encoder, chunks, budget=self._budget, progress=progress)
+                    loaded = build.load_latents(
+                        corpus.store, encoder, chunks, budget=self._budget, fetch=corpus.fetch, progress=progress
+                    )
                 latents |= {(id(corpus), c.digest): (latent, spec) for c, latent in zip(chunks, loaded, strict=True)}
             ordered = [latents[id(hit.corpus), hit.chunk.digest] for hit in reversed(hits)]
             return assemble(
@@ -396,6 +428,9 @@ class Engine:
         for opened in self.corpora:
             if (opened.store.layout.root, opened.snapshot, opened.below) == place:
                 return opened
+        for memory in self._memories:
+            if (again := memory.reopened(corpus)) is not None:
+                return again
         raise UsageError(
             f"{corpus.name or 'this hit'} is not open in this engine", hint="attach hits of its own search"
         )
@@ -452,11 +487,12 @@ class Engine:
         if fitted.cut:
             self._reporter.note(f"the question is too long: {fitted.cut:,} tokens of its middle are left out")
         with self._index_lock:
-            corpora, route_started = self.corpora, time.perf_counter()
+            route_started = time.perf_counter()
             query = earlier.query(fitted.text)
             hits = self._current(query, scope, _checked(top_k))
             if mode is not Mode.none:
                 if not hits or hits[0].score < WEAK_SCORE:
+                    corpora = self.corpora
                     looked_at = sum(corpus.count_chunks() for corpus in corpora)
                     now = time.perf_counter()
                     timings = Timings(now - route_started, total_s=now - started)
@@ -652,17 +688,18 @@ def _mode(mode: Mode | str) -> Mode:
         ) from None
 
 
-def _model_of(corpora: Sequence[Corpus]) -> str:
-    """The model that made the first pack's latents, else the first repository's. A model that only a stranger's pack
-    names is never downloaded from the hub. Raises UsageError and ModelNotAvailable."""
-    pack = next((corpus for corpus in corpora if corpus.spec), None)
-    if pack is None:
+def _model_of(corpora: Sequence[Corpus], memories: Sequence[MemorySource]) -> str:
+    """The model that made the first memory's or pack's latents, else the first repository's. A model that only a
+    stranger's pack or memory names is never downloaded from the hub. Raises UsageError and ModelNotAvailable."""
+    of_strangers = [(memory.name, memory.model) for memory in memories]
+    of_strangers += [(corpus.name or "", corpus.model) for corpus in corpora if corpus.spec]
+    if not of_strangers:
         return corpora[0].model
-    name = pack.model
+    made, name = of_strangers[0]
     if name not in presets.PRESETS:
-        raise UsageError(f"{pack.name} was made by the model '{name}'", hint="--model with a model that you trust")
+        raise UsageError(f"{made} was made by the model '{name}'", hint="--model with a model that you trust")
     if name != presets.DEFAULT_MODEL and model_files.find(name) is None:
-        raise ModelNotAvailable(f"{pack.name} was made by {name}", hint=f"awareness models pull {name}")
+        raise ModelNotAvailable(f"{made} was made by {name}", hint=f"awareness models pull {name}")
     return name
 
 

@@ -230,7 +230,7 @@ def index_status(repositories: AllowedRepositories, given: StatusArguments, call
         name, root = one_line(served.name), one_line(str(served.root))
         row: dict[str, Any] = {"name": name, "root": root, "is_pack": served.is_pack, "is_indexed": False}
         try:
-            with repositories.engine(str(served.root), refresh=False) as engine:
+            with repositories.engine(served.store or str(served.root), refresh=False) as engine:
                 row |= _size(engine)
             line = f"{row['files']} files, {row['chunks']} chunks, indexed {row['updated']} for {row['model']}"
         except NoIndex:

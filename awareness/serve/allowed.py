@@ -31,12 +31,13 @@ class AllowedRepositories:
         *,
         here: Path | None = None,
         models: ModelPool | None = None,
+        stores: Sequence[str] = (),
         reporter: Reporter = SILENT,
         **options: Any,
     ) -> None:
-        """sources: as of `Repositories`; without any, the git repository around `here`, if there is one. roots: folders
-        below which every repository is allowed. here: the working folder, whose repository is meant where none is
-        named. options: of `Engine`. Raises UsageError."""
+        """sources, stores: as of `Repositories`; without any, the git repository around `here`, if there is one.
+        roots: folders below which every repository is allowed. here: the working folder, whose repository is meant
+        where none is named. options: of `Engine`. Raises UsageError."""
         self._here = Path(os.path.realpath(here or Path.cwd()))
         self._models = models or ModelPool()
         self._reporter, self._options = reporter, options
@@ -44,8 +45,9 @@ class AllowedRepositories:
         for source in sources:
             _check_size(source)
         around = Repository.open(self._here)
-        named = list(sources) or ([around.root] if around.common_git_dir is not None else [])
-        self._named = self._open(named) if named else None
+        is_here = around.common_git_dir is not None and not stores
+        named = list(sources) or ([around.root] if is_here else [])
+        self._named = self._open(named, stores) if named or stores else None
         self._found: dict[Path, Repositories] = {}
         self._lock = threading.Lock()
 
@@ -76,8 +78,8 @@ class AllowedRepositories:
         with self._lock:
             return [*([self._named] if self._named else []), *self._found.values()]
 
-    def _open(self, sources: Sequence[Path]) -> Repositories:
-        return Repositories(sources, models=self._models, reporter=self._reporter, **self._options)
+    def _open(self, sources: Sequence[Path], stores: Sequence[str] = ()) -> Repositories:
+        return Repositories(sources, models=self._models, stores=stores, reporter=self._reporter, **self._options)
 
     def _find(self, name: str | None) -> tuple[Repositories, Served]:
         if not name:

@@ -38,6 +38,8 @@ async def index(shared: Shared, asked: IndexRequest, repository: str | None = No
     `indexed {files, chunks, added, reused, removed, encoded, pending, seconds}`. A client that leaves ends it; what
     was indexed stays."""
     served = shared.repositories.find(repository)
+    if served.store:
+        raise UsageError(f"{served.name} is not indexed here", hint=f"awareness fleet refresh {served.store}")
     if served.is_pack:
         raise UsageError(f"{served.name} is a pack, which does not change", hint="awareness pack makes a new one")
 

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from awareness.engine.answer import Answer, NotAnswered
+from awareness.engine.corpus import CorpusHit
 from awareness.engine.question_options import DEFAULT_TOP_K
 from awareness.errors import UsageError
 from awareness.serve.ask_routes import AskRequest, EarlierTurn, Outcome, Seed, Tokens, submit
@@ -231,8 +232,7 @@ def _annotations(answer: Answer, served: Served) -> list[dict[str, Any]]:
             {
                 "type": "url_citation",
                 "url_citation": {
-                    "url": f"{served.root.absolute().as_uri()}{'#' if served.is_pack else '/'}"
-                    f"{quote(citation.path, errors='surrogateescape')}#L{first}-L{last}",
+                    "url": f"{_base(served, hit)}{quote(citation.path, errors='surrogateescape')}#L{first}-L{last}",
                     "title": hit.place_of(first, last),
                     "start_index": start,
                     "end_index": end,
@@ -248,6 +248,13 @@ def _annotations(answer: Answer, served: Served) -> list[dict[str, Any]]:
             }
         )
     return annotations
+
+
+def _base(served: Served, hit: CorpusHit) -> str:
+    """The address that a path of this hit follows."""
+    if served.store:
+        return f"{served.store}#{quote(hit.corpus.name or '')}/"
+    return f"{served.root.absolute().as_uri()}{'#' if served.is_pack else '/'}"
 
 
 def usage_json(outcome: Outcome) -> dict[str, Any]:

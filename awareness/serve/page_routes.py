@@ -54,17 +54,18 @@ def _summary(served: Served) -> dict[str, Any]:
 
 
 def _of_pack(served: Served, shared: Services) -> dict[str, Any]:
-    """A pack never changes, and has a latent for each chunk."""
+    """A pack never changes, and has a latent for each chunk. Of a fleet: the repositories that questions opened."""
     with shared.repositories.engine(served.name) as engine:
-        (corpus,) = engine.corpora
-        files, chunks = len(corpus.store.files(corpus.snapshot)), corpus.count_chunks()
-        size = served.root.stat().st_size
-        latents = {"count": chunks, "bytes": corpus.store.latents.total_bytes()}
-        common = {"files": files, "chunks": chunks, "latents": latents, "bytes": size}
+        corpora = engine.corpora
+        chunks = sum(corpus.count_chunks() for corpus in corpora)
+        held = sum(corpus.store.latents.total_bytes() for corpus in corpora)
         return {
-            **common,
+            "files": sum(len(corpus.store.files(corpus.snapshot)) for corpus in corpora),
+            "chunks": chunks,
+            "latents": {"count": chunks, "bytes": held},
+            "bytes": held if served.store else served.root.stat().st_size,
             "is_indexed": True,
-            "quant": corpus.quant,
-            "router": corpus.store.routing.router,
+            "quant": corpora[0].quant if corpora else None,
+            "router": corpora[0].store.routing.router if corpora else None,
             "drift": None,
         }

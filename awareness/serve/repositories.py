@@ -33,12 +33,14 @@ class NotServed(UsageError):
 
 @dataclass
 class Served:
-    """A repository (or a part of one, or a pack) by its name. root: its folder, or the pack's file; only files below
-    it may be read. users: how many use the engine now. used_at, refreshed_at: of the clock."""
+    """A repository (or a part of one, or a pack, or a fleet) by its name. root: its folder, or the pack's file; only
+    files below it may be read. is_pack: its files are not here. store: of a fleet. users: how many use the engine now.
+    used_at, refreshed_at: of the clock."""
 
     name: str
     root: Path
     is_pack: bool = False
+    store: str | None = None
     engine: Engine | None = None
     users: int = 0
     used_at: float = 0.0
@@ -56,15 +58,18 @@ class Repositories:
         models: ModelPool | None = None,
         idle_s: float = IDLE_S,
         clock: Callable[[], float] = time.monotonic,
+        stores: Sequence[str] = (),
         reporter: Reporter = SILENT,
         **options: Any,
     ) -> None:
-        """sources: repositories, parts of them, folders of clones, which stand for each clone, and packs; without any,
-        the current folder's repository. idle_s: seconds until an unused one is closed. options: of `Engine`, such as
-        `model` and `adapter`. Raises UsageError."""
+        """sources: repositories, parts of them, folders of clones, which stand for each clone, and packs; without any
+        and without stores, the current folder's repository. idle_s: seconds until an unused one is closed. stores: of
+        fleets. options: of `Engine`, such as `model` and `adapter`. Raises UsageError."""
         paths = [Path(source) for source in sources]
         packs = [path for path in paths if path.is_file() and (path.suffix == PACK_SUFFIX or is_pack(path))]
-        workspaces = open_workspaces([path for path in paths if path not in packs], packs, None, reporter)
+        workspaces = []
+        if paths or not stores:
+            workspaces = open_workspaces([path for path in paths if path not in packs], packs, None, reporter)
         roots = [workspace.top for workspace in workspaces]
         named = [Named.of_folder(w.repository.root, w.below) for w in workspaces] + [Named.of_file(p) for p in packs]
         self.models, self._owns_models = models or ModelPool(), models is None
@@ -72,6 +77,7 @@ class Repositories:
             name: Served(name, root, is_pack=place >= len(roots))
             for place, (name, root) in enumerate(zip(unique_names(named), [*roots, *packs], strict=True))
         }
+        self._served |= {name: Served(name, Path(name), is_pack=True, store=name) for name in stores}
         self._idle_s, self._clock, self._reporter, self._options = idle_s, clock, reporter, options
         self._lock = threading.Lock()
 
@@ -136,10 +142,9 @@ class Repositories:
         try:
             with served.lock:
                 if served.engine is None:
-                    served.engine = Engine.open(
-                        served.root, models=self.models, reporter=self._reporter, **self._options
-                    )
-                if refresh and not served.is_pack and self._clock() - served.refreshed_at > FRESH_S:
+                    served.engine = self._open(served)
+                is_fixed = served.is_pack and served.store is None
+                if refresh and not is_fixed and self._clock() - served.refreshed_at > FRESH_S:
                     served.engine.refresh()
                     served.refreshed_at = self._clock()
                 engine = served.engine
@@ -149,6 +154,14 @@ class Repositories:
                 served.users -= 1
                 served.used_at = self._clock()
             self.close_idle()
+
+    def _open(self, served: Served) -> Engine:
+        options = {"models": self.models, "reporter": self._reporter, **self._options}
+        if served.store is None:
+            return Engine.open(served.root, **options)
+        from awareness.fleet.fleet_memory import FleetMemory  # imported late: it needs numpy
+
+        return Engine(memories=[FleetMemory(served.store, budget=self.budget, reporter=self._reporter)], **options)
 
     def close_idle(self) -> list[str]:
         """Closes what nobody uses and nobody has used for `idle_s` seconds. Returns its names."""
