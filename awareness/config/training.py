@@ -26,7 +26,8 @@ UNKNOWN_KINDS = ("unknown", "asked_unknown")
 class DataConfig(Section):
     """Repositories -> samples (train/data/repostack.py, train/samples/mixture.py).
 
-    sources: folders, git repositories, archives (.whl .zip .tar.gz .tgz), patterns with `*`, or `pypi:NAME==VERSION`.
+    sources: folders, git repositories, archives (.whl .zip .tar.gz .tgz), patterns with `*`, `pypi:NAME==VERSION`,
+    or the store of a fleet (`s3://BUCKET/FOLDER`).
     validation: share or names of the sources for validation. test: names that must not be among the sources. licences:
     SPDX names that are permitted; empty permits all. chunk_tokens: largest size of a chunk. chunks_per_source: largest
     number of chunks of a source. near_duplicates: Jaccard index from which two chunks count as one.

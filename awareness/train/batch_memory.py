@@ -14,6 +14,7 @@ from awareness.model.latent_cache import LatentCache
 from awareness.model.load import Decoder
 from awareness.model.memory_decoder import MemoryDecoder
 from awareness.model.quantisation import to_tensor
+from awareness.train.data.fleet_sources import FleetLatents
 from awareness.train.latent_disk import LatentDisk
 from awareness.types import SINK, Memory, Sample
 
@@ -37,7 +38,7 @@ class MemoryMaker:
 
     passes: the number of forward passes that this process needs for a batch -> that every process makes. With FSDP each
     pass gathers weights from all processes, so a process with fewer passes would leave the others waiting forever.
-    disk: where latents are kept for later trainings.
+    disk: where latents are kept for later trainings. fleet: what has those of its repositories.
     """
 
     def __init__(self, module: MemoryDecoder, base: Decoder, cache_bytes: int) -> None:
@@ -48,6 +49,7 @@ class MemoryMaker:
         self.passes: Callable[[int], int] | None = None
         self.cache: LatentCache[Tensor] | None = None
         self.disk: LatentDisk | None = None
+        self.fleet: FleetLatents | None = None
         if not module.learns_to_encode:
             self.cache = LatentCache(self._encode_alone, lambda latent: latent.nbytes, cache_bytes)
 
@@ -92,7 +94,9 @@ class MemoryMaker:
         """[2, L, H_kv, T, D] of each text. In a batch its bits would depend on the other texts, and a run that was
         resumed would differ from one that was not."""
         for text in texts:
-            latent = None if self.disk is None else self.disk.get(text)
+            latent = None if self.fleet is None else self.fleet.get(text)
+            if latent is None and self.disk is not None:
+                latent = self.disk.get(text)
             if latent is None:
                 with torch.no_grad():
                     latent = self.encoder.keys_values([text])[0].detach().contiguous()

@@ -14,6 +14,7 @@ from awareness.index.files.repository import Repository
 from awareness.model.memory_record import MemoryRecord, RecordedSource
 from awareness.model.model_files import ModelFolder
 from awareness.train.data.data_sources import Source, fetch_wheel, find_sources, read_source
+from awareness.train.data.fleet_sources import FleetPlace, is_store, repositories_of
 from awareness.train.data.prepared_sources import PreparedSources, content_digest
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
 from awareness.types import MemorySpec, Progress, digest, silent
@@ -67,11 +68,15 @@ def _recorded(stack: RepoStack, found: dict[str, Source]) -> tuple[RecordedSourc
 
 
 def _place(source: Source) -> str:
+    if isinstance(source.place, FleetPlace):
+        return source.place.url
     return f"{PYPI}{source.place}" if isinstance(source.place, str) else str(source.place)
 
 
 def _commit(source: Source) -> str | None:
-    """Of a repository's work tree, whose files may differ from the commit."""
+    """Of a repository's work tree, whose files may differ from the commit, or of a fleet's repository."""
+    if isinstance(source.place, FleetPlace):
+        return source.place.entry.rev
     if isinstance(source.place, str) or not source.place.is_dir():
         return None
     repository = Repository.open(source.place)
@@ -117,13 +122,15 @@ def _changed_sources(record: MemoryRecord, fetch: Callable[[str], Path], progres
     for number, source in enumerate(record.sources):
         progress("comparing sources", number, len(record.sources))
         pinned = source.place.startswith(PYPI)
-        place = source.place.removeprefix(PYPI) if pinned else Path(source.place)
-        if isinstance(place, Path) and not place.exists():
+        place: Path | str | FleetPlace | None = source.place.removeprefix(PYPI) if pinned else Path(source.place)
+        if not pinned and is_store(source.place):
+            place = next((each for each in repositories_of(source.place) if each.name == source.name), None)
+        if place is None or (isinstance(place, Path) and not place.exists()):
             problems.append(f"{source.label} is missing")
             continue
         again = Source(source.name, place)
         try:
-            content = content_digest(read_source(again, fetch))
+            content = place.entry.object if isinstance(place, FleetPlace) else content_digest(read_source(again, fetch))
         except ModelNotAvailable as error:
             problems.append(f"{source.label} is missing: {error.message}")
             continue

@@ -22,6 +22,7 @@ from awareness.model.presets import NEUTRAL
 from awareness.model.token_offsets import token_starts
 from awareness.train.batch_memory import MemoryMaker
 from awareness.train.data.dataset_rows import TextRow, TextStream
+from awareness.train.data.fleet_sources import FleetLatents
 from awareness.train.data.prepared_sources import prepared_sources
 from awareness.train.data.repostack import RepoStack, SourceRepository, read_stack
 from awareness.train.latent_disk import LatentDisk
@@ -133,6 +134,10 @@ def repository_data(
         }
         options: dict[str, Any] = {"limit": data.latents_on_disk, "dtype": base.model.dtype}
         memory.disk = LatentDisk(_cache("latents.db"), memory.encoder.spec, texts, **options)
+    places = [each.fleet for side in (stack.train, stack.validation) for each in side if each.fleet is not None]
+    if memory is not None and memory.cache is not None and places:
+        memory.fleet = FleetLatents(places, memory.encoder.spec)
+        say(f"{numbered(len(memory.fleet), 'latent')} of the sources' chunks are read from fleets")
     with_system = memory is None or NEUTRAL.trained(config.memory).system_with_memory
     rows = Rows(base.tokenizer, data.reads, with_system)
     return RunData(train, validation, rows, report, sources, memory, _teacher(config, pull), stack)

@@ -1,4 +1,4 @@
-"""Find and read the sources of `data.sources`: folders, git repositories, archives, and wheels of PyPI.
+"""Find and read the sources of `data.sources`: folders, git repositories, archives, wheels of PyPI, and fleets.
 
 Nothing in a source is run, and no read leaves it: the index package reads folders, archives.py reads archives.
 """
@@ -24,6 +24,7 @@ from awareness.index.files.safe_read import Skip
 from awareness.model.download import DownloadFailed, pip_download
 from awareness.model.model_files import sync_tree
 from awareness.train.data.archives import MAX_FILE, SUFFIXES, read_archive, suffix_of
+from awareness.train.data.fleet_sources import FleetPlace, is_store, repositories_of
 from awareness.train.data.licences import names_licence
 from awareness.types import Progress, printable, silent
 
@@ -36,10 +37,11 @@ _VERSION = re.compile(r"[-=@]+v?[0-9]+(?:\.[\w.+!-]*)?$")
 
 @dataclass(frozen=True)
 class Source:
-    """name: `flask-3.1.0`. place: a folder or file, or NAME==VERSION of a wheel that is fetched when it is read."""
+    """name: `flask-3.1.0`. place: a folder or file, NAME==VERSION of a wheel that is fetched when it is read, or a
+    repository of a fleet."""
 
     name: str
-    place: Path | str
+    place: Path | str | FleetPlace
 
     @property
     def project(self) -> str:
@@ -66,13 +68,21 @@ def find_sources(wanted: Sequence[str]) -> list[Source]:
 
     Raises UsageError for a path that does not exist, and for a wheel without a version.
     """
-    by_place: dict[Path | str, Source] = {}
+    by_place: dict[Path | str | FleetPlace, Source] = {}
     for name in wanted:
-        for source in [_pinned(name)] if name.startswith("pypi:") else _on_disk(name):
+        for source in _found(name):
             by_place.setdefault(source.place, source)
     sources = list(by_place.values())
     names = [source.name for source in sources]
     return [_with_parent(source) if names.count(source.name) > 1 else source for source in sources]
+
+
+def _found(name: str) -> list[Source]:
+    if name.startswith("pypi:"):
+        return [_pinned(name)]
+    if is_store(name):
+        return [Source(place.name, place) for place in repositories_of(name)]
+    return _on_disk(name)
 
 
 def _pinned(name: str) -> Source:
@@ -110,7 +120,8 @@ def _with_parent(source: Source) -> Source:
 
 
 def read_source(source: Source, fetch: Callable[[str], Path]) -> dict[str, bytes]:
-    """Path (relative, with `/`) -> bytes of the files that can hold code or name the licence."""
+    """Path (relative, with `/`) -> bytes of the files that can hold code or name the licence; not of a fleet's."""
+    assert not isinstance(source.place, FleetPlace)
     place = fetch(source.place) if isinstance(source.place, str) else source.place
     files = _read_folder(place) if place.is_dir() else read_archive(place, _is_wanted)
     return {path: data for path, data in files.items() if names_licence(path) or kind_of(path) is FileKind.SOURCE}

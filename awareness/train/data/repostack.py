@@ -3,6 +3,7 @@
     data.sources -> files (data_sources.py) -> licence (licences.py) -> chunks -> split by repository
                  -> drop near duplicates (near_duplicates.py), validation first -> chunks_per_source of each
 
+The repositories of a fleet (fleet_sources.py) are cut already.
 The same sources, settings and seed give the same stack on every machine, whether chunks and near duplicates are made
 now or were kept by an earlier run (prepared_sources.py).
 """
@@ -22,8 +23,18 @@ from typing import Any
 from awareness.config.training import DataConfig
 from awareness.errors import UsageError
 from awareness.index.chunks.chunking import TokenStarts, sized_chunks
-from awareness.train.data.data_sources import Source, fetch_wheel, find_sources, project, read_source, source_text
-from awareness.train.data.licences import is_permitted, licence_of
+from awareness.index.chunks.languages import language_of
+from awareness.train.data.data_sources import (
+    Source,
+    fetch_wheel,
+    find_sources,
+    may_be_source,
+    project,
+    read_source,
+    source_text,
+)
+from awareness.train.data.fleet_sources import FleetPlace, read_chunks
+from awareness.train.data.licences import is_permitted, licence_of, names_licence
 from awareness.train.data.near_duplicates import NearDuplicates
 from awareness.train.data.prepared_sources import Dropped, PreparedSources, content_digest
 from awareness.types import Chunk, Progress, numbered, silent
@@ -34,12 +45,13 @@ EXAMPLES = 3  # near duplicates of each source in the report
 @dataclass(frozen=True)
 class SourceRepository:
     """name: `flask-3.1.0`. licence: an SPDX expression of family names, or `unknown`. chunks: in the order of path and
-    line. content: `content_digest` of its files."""
+    line. content: `content_digest` of its files. fleet: where its latents are, for a repository of a fleet."""
 
     name: str
     licence: str
     chunks: tuple[Chunk, ...]
     content: str = ""
+    fleet: FleetPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,8 @@ def _read(
     say: Callable[[str], None],
 ) -> tuple[SourceRepository, SourceReport]:
     """All chunks of a source, none if its licence is not permitted."""
+    if isinstance(source.place, FleetPlace):
+        return _read_fleet(source.name, source.place, data, say)
     began = time.perf_counter()
     files = read_source(source, fetch)
     licence = licence_of(files)
@@ -204,6 +218,26 @@ def _read(
     split = "refused" if is_refused else "train"
     report = SourceReport(source.name, licence, number, len(chunks), 0, 0, split=split)
     return SourceRepository(source.name, licence, chunks, content), report
+
+
+def _read_fleet(
+    name: str, place: FleetPlace, data: DataConfig, say: Callable[[str], None]
+) -> tuple[SourceRepository, SourceReport]:
+    """The same of a repository of a fleet, which is cut already."""
+    sized = read_chunks(place)
+    named: dict[str, str] = {}
+    for chunk, _ in sized:
+        if names_licence(chunk.path):
+            named[chunk.path] = f"{named.get(chunk.path, '')}{chunk.text}\n"
+    licence = licence_of({path: text.encode() for path, text in named.items()})
+    is_refused = not is_permitted(licence, data.licences)
+    kept = [(chunk, tokens) for chunk, tokens in sized if may_be_source(chunk.path) and language_of(chunk.path)]
+    chunks = () if is_refused else tuple(chunk for chunk, tokens in kept if 4 * tokens >= data.chunk_tokens)
+    files = len({chunk.path for chunk, _ in kept})
+    cut = "left out, as data.licences does not permit it" if is_refused else numbered(len(chunks), "chunk")
+    say(f"{name}: {licence}, {numbered(files, 'file')}, {cut}, from {place.url}")
+    report = SourceReport(name, licence, files, len(chunks), 0, 0, split="refused" if is_refused else "train")
+    return SourceRepository(name, licence, chunks, place.entry.object, place), report
 
 
 def _cut(texts: Mapping[str, str], token_starts: TokenStarts, chunk_tokens: int) -> Iterator[Chunk]:
