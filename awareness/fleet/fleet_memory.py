@@ -280,7 +280,7 @@ class FleetMemory:
                     continue
                 for name, latent in zip(by_shard[key], data, strict=True):
                     if len(latent) == places[name].length and checksum_of(latent) == places[name].checksum:
-                        found[name] = Latent(places[name].tokens, latent)
+                        found[name] = Latent(places[name].tokens, bytearray(latent))  # torch shares its memory
                     else:
                         repair = f"awareness fleet refresh {self.name} --repair"
                         self._reporter.note(f"a latent in {key} is damaged, and made here; {repair}")

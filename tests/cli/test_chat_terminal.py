@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -59,7 +60,14 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def end(self):
-        self.process.wait(PATIENCE_S)
+        """Types Ctrl-D until the program has ended: one that comes before it reads the terminal itself is lost."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                self.type("\x04")
+                if select.select([self.master], [], [], 1)[0]:
+                    os.read(self.master, 4096)
+        self.process.wait(1)
         os.close(self.master)
         return self.process.returncode
 
