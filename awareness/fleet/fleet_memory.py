@@ -66,6 +66,7 @@ class FleetMemory:
         self._opened: OrderedDict[str, Corpus] = OrderedDict()  # by the repository's object
         self._places: dict[str, dict[str, Place]] = {}
         self._entries: dict[Path, tuple[str, Entry]] = {}  # by the folders of their indexes
+        self._is_trimmed = False  # to the budget, by this process
 
     @property
     def model(self) -> str:
@@ -127,12 +128,14 @@ class FleetMemory:
         if not best and len(entries) <= self._most:
             best = [(name, 0.0) for name in entries]  # so few need no choice
         chosen = [entries[name] for name, _ in best]
-        self._fetch([entry for _, entry in chosen])
+        has_grown = self._fetch([entry for _, entry in chosen])
         found = []
         for name, entry in chosen:
             with contextlib.suppress(NoSuchObject, IndexCorrupt):  # it is said in `_fetch`
                 found.append(self._open(name, entry))
-        self._trim()
+        if has_grown or not self._is_trimmed:  # every file of the cache is looked at: not for each question
+            self._trim()
+            self._is_trimmed = True
         return found
 
     def _words(self, known: Catalogue) -> list[WordTable]:
@@ -172,11 +175,12 @@ class FleetMemory:
     def _layout(self, entry: Entry) -> IndexLayout:
         return IndexLayout(self._root / "repositories" / entry.object[:32])
 
-    def _fetch(self, entries: Sequence[Entry]) -> None:
-        """Makes the indexes of repositories that have none here. One that cannot be read is left out, with a note."""
+    def _fetch(self, entries: Sequence[Entry]) -> bool:
+        """Makes the indexes of repositories that have none here; False if there are none. One that cannot be read is
+        left out, with a note."""
         missing = [entry for entry in entries if not self._is_here(entry)]
         if not missing:
-            return
+            return False
         with self._reporter.progress() as progress, ThreadPoolExecutor(_READERS) as pool:
             reads = [pool.submit(self._store.read, entry.key) for entry in missing]
             for done, (entry, read) in enumerate(zip(missing, reads, strict=True)):
@@ -185,6 +189,7 @@ class FleetMemory:
                     self._import(entry, read.result()[0])
                 except (StorageFailed, IndexCorrupt, IndexLocked) as error:
                     self._reporter.note(f"left out: {printable(entry.source)}: {error.message}")
+        return True
 
     def _is_here(self, entry: Entry) -> bool:
         if entry.object in self._opened:
